@@ -1,0 +1,1 @@
+"""The command line: typer only. Each module of this package adds its commands in ``register(app)``."""

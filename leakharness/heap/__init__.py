@@ -1,0 +1,1 @@
+"""Heap graphs: reading, writing, paths, dominators, growth. Pure: values in, values out."""

@@ -1,0 +1,70 @@
+"""The heap as columns: one value that every analysis takes, whoever made the snapshot.
+
+Node 0 is the synthetic root. Edges are stored by source (compressed sparse rows): the edges of node ``i`` are
+``edge_start[i]:edge_start[i + 1]``. Node and edge kinds are V8's own, because V8's ``.heapsnapshot`` is the one
+file format here (https://chromium.googlesource.com/v8/v8/+/main/src/profiler/heap-snapshot-generator.cc).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["EDGE_KINDS", "NODE_KINDS", "HeapGraph"]
+
+NODE_KINDS = (
+    "hidden",
+    "array",
+    "string",
+    "object",
+    "code",
+    "closure",
+    "regexp",
+    "number",
+    "native",
+    "synthetic",
+    "concatenated string",
+    "sliced string",
+    "symbol",
+    "bigint",
+    "object shape",
+)
+EDGE_KINDS = ("context", "element", "property", "internal", "hidden", "shortcut", "weak")
+
+
+@dataclass(frozen=True, eq=False)
+class HeapGraph:
+    """One heap snapshot. All columns are read-only by agreement; n nodes, m edges.
+
+    ``edge_name`` is an index into ``strings``, except for kinds ``element`` and ``hidden``, where it is the
+    position itself. ``node_id`` is the identity within one process (V8's object id; for ours the address).
+    Sizes are shallow, in bytes.
+    """
+
+    node_kind: npt.NDArray[np.uint8]
+    node_name: npt.NDArray[np.int32]
+    node_id: npt.NDArray[np.uint64]
+    self_size: npt.NDArray[np.int64]
+    edge_start: npt.NDArray[np.int64]
+    edge_kind: npt.NDArray[np.uint8]
+    edge_name: npt.NDArray[np.int32]
+    edge_to: npt.NDArray[np.int32]
+    strings: list[str]
+    node_kinds: tuple[str, ...] = NODE_KINDS
+    edge_kinds: tuple[str, ...] = EDGE_KINDS
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def node_count(self) -> int:
+        return len(self.node_kind)
+
+    @property
+    def edge_count(self) -> int:
+        return len(self.edge_to)
+
+    def type_name(self, node: int) -> str:
+        """Name of a node: its type for objects of ours, the constructor or text for V8's."""
+        return self.strings[int(self.node_name[node])]
