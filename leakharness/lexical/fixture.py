@@ -1,0 +1,237 @@
+"""Finding a scenario and the mode function that copies the suspect, in the text of a scenario file.
+
+Nothing is imported: ``NAME = Scenario("name", mimics=...)`` and ``@NAME.mode("mode")`` are read from the
+syntax tree. The harness's own additions to a copy (``run.track``, ``run.hold``, calls of functions that do
+nothing) are taken out, so that what is compared is the function that the fixture stands for.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from leakharness.errors import ScenarioError, UnknownScenario
+from leakharness.lexical.scopes import FunctionNode, shape_of_node
+from leakharness.lexical.shape import Shape
+
+__all__ = ["Declared", "Fixture", "declared_in", "find_declared", "read_fixture"]
+
+INLINE = "closure-inline"
+"""The mode that copies the function as it was when it leaked, by convention."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A scenario as its file declares it: modes by name, each with its function's name and what it must give."""
+
+    name: str
+    file: Path
+    mimics: str | None
+    target: str | None
+    modes: dict[str, tuple[str, str | None]]
+
+    def mode_to_compare(self) -> str:
+        """closure-inline; else the first mode that must FAIL; else the first one."""
+        if INLINE in self.modes:
+            return INLINE
+        failing = [name for name, (_, must) in self.modes.items() if must == "FAIL"]
+        if not self.modes:
+            raise ScenarioError(f"{self.file}: scenario {self.name!r} declares no mode")
+        return (failing or list(self.modes))[0]
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """The copy: its shape without what the harness added, and ``ignore``, the variables that hold the
+    harness's objects.
+    """
+
+    declared: Declared
+    mode: str
+    function: str
+    line: int
+    shape: Shape
+    ignore: frozenset[str]
+
+
+def find_declared(spec: str, folders: list[Path]) -> Declared:
+    """The scenario that ``spec`` names: a name looked up in ``folders``, a file, or ``file::name``."""
+    place, _, name = spec.partition("::")
+    file = Path(place)
+    if file.suffix == ".py":
+        found = declared_in(file)
+        if name:
+            found = [declared for declared in found if declared.name == name]
+    else:
+        files = sorted(path for folder in folders for path in folder.glob("*.py"))
+        found = [declared for path in files for declared in declared_in(path) if declared.name == spec]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UnknownScenario(
+            f"no scenario {spec!r}: neither a file nor declared in {', '.join(map(str, folders))}"
+        )
+    names = ", ".join(f"{declared.file}::{declared.name}" for declared in found)
+    raise UnknownScenario(f"{spec!r} names {len(found)} scenarios; choose one of {names}")
+
+
+def _parsed(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_bytes(), str(file))
+    except OSError as error:
+        raise UnknownScenario(f"{file}: cannot be read ({error.strerror})") from None
+    except SyntaxError as error:
+        raise ScenarioError(f"{file}:{error.lineno}: not Python: {error.msg}") from None
+
+
+def declared_in(file: Path) -> list[Declared]:
+    """All scenarios that ``file`` declares, in order."""
+    tree = _parsed(file)
+    found = []
+    for node in tree.body:
+        variable, call = _declaration(node)
+        if call is not None and call.args and isinstance(call.args[0], ast.Constant):
+            words = {keyword.arg: keyword.value for keyword in call.keywords}
+            modes = {mode: (function.name, must) for mode, function, must in _modes(tree, variable)}
+            mimics, target = _text(words.get("mimics")), _text(words.get("target"))
+            found.append(Declared(str(call.args[0].value), file, mimics, target, modes))
+    return found
+
+
+def _declaration(node: ast.stmt) -> tuple[str, ast.Call | None]:
+    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    if isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] == "Scenario":
+        variable = next((target.id for target in targets if isinstance(target, ast.Name)), "")
+        return variable, value
+    return "", None
+
+
+def _text(node: ast.expr | None) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _modes(
+    tree: ast.Module, variable: str
+) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, str | None]]:
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for decorator in node.decorator_list:
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == f"{variable}.mode":
+                words = {keyword.arg: keyword.value for keyword in decorator.keywords}
+                name = _text(decorator.args[0] if decorator.args else words.get("name"))
+                if name is not None:
+                    yield name, node, _text(words.get("must"))
+
+
+def read_fixture(declared: Declared, mode: str | None, suspect_name: str) -> Fixture:
+    """The copy that ``mode`` runs: its function, or the module level function named like the suspect that it
+    calls.
+    """
+    mode = mode or declared.mode_to_compare()
+    if mode not in declared.modes:
+        raise UnknownScenario(
+            f"{declared.file}: scenario {declared.name!r} has no mode {mode!r}; "
+            f"it has {', '.join(declared.modes)}"
+        )
+    tree = _parsed(declared.file)
+    functions = {
+        node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    node = functions[declared.modes[mode][0]]
+    copied = functions.get(suspect_name.rpartition(".")[2])
+    if copied is not None and copied is not node and copied.name in _called_in(node):
+        node = copied
+    cleaned = _without_harness(tree, node)
+    return Fixture(declared, mode, node.name, node.lineno, *cleaned)
+
+
+def _called_in(node: ast.AST) -> set[str]:
+    calls = [item for item in ast.walk(node) if isinstance(item, ast.Call)]
+    return {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+
+
+def _without_harness(
+    tree: ast.Module, node: ast.FunctionDef | ast.AsyncFunctionDef
+) -> tuple[Shape, frozenset[str]]:
+    position = tree.body.index(node)
+    tree = copy.deepcopy(tree)
+    copied = tree.body[position]
+    assert isinstance(copied, ast.FunctionDef | ast.AsyncFunctionDef)
+    run = _take_run(copied)
+    ignore = frozenset(_harness_variables(copied, run))
+    copied.body = [_Strip(run, _idle_functions(tree)).visit(statement) for statement in copied.body]
+    copied.decorator_list = []
+    found: FunctionNode = copied
+    return shape_of_node(tree, found), ignore
+
+
+def _take_run(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """Remove the parameter that the harness fills, and return its name."""
+    args = node.args
+    positional = args.posonlyargs or args.args
+    if not positional:
+        return ""
+    return positional.pop(0).arg
+
+
+def _harness_variables(node: ast.AST, run: str) -> Iterator[str]:
+    """Variables bound to what ``run.wedged()`` or ``run.hold(...)`` gives."""
+    for item in ast.walk(node):
+        if isinstance(item, ast.Assign | ast.AnnAssign) and _run_method(item.value, run) in (
+            "wedged",
+            "hold",
+        ):
+            targets = item.targets if isinstance(item, ast.Assign) else [item.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def _run_method(node: ast.AST | None, run: str) -> str:
+    """``hold`` where ``node`` is ``run.hold(...)``; nothing where it is no call of the harness's."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        owner = node.func.value
+        if isinstance(owner, ast.Name) and owner.id == run:
+            return node.func.attr
+    return ""
+
+
+def _idle_functions(tree: ast.Module) -> frozenset[str]:
+    """Functions of the file that do nothing, and so keep nothing of what they are given."""
+    return frozenset(
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        and not node.decorator_list
+        and all(
+            isinstance(item, ast.Pass)
+            or (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
+            for item in node.body
+        )
+    )
+
+
+class _Strip(ast.NodeTransformer):
+    """``run.track(x)`` and ``run.hold(x)`` become ``x``; a call of an idle function becomes its arguments."""
+
+    def __init__(self, run: str, idle: frozenset[str]) -> None:
+        self.run = run
+        self.idle = idle
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if _run_method(node, self.run) in ("track", "hold") and node.args:
+            return node.args[0]
+        if isinstance(node.func, ast.Name) and node.func.id in self.idle:
+            values = [*node.args, *(keyword.value for keyword in node.keywords)]
+            return ast.copy_location(ast.Tuple(elts=values, ctx=ast.Load()), node)
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """``run`` itself, captured or not, is the harness's."""
+        if node.id == self.run and isinstance(node.ctx, ast.Load):
+            return ast.copy_location(ast.Constant(value=None), node)
+        return node
