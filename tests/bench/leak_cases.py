@@ -435,7 +435,8 @@ def print_totals(pairs: Sequence[PairResult], unbuilt: dict[tuple[str, str], str
             longest = max(pair.median_s(side) for pair in chosen for side in SIDES)
             print(
                 f"{kind}: both verdicts right {right} of {len(chosen)},"
-                f" evidence seen {seen} of {len(chosen)}, median {seconds:.2f} s a side, longest {longest:.2f} s"
+                f" evidence seen {seen} of {len(chosen)},"
+                f" median {seconds:.2f} s a side, longest {longest:.2f} s"
             )
     for (slug, side), reason in unbuilt.items():
         print(f"not built: {slug} {side}: {reason}")
