@@ -61,9 +61,13 @@ class SnapshotError(UsageError):
 
 
 class NotJudged(LeakHarnessError):
-    """The measurement failed, so there is no verdict: a crash, a hang, a run that did not end as declared."""
+    """The measurement failed, so there is no verdict: a crash, a hang, a run that did not end as declared.
+
+    ``detail`` is a traceback or the end of stderr, as text.
+    """
 
     exit_code = 3
+    detail: str = ""
 
 
 class LeakFound(AssertionError):

@@ -1,0 +1,134 @@
+"""Finding scenarios by name or file, without importing them.
+
+A scenario may import what only the measured interpreter has, so the tool reads names from the source text; the
+declaration itself is checked in the measured process, which reports mistakes with file and line.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from leakharness.errors import ScenarioError, UnknownScenario
+
+__all__ = ["Found", "all_scenarios", "find"]
+
+ENTRY_POINT_GROUP = "leakharness.scenarios"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a scenario is declared. ``name`` is None for a file whose names cannot be read from its text."""
+
+    name: str | None
+    path: Path
+    line: int
+    origin: str
+    """``./scenarios``, ``packaged``, ``entry point`` or ``file``."""
+
+
+def find(reference: str, cwd: Path | None = None) -> Found:
+    """Resolve ``NAME``, ``path/to/file.py`` or ``path/to/file.py::name``.
+
+    Raises UnknownScenario for what is not there, ScenarioError for a name that is declared in two places.
+    """
+    cwd = cwd or Path.cwd()
+    file, _, name = reference.partition("::")
+    if file.endswith(".py") or "/" in file or "\\" in file:
+        return _in_file(cwd / file, name or None, reference)
+    matches = [found for found in all_scenarios(cwd) if found.name == reference]
+    if not matches:
+        known = ", ".join(sorted({found.name for found in all_scenarios(cwd) if found.name})) or "none"
+        raise UnknownScenario(
+            f"no scenario {reference!r} in ./scenarios ({cwd / 'scenarios'}), in this package or in installed ones; "
+            f"there are: {known}"
+        )
+    if len(matches) > 1:
+        places = " and ".join(f"{found.path}:{found.line}" for found in matches)
+        raise ScenarioError(f"scenario {reference!r} is declared twice: {places}; rename one, or name the file")
+    return matches[0]
+
+
+def all_scenarios(cwd: Path | None = None) -> list[Found]:
+    """Every scenario that can be named from here, ./scenarios first. A copy of a packaged file counts once."""
+    cwd = cwd or Path.cwd()
+    found: list[Found] = []
+    seen: set[Path] = set()
+    for path, origin in _files(cwd):
+        real = path.resolve()
+        if real in seen or _is_copy(path, found):
+            continue
+        seen.add(real)
+        found += _declared(path, origin)
+    return found
+
+
+def packaged_folder() -> Path:
+    """The scenarios that come with the package: inside it when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "scenarios"
+    return inside if inside.is_dir() else package.parent / "scenarios"
+
+
+def _files(cwd: Path) -> Iterator[tuple[Path, str]]:
+    for folder, origin in ((cwd / "scenarios", "./scenarios"), (packaged_folder(), "packaged")):
+        if folder.is_dir():
+            for path in sorted(folder.glob("*.py")):
+                if not path.name.startswith("_"):
+                    yield path, origin
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            spec = importlib.util.find_spec(entry.value.partition(":")[0])
+        except (ImportError, ValueError):
+            spec = None
+        if spec is not None and spec.origin is not None:
+            yield Path(spec.origin), "entry point"
+
+
+def _is_copy(path: Path, found: Iterable[Found]) -> bool:
+    """Whether the same file, to the byte, was found under the same name: an installed copy of a checkout's."""
+    twins = {other.path for other in found if other.path.name == path.name}
+    return any(twin.read_bytes() == path.read_bytes() for twin in twins)
+
+
+def _in_file(path: Path, name: str | None, reference: str) -> Found:
+    if not path.is_file():
+        raise UnknownScenario(f"no scenario file {path} (asked for as {reference!r})")
+    declared = _declared(path, "file")
+    if name is not None:
+        named = [found for found in declared if found.name == name]
+        if len(named) > 1:
+            raise ScenarioError(f"{path}:{named[1].line}: scenario {name!r} is declared twice (line {named[0].line})")
+        return named[0] if named else Found(name, path, 0, "file")
+    if len(declared) == 1:
+        return declared[0]
+    if len(declared) > 1:
+        names = ", ".join(str(found.name) for found in declared)
+        raise ScenarioError(f"{path}: several scenarios here ({names}): say which with {reference}::NAME")
+    return Found(None, path, 0, "file")
+
+
+def _declared(path: Path, origin: str) -> list[Found]:
+    """``Scenario("name", …)`` calls in a file's text, in order."""
+    try:
+        tree = ast.parse(path.read_bytes(), filename=str(path))
+    except SyntaxError as exc:
+        raise ScenarioError(f"{path}:{exc.lineno}: {exc.msg}") from None
+    except (OSError, ValueError) as exc:
+        raise ScenarioError(f"{path}: cannot be read: {exc}") from None
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _called(node.func) == "Scenario":
+            named = [k.value for k in node.keywords if k.arg == "name"]
+            first = node.args[0] if node.args else (named[0] if named else None)
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                found.append(Found(first.value, path, node.lineno, origin))
+    return sorted(found, key=lambda f: f.line)
+
+
+def _called(func: ast.expr) -> str:
+    return func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""

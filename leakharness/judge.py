@@ -1,0 +1,393 @@
+"""The judge: readings in, verdict out. Pure.
+
+A leak is growth that persists: after the warm-up, every stretch of runs leaves more behind than the one before
+was left with, and goes on doing so. Size is no criterion for a counter that is exact. What is looked at is the
+*floor* of a series, the running minimum from the right: what was never given back. A sawtooth's floor is flat, a
+release that lags only shifts it, a cache that fills flattens it, a step raises it once.
+
+Each counter has one rule in ``RULES``; the order is the policy. A rule answers *grows*, *steady* or *undecided*,
+with the numbers that it used. Undecided asks for more runs.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from leakharness.model import COUNTERS, Detectable, Growth, Reading
+
+__all__ = ["RULES", "Assessment", "Rule", "Trend", "assess", "detectable", "trend"]
+
+State = Literal["grows", "steady", "undecided"]
+
+SEGMENTS = 5
+"""Equal stretches of the series, each of which must leave something behind. Five in a row by chance, for a floor
+that only wobbles: (4/21)(4/17)(4/13)(4/9)(1) of 20 readings, under one in a hundred, before any other test."""
+FLAT_TAIL = 0.5
+"""Share of the series, at its end, that must be flat before a series that rose earlier is called steady."""
+FADING = 0.8
+"""A rise that slows below this share of its earlier pace is a cache that fills, not a leak; ask for more runs."""
+FADING_FEW = 0.4
+"""The same where the rise is a handful of objects, whose pace cannot be told sharply."""
+FEW = 40
+"""A rise below this many units is a handful."""
+SWING_FACTOR = 2.0
+"""A rise must exceed this many times what the series has given back at some time: its own noise."""
+KIB = 1024
+MALLOC_FLOOR_BYTES = 4 * KIB
+"""Rise of malloc's bytes below which it is forgiven: glibc's per-thread caches keep up to seven chunks of each of
+64 sizes as in use, and they fill by and by."""
+MAPPED_FLOOR_BYTES = 256 * KIB
+"""Address space grows by arenas (256 KiB before 3.10, 1 MiB since) and by 132 KiB steps of the heap's top."""
+RSS_FLOOR_BYTES = 512 * KIB
+"""Resident size alone: twice the largest step of one batch that was seen on code without a leak."""
+CONTROL_FACTOR = 3.0
+"""A rise must exceed this many times that of the control, the same loop with an empty body."""
+MAPPED_SHARE = 0.5
+"""Resident size cannot grow for ever inside address space that does not: at least this share must be new."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one counter is judged. ``patience``: batches without a rise before an earlier rise counts as over."""
+
+    counter: str
+    floor: float = 0.0
+    patience: int = 3
+    alone: bool = True
+    """Whether this counter may call a leak when no other does (and no more trusted one contradicts)."""
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("tracked", patience=8),
+    Rule("fds", patience=8),
+    Rule("threads", patience=8),
+    Rule("children", patience=8),
+    Rule("tasks", patience=8),
+    Rule("objects", patience=5),
+    Rule("blocks", patience=4),
+    Rule("malloc_bytes", floor=MALLOC_FLOOR_BYTES),
+    Rule("mapped_bytes", floor=MAPPED_FLOOR_BYTES),
+    Rule("rss", floor=RSS_FLOOR_BYTES, alone=False),
+)
+
+
+@dataclass(frozen=True)
+class Trend:
+    """What one series does, and the sentence that says so with its numbers."""
+
+    state: State
+    per_run: float
+    rise: float
+    swing: float
+    why: str
+    runs_needed: int | None = None
+    """Where a rise fades: about how many more runs until it would have stopped."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The judge's answer: ``grows`` is a leak, ``steady`` is none, ``undecided`` asks for more runs."""
+
+    state: State
+    growth: tuple[Growth, ...]
+    why: str
+    forgiven: tuple[str, ...] = ()
+    runs_needed: int | None = None
+
+
+def trend(
+    runs: Sequence[int],
+    values: Sequence[float],
+    *,
+    floor: float = 0.0,
+    patience: int = 3,
+    earlier_pace: float | None = None,
+) -> Trend:
+    """What a series of readings does. ``runs`` are cumulative; ``floor`` is in the counter's unit;
+    ``earlier_pace`` is the rise per run in the warm-up, where it is known."""
+    batches = len(values) - 1
+    if batches < 1:
+        return Trend("undecided", 0.0, 0.0, 0.0, "no batch yet")
+    low = _floor_of(values)
+    rise = low[-1] - low[0]
+    swing = max(value - bottom for value, bottom in zip(values, low, strict=True))
+    total = runs[-1] - runs[0]
+    per_run = rise / total
+    if rise <= 0:
+        return Trend("steady", 0.0, rise, swing, f"ends {_number(-rise)} below where it began" if rise else "stands still")
+    for start in _starts(low):
+        found = _persists(runs[start:], values[start:], low[start:], floor, earlier_pace if start == 0 else None)
+        if found is not None and found.state == "grows":
+            return found
+    whole = _persists(runs, values, low, floor, earlier_pace)
+    if whole is not None:
+        return whole
+    tail = max(patience, math.ceil(batches * FLAT_TAIL))
+    if batches >= tail and low[-1] - low[batches - tail] <= 0:
+        last = max(i for i in range(1, batches + 1) if low[i] > low[i - 1])
+        return Trend(
+            "steady", 0.0, rise, swing, f"rose by {_number(rise)} and stopped after {runs[last] - runs[0]} runs"
+        )
+    risen_late = low[-1] - low[batches - tail] if batches >= tail else rise
+    if risen_late <= swing and low[min(batches, max(1, batches - tail))] <= low[0]:
+        return Trend("steady", 0.0, rise, swing, f"swings by {_number(swing)} and returns")
+    if rise <= floor:
+        return Trend("steady", per_run, rise, swing, f"rise of {_number(rise)} is below the floor of {_number(floor)}")
+    return Trend("undecided", per_run, rise, swing, f"rose by {_number(rise)} in {total} runs, not in every stretch")
+
+
+def _persists(
+    runs: Sequence[int],
+    values: Sequence[float],
+    low: Sequence[float],
+    floor: float,
+    earlier_pace: float | None,
+) -> Trend | None:
+    """The test for persistent growth, or None where not every stretch rises."""
+    batches = len(values) - 1
+    if batches < SEGMENTS:
+        return None
+    cuts = [round(i * batches / SEGMENTS) for i in range(SEGMENTS + 1)]
+    rises = [low[b] - low[a] for a, b in zip(cuts, cuts[1:], strict=False)]
+    if min(rises) <= 0:
+        return None
+    rise, total = low[-1] - low[0], runs[-1] - runs[0]
+    swing = max(value - bottom for value, bottom in zip(values, low, strict=True))
+    per_run = _pace(runs, low)
+    numbers = f"+{_number(rise)} in {total} runs, in each of {SEGMENTS} stretches"
+    if rise <= floor:
+        return Trend("steady", per_run, rise, swing, f"{numbers}; below the floor of {_number(floor)}")
+    if rise <= SWING_FACTOR * swing:
+        return Trend("undecided", per_run, rise, swing, f"{numbers}; but it also swings by {_number(swing)}")
+    early, late = rises[0] + rises[1], rises[-2] + rises[-1]
+    limit = FADING if rise >= FEW else FADING_FEW
+    pace = late / early
+    if earlier_pace is not None and earlier_pace > 0:
+        pace = min(pace, per_run / earlier_pace)
+    if pace < limit:
+        needed = _runs_until_flat(per_run, pace, total)
+        return Trend("undecided", per_run, rise, swing, f"{numbers}; but it slows to {pace:.0%}", needed)
+    return Trend("grows", per_run, rise, swing, numbers)
+
+
+def assess(
+    readings: Sequence[Reading],
+    *,
+    warm_up: Sequence[Reading] = (),
+    control: Mapping[str, float] | None = None,
+    max_tracked_retention: int | None = None,
+    max_rss_growth_bytes: float | None = None,
+    final: bool = False,
+) -> Assessment:
+    """Judge a whole measurement. ``control`` is the control arm's rise of each counter over the same number of
+    runs. ``final``: no more runs can be made, so whatever is noise by its numbers is called steady now."""
+    runs = [reading.runs for reading in readings]
+    trends: dict[str, Trend] = {}
+    growth: list[Growth] = []
+    forgiven: list[str] = []
+    for rule in RULES:
+        values = _values(readings, rule.counter)
+        if values is None:
+            continue
+        floor = max(rule.floor, CONTROL_FACTOR * (control or {}).get(rule.counter, 0.0))
+        found = trend(
+            runs,
+            values,
+            floor=floor,
+            patience=rule.patience,
+            earlier_pace=_earlier_pace(warm_up, rule.counter) if rule.floor == 0 else None,
+        )
+        found = _beside_others(rule, found, trends)
+        if final and found.state == "undecided":
+            found = _close(found)
+        trends[rule.counter] = found
+        declared = _declared_per_run(readings, rule.counter)
+        growth.append(
+            Growth(
+                rule.counter,
+                found.per_run if found.state != "steady" else 0.0,
+                found.state == "grows",
+                f"{found.state}: {found.why}",
+                declared,
+                found.state,
+            )
+        )
+        if declared:
+            forgiven.append(
+                f"{rule.counter}: {_number(declared)} a run declared by the scenario (wedged, hold) and not counted"
+            )
+        if found.state == "steady" and found.rise > 0:
+            forgiven.append(f"{rule.counter}: {found.why}")
+    over = _over_limits(readings, max_tracked_retention, max_rss_growth_bytes)
+    growing = [g for g in growth if g.grows]
+    if growing or over:
+        why = over or "; ".join(f"{g.counter} {_signed(g.per_run)} a run" for g in growing)
+        return Assessment("grows", tuple(growth), why, tuple(forgiven))
+    open_ = [(name, t) for name, t in trends.items() if t.state == "undecided"]
+    if open_:
+        name, first = open_[0]
+        needed = [t.runs_needed for _, t in open_ if t.runs_needed is not None]
+        return Assessment(
+            "undecided", tuple(growth), f"{name} {first.why}", tuple(forgiven), max(needed) if needed else None
+        )
+    return Assessment("steady", tuple(growth), "every counter stands still", tuple(forgiven))
+
+
+def detectable(readings: Sequence[Reading], control: Mapping[str, float] | None = None) -> Detectable:
+    """The smallest leak per run that these very readings would have been called FAIL with: a leak of ``g`` a run
+    is added to the series, and ``g`` is searched for."""
+    runs = [reading.runs for reading in readings]
+
+    def smallest(counter: str) -> float | None:
+        rule = next(rule for rule in RULES if rule.counter == counter)
+        values = _values(readings, counter)
+        if values is None or len(values) <= SEGMENTS:
+            return None
+        floor = max(rule.floor, CONTROL_FACTOR * (control or {}).get(counter, 0.0))
+        own = trend(runs, values, floor=floor, patience=rule.patience)
+        if own.state == "grows":  # the leak that is there is not noise: take it out, and ask what else would show
+            values = [v - own.per_run * (r - runs[0]) for v, r in zip(values, runs, strict=True)]
+
+        def found(per_run: float) -> bool:
+            planted = [v + math.floor(per_run * (r - runs[0])) for v, r in zip(values, runs, strict=True)]
+            return trend(runs, planted, floor=floor, patience=rule.patience).state == "grows"
+
+        return _smallest(found, runs[-1] - runs[0], floor)
+
+    return Detectable(smallest("tracked"), smallest("objects"), smallest("blocks"), smallest("malloc_bytes"))
+
+
+def _smallest(found: Callable[[float], bool], runs: int, floor: float) -> float | None:
+    """Bisect on a logarithmic scale between one unit in all runs and a leak that nothing could hide."""
+    low, high = 1.0 / runs, max(1e3, 100.0 * floor)
+    if not found(high):
+        return None
+    for _ in range(30):
+        middle = math.sqrt(low * high)
+        if found(middle):
+            high = middle
+        else:
+            low = middle
+    return float(f"{high:.3g}")
+
+
+def _floor_of(values: Sequence[float]) -> list[float]:
+    """The running minimum from the right: what was never given back."""
+    low = list(values)
+    for i in range(len(low) - 2, -1, -1):
+        low[i] = min(low[i], low[i + 1])
+    return low
+
+
+def _pace(runs: Sequence[int], low: Sequence[float]) -> float:
+    """Rise per run: the median batch's where the whole agrees with it within a twentieth (one odd batch then leaves
+    the figure exact), else the whole rise over all runs."""
+    whole = (low[-1] - low[0]) / (runs[-1] - runs[0])
+    paces = [
+        (b - a) / (n - m) for a, b, m, n in zip(low, low[1:], runs, runs[1:], strict=False)
+    ]
+    middle = statistics.median(paces)
+    return middle if abs(middle - whole) <= 0.05 * abs(whole) else whole
+
+
+def _starts(low: Sequence[float]) -> list[int]:
+    """Where growth may begin: at the baseline, after a flat beginning, or in the second half."""
+    batches = len(low) - 1
+    flat = max(i for i in range(batches + 1) if low[i] <= low[0])
+    return sorted({start for start in (0, flat, batches // 2) if batches - start >= SEGMENTS})
+
+
+def _runs_until_flat(per_run: float, pace: float, total: int) -> int:
+    """Extrapolate a fading rise as an exponential: runs until less than one unit a stretch is left."""
+    if pace <= 0:
+        return total
+    decay = total * 0.6 / max(1e-9, -math.log(pace))  # 0.6: the middles of first and last two fifths lie so far apart
+    left = per_run * total / SEGMENTS
+    return int(decay * math.log(max(math.e, left)))
+
+
+def _values(readings: Sequence[Reading], counter: str) -> list[float] | None:
+    """The counter's series without what was declared; None where any reading lacks it."""
+    values = []
+    for reading in readings:
+        value = reading.counters.get(counter)
+        if value is None:
+            return None
+        values.append(float(value - reading.declared.get(counter, 0)))
+    return values
+
+
+def _earlier_pace(warm_up: Sequence[Reading], counter: str) -> float | None:
+    """Rise per run in the warm-up, without its first fifth, where everything is built for the first time."""
+    values = _values(warm_up, counter)
+    if values is None or len(values) < 4:
+        return None
+    first = next((i for i, r in enumerate(warm_up) if r.runs * 5 >= warm_up[-1].runs), 0)
+    runs = warm_up[-1].runs - warm_up[first].runs
+    if runs <= 0 or len(values) - first < 3:
+        return None
+    low = _floor_of(values)
+    return (low[-1] - low[first]) / runs
+
+
+def _declared_per_run(readings: Sequence[Reading], counter: str) -> float:
+    total = readings[-1].runs - readings[0].runs
+    if total <= 0:
+        return 0.0
+    return (readings[-1].declared.get(counter, 0) - readings[0].declared.get(counter, 0)) / total
+
+
+def _beside_others(rule: Rule, found: Trend, others: Mapping[str, Trend]) -> Trend:
+    """Resident size never decides alone: it backs an exact counter, or it needs new address space."""
+    if rule.alone or found.state == "steady":
+        return found
+    if any(t.state == "grows" for t in others.values()):
+        return found
+    mapped = others.get("mapped_bytes")
+    if mapped is not None and mapped.rise < MAPPED_SHARE * found.rise:
+        why = (
+            f"rose by {_number(found.rise)} inside address space that did not grow, while no exact counter grows: "
+            "pages touched for the first time, not a leak"
+        )
+        return Trend("steady", 0.0, found.rise, found.swing, why)
+    return found
+
+
+def _close(found: Trend) -> Trend:
+    """At the end of the budget: a rise within the series' own swings is noise; anything else stays open."""
+    if found.rise <= SWING_FACTOR * found.swing:
+        return Trend("steady", 0.0, found.rise, found.swing, f"{found.why}; no more than its own noise")
+    return found
+
+
+def _over_limits(
+    readings: Sequence[Reading], max_tracked: int | None, max_rss_bytes: float | None
+) -> str | None:
+    """The hard limits on top of the judge, as the original harness has them."""
+    first, last = readings[0], readings[-1]
+    retained = last.counters.get("tracked", 0) - first.counters.get("tracked", 0)
+    if max_tracked is not None and retained > max_tracked:
+        return f"{retained} tracked objects retained, over the limit of {max_tracked} (--max-tracked-retention)"
+    if max_rss_bytes is not None and "rss" in last.counters:
+        grown = last.counters["rss"] - first.counters["rss"]
+        if grown > max_rss_bytes:
+            return (
+                f"resident size grew by {grown / 2**20:.1f} MB, over the limit of {max_rss_bytes / 2**20:g} MB "
+                "(--max-rss-growth-mb)"
+            )
+    return None
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.4g}"
+
+
+assert tuple(COUNTERS) == tuple(rule.counter for rule in RULES)

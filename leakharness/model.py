@@ -1,0 +1,288 @@
+"""The values that pass between the parts: plans, readings, growth, results. Frozen, typed, without behaviour
+beyond turning into the documented JSON. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = [
+    "COUNTERS",
+    "Certificate",
+    "CertificateVerdict",
+    "Detectable",
+    "Family",
+    "Growth",
+    "Plan",
+    "Reading",
+    "Retainer",
+    "RunResult",
+    "Verdict",
+]
+
+Verdict = Literal["PASS", "FAIL", "NOT_JUDGED"]
+CertificateVerdict = Literal["CERTIFIED", "LEAK", "INVALID", "NOT_JUDGED"]
+
+EXIT_CODES: Mapping[str, int] = {"PASS": 0, "FAIL": 1, "NOT_JUDGED": 3, "CERTIFIED": 0, "LEAK": 1, "INVALID": 4}
+
+COUNTERS: Mapping[str, str] = {
+    "tracked": "tracked objects alive",
+    "fds": "open descriptors",
+    "threads": "OS threads",
+    "children": "child processes",
+    "tasks": "asyncio tasks",
+    "objects": "objects the collector lists",
+    "blocks": "allocator blocks",
+    "malloc_bytes": "bytes in use by malloc",
+    "mapped_bytes": "bytes of address space",
+    "rss": "bytes resident",
+}
+"""Every counter, in the order in which it is trusted, with what it counts."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one mode is measured; what the options resolve to. Bytes and seconds where the name says so."""
+
+    iters: int = 50
+    batches: int = 5
+    warmup: int | None = None
+    """Runs before the baseline; None: until the counters stand still, within a budget."""
+    scope_bytes: int = 2_000_000
+    max_tracked_retention: int | None = None
+    max_rss_growth_mb: float | None = None
+    max_runs: int = 10_000
+    max_seconds: float = 20.0
+    timeout: float = 300.0
+    snapshots: Literal["never", "on-fail", "always"] = "always"
+    iters_given: bool = False
+    """Whether ``iters`` was asked for: only then a slow run keeps its batch size."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading: cumulative ``runs`` since the baseline, the counters with the harness left out, and how much
+    of each is declared (kept on purpose)."""
+
+    label: str
+    runs: int
+    counters: Mapping[str, int]
+    declared: Mapping[str, int] = field(default_factory=dict)
+    collected: int = 0
+    """Objects that only the cyclic collector could free, cumulative since the baseline."""
+    seconds: float = 0.0
+
+    def document(self) -> dict[str, Any]:
+        counters = dict(self.counters)
+        tracked = counters.pop("tracked", 0)
+        row: dict[str, Any] = {"label": self.label, "runs": self.runs, "tracked_retained": tracked}
+        if "rss" in counters:
+            row["rss_bytes"] = counters.pop("rss")
+        row.update(counters)
+        return row
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What the judge says of one counter."""
+
+    counter: str
+    per_run: float
+    grows: bool
+    rule: str
+    declared: float = 0.0
+    """Growth per run that was declared (wedged, hold), and is not part of ``per_run``."""
+    state: Literal["grows", "steady", "undecided"] = "steady"
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "counter": self.counter,
+            "per_run": _figure(self.per_run),
+            "grows": self.grows,
+            "declared": _figure(self.declared),
+            "rule": self.rule,
+        }
+
+
+@dataclass(frozen=True)
+class Family:
+    """Objects of one type that came to stay since the baseline."""
+
+    type: str
+    count_per_run: float
+    shallow_bytes_per_run: float
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "count_per_run": _figure(self.count_per_run),
+            "shallow_bytes_per_run": _figure(self.shallow_bytes_per_run),
+        }
+
+
+@dataclass(frozen=True)
+class Retainer:
+    """Retained objects that are held in the same way, and the way."""
+
+    target: str
+    count: int
+    retained_bytes: int
+    path: tuple[str, ...]
+    fingerprint: str
+    sentence: str = ""
+    also: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "count": self.count,
+            "retained_bytes": self.retained_bytes,
+            "path": list(self.path),
+            "fingerprint": self.fingerprint,
+            "sentence": self.sentence,
+            "also_held_by": list(self.also),
+        }
+
+
+@dataclass(frozen=True)
+class Detectable:
+    """The smallest leaks per run that this very measurement would have called FAIL. None: not with this counter."""
+
+    tracked_per_run: float | None = None
+    objects_per_run: float | None = None
+    blocks_per_run: float | None = None
+    native_bytes_per_run: float | None = None
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "tracked_per_run": _figure(self.tracked_per_run),
+            "objects_per_run": _figure(self.objects_per_run),
+            "blocks_per_run": _figure(self.blocks_per_run),
+            "native_bytes_per_run": _figure(self.native_bytes_per_run),
+        }
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One mode, measured. ``document()`` is the JSON of ``run --json``."""
+
+    scenario: str
+    mode: str
+    verdict: Verdict
+    must: Literal["PASS", "FAIL"] | None
+    reason: str
+    reproduce: str = ""
+    pid: int = 0
+    python: str = ""
+    executable: str = ""
+    platform: str = ""
+    duration_s: float = 0.0
+    runs: int = 0
+    warmup_runs: int = 0
+    tracked: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """``{label: {"born": n, "retained": n}}`` since the baseline."""
+    series: tuple[Reading, ...] = ()
+    growth: tuple[Growth, ...] = ()
+    families: tuple[Family, ...] = ()
+    growth_class: str | None = None
+    class_evidence: str = ""
+    retainers: tuple[Retainer, ...] = ()
+    detectable: Detectable = field(default_factory=Detectable)
+    snapshots: tuple[str, ...] = ()
+    forgiven: tuple[str, ...] = ()
+    """What was declared, ignored or below a floor: one sentence each, with the rule and its reason."""
+    notes: tuple[str, ...] = ()
+    blind: Mapping[str, str] = field(default_factory=dict)
+    """Counters that are absent here, and why."""
+    control: Mapping[str, float] = field(default_factory=dict)
+    """Growth per run of each counter in the same loop with an empty body: this machine's noise floor."""
+    allocations: tuple[Mapping[str, Any], ...] = ()
+    opinions: tuple[str, ...] = ()
+    detail: str = ""
+    """A traceback or the last lines of stderr, where the run failed."""
+
+    @property
+    def born(self) -> int:
+        return sum(row["born"] for row in self.tracked.values())
+
+    @property
+    def retained(self) -> int:
+        return sum(row["retained"] for row in self.tracked.values())
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.verdict]
+
+    @property
+    def as_demanded(self) -> bool:
+        """Whether the mode gave what it must (anything but NOT_JUDGED where nothing is demanded)."""
+        return self.verdict == self.must if self.must else self.verdict != "NOT_JUDGED"
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "schema": "leakharness.run/1",
+            "scenario": self.scenario,
+            "mode": self.mode,
+            "verdict": self.verdict,
+            "must": self.must,
+            "reason": self.reason,
+            "reproduce": self.reproduce,
+            "pid": self.pid,
+            "python": self.python,
+            "executable": self.executable,
+            "platform": self.platform,
+            "duration_s": round(self.duration_s, 3),
+            "runs": self.runs,
+            "warmup_runs": self.warmup_runs,
+            "tracked": {
+                "born": self.born,
+                "retained": self.retained,
+                "by_label": {label: dict(row) for label, row in self.tracked.items()},
+            },
+            "series": [reading.document() for reading in self.series],
+            "growth": [growth.document() for growth in self.growth],
+            "families": [family.document() for family in self.families],
+            "class": self.growth_class,
+            "class_evidence": self.class_evidence,
+            "retainers": [retainer.document() for retainer in self.retainers],
+            "detectable": self.detectable.document(),
+            "snapshots": list(self.snapshots),
+            "forgiven": list(self.forgiven),
+            "notes": list(self.notes),
+            "blind": dict(self.blind),
+            "control": {name: _figure(value) for name, value in self.control.items()},
+            "allocations": [dict(site) for site in self.allocations],
+            "opinions": list(self.opinions),
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What ``check`` gives for one scenario: the verdicts of its arms taken together."""
+
+    scenario: str
+    certificate: CertificateVerdict
+    reason: str
+    arms: tuple[RunResult, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.certificate]
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "schema": "leakharness.check/1",
+            "scenario": self.scenario,
+            "certificate": self.certificate,
+            "reason": self.reason,
+            "notes": list(self.notes),
+            "arms": [arm.document() for arm in self.arms],
+        }
+
+
+def _figure(value: float | None) -> float | None:
+    """Rounded to six places, which is finer than any counter is sharp."""
+    return None if value is None else round(float(value), 6)

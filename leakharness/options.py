@@ -1,0 +1,119 @@
+"""One resolver for options: command line > scenario > ``[tool.leakharness]`` in pyproject.toml > default."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from leakharness.errors import OptionError
+from leakharness.model import Plan
+from leakharness.scenario import Known
+
+__all__ = ["DEFAULTS", "known_leaks", "pyproject_options", "resolve"]
+
+DEFAULTS: Mapping[str, Any] = {
+    "iters": 50,
+    "batches": 5,
+    "warmup": None,
+    "scope_bytes": 2_000_000,
+    "max_tracked_retention": None,
+    "max_rss_growth_mb": None,
+    "max_runs": 10_000,
+    "max_seconds": 20.0,
+    "timeout": 300.0,
+    "snapshots": "always",
+}
+LEAST: Mapping[str, float] = {
+    "iters": 1,
+    "batches": 1,
+    "warmup": 0,
+    "scope_bytes": 0,
+    "max_tracked_retention": 0,
+    "max_rss_growth_mb": 0,
+    "max_runs": 1,
+    "max_seconds": 0,
+    "timeout": 0.001,
+}
+WHOLE = ("iters", "batches", "warmup", "scope_bytes", "max_tracked_retention", "max_runs")
+SNAPSHOTS = ("never", "on-fail", "always")
+TOOL_KEYS = frozenset({*DEFAULTS, "known", "snap_dir", "report_dir", "target", "python"})
+
+
+def resolve(
+    command_line: Mapping[str, Any],
+    scenario: Mapping[str, Any] | None = None,
+    pyproject: Mapping[str, Any] | None = None,
+    *,
+    defaults: Mapping[str, Any] | None = None,
+) -> Plan:
+    """The plan that these layers come to. None in a layer means: not said there. Raises OptionError."""
+    layers = (
+        ("command line", command_line),
+        ("scenario", scenario or {}),
+        ("pyproject.toml", pyproject or {}),
+        ("default", {**DEFAULTS, **(defaults or {})}),
+    )
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for name in DEFAULTS:
+        for source, layer in layers:
+            if layer.get(name) is not None or source == "default":
+                sources[name], values[name] = source, _checked(name, layer.get(name), source)
+                break
+    return Plan(**values, iters_given=sources["iters"] != "default")
+
+
+def _checked(name: str, value: Any, source: str) -> Any:
+    flag = "--" + name.replace("_", "-")
+    if name == "warmup" and value == "auto":
+        return None
+    if value is None:
+        return None
+    if name == "snapshots":
+        if value not in SNAPSHOTS:
+            raise OptionError(f"{flag} {value!r} ({source}): it is one of {', '.join(SNAPSHOTS)}")
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (name in WHOLE and value != int(value)):
+        raise OptionError(f"{flag} {value!r} ({source}): a {'whole ' if name in WHOLE else ''}number is needed")
+    if value < LEAST[name]:
+        raise OptionError(f"{flag} {value} ({source}): at least {LEAST[name]:g}")
+    return int(value) if name in WHOLE else float(value)
+
+
+def pyproject_options(folder: Path) -> dict[str, Any]:
+    """``[tool.leakharness]`` of the nearest pyproject.toml at or above ``folder``. Raises OptionError."""
+    for place in (folder, *folder.parents):
+        path = place / "pyproject.toml"
+        if path.is_file():
+            break
+    else:
+        return {}
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise OptionError(f"{path}: {exc}") from None
+    section: Mapping[str, Any] = table.get("tool", {}).get("leakharness", {})
+    options = {key.replace("-", "_"): value for key, value in section.items()}
+    unknown = sorted(key for key in options if key not in TOOL_KEYS and not key.startswith("leak_"))
+    if unknown:
+        raise OptionError(f"{path}: [tool.leakharness] has no option {unknown[0]!r}; it takes {', '.join(sorted(TOOL_KEYS))}")
+    return options
+
+
+def known_leaks(scenario: Sequence[Sequence[str]], pyproject: Mapping[str, Any]) -> list[Known]:
+    """The accepted leaks of a scenario and of pyproject.toml. Raises OptionError for one without a reason."""
+    known = [Known(match, reason) for match, reason in scenario]
+    for entry in pyproject.get("known", ()):
+        match, reason = (entry.get("match", ""), entry.get("reason", "")) if isinstance(entry, Mapping) else ("", "")
+        if not str(match).strip() or not str(reason).strip():
+            raise OptionError(
+                f"[tool.leakharness] known: {entry!r} needs match (a type or a retainer fingerprint) and reason"
+            )
+        known.append(Known(str(match), str(reason)))
+    return known

@@ -1,0 +1,246 @@
+"""Reading the counters of this process. A counter that the platform lacks is absent, never zero.
+
+Linux is read from /proc (proc(5)) and glibc's mallinfo2 (mallinfo(3)); macOS and Windows give what their C
+libraries offer without a compiler. What could not be read, and why, is in :attr:`Counters.blind`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Counters"]
+
+SELF_TEST_BYTES = 1 << 20
+"""Size of the block by which the malloc counter is tested at the start: large enough to show, cheap to make."""
+
+
+class Counters:
+    """The counters of one process, each a function without arguments that returns an int."""
+
+    def __init__(self) -> None:
+        self.readers: dict[str, Callable[[], int]] = {}
+        self.blind: dict[str, str] = {}
+        self._page_bytes = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+        self._statm: int | None = None
+        self.loop: Any = None
+        self._own_children: set[int] = set()
+        self._add("blocks", self._blocks_reader())
+        self._add("malloc_bytes", _malloc_reader())
+        if sys.platform == "linux":
+            self._linux()
+        elif sys.platform == "darwin":
+            self._add("rss", _macos_rss_reader())
+            self._add("fds", _listing_reader("/dev/fd"))
+        elif sys.platform == "win32":
+            self._windows()
+
+    def read(self) -> dict[str, int]:
+        """Every counter that this platform has, by name."""
+        values = {name: reader() for name, reader in self.readers.items()}
+        if self.loop is not None and "asyncio" in sys.modules:
+            values["tasks"] = len(sys.modules["asyncio"].all_tasks(self.loop))
+        return values
+
+    def read_small(self) -> tuple[int, ...]:
+        """The counters that may still fall by themselves after a run: what settling waits for."""
+        names = ("fds", "threads", "children")
+        return tuple(self.readers[name]() for name in names if name in self.readers)
+
+    def ignore_child(self, pid: int) -> None:
+        """``pid`` is a child of the harness itself (a snapshot being written), not of the program."""
+        self._own_children.add(pid)
+
+    def reap(self) -> None:
+        """Collect the harness's own children that have ended."""
+        for pid in list(self._own_children):
+            try:
+                done, _ = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                done = pid
+            if done:
+                self._own_children.discard(pid)
+
+    @property
+    def own_children(self) -> int:
+        return len(self._own_children)
+
+    def close(self) -> None:
+        if self._statm is not None:
+            os.close(self._statm)
+            self._statm = None
+
+    def _add(self, name: str, reader: Callable[[], int] | str) -> None:
+        """Keep ``reader``, or the reason why there is none."""
+        if isinstance(reader, str):
+            self.blind[name] = reader
+            return
+        try:
+            reader()
+        except (OSError, ValueError, AttributeError, ArithmeticError) as exc:
+            self.blind[name] = f"{type(exc).__name__}: {exc}"
+        else:
+            self.readers[name] = reader
+
+    def _blocks_reader(self) -> Callable[[], int] | str:
+        reader = getattr(sys, "getallocatedblocks", None)
+        if reader is None:
+            return "this interpreter does not count allocator blocks"
+        if reader() == 0:
+            return "PYTHONMALLOC=malloc: the small-object allocator, which counts blocks, is switched off"
+        return reader  # type: ignore[no-any-return]
+
+    def _linux(self) -> None:
+        try:
+            self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as exc:
+            self.blind["rss"] = self.blind["mapped_bytes"] = str(exc)
+        else:
+            statm, page = self._statm, self._page_bytes
+            self._add("rss", lambda: int(os.pread(statm, 128, 0).split()[1]) * page)
+            self._add("mapped_bytes", lambda: int(os.pread(statm, 128, 0).split()[0]) * page)
+        self._add("fds", _listing_reader("/proc/self/fd"))
+        self._add("threads", lambda: len(os.listdir("/proc/self/task")))
+        self._add("children", self._count_children)
+
+    def _count_children(self) -> int:
+        pids: set[int] = set()
+        for tid in os.listdir("/proc/self/task"):
+            try:
+                with open(f"/proc/self/task/{tid}/children", "rb") as file:
+                    pids.update(map(int, file.read().split()))
+            except FileNotFoundError:
+                if str(os.getpid()) == tid:  # the kernel lacks CONFIG_PROC_CHILDREN; else the thread just ended
+                    raise
+        return len(pids - self._own_children)
+
+    def _windows(self) -> None:
+        self._add("rss", _windows_rss_reader())
+        self._add("fds", _windows_handle_reader())
+
+
+def count_objects() -> int:
+    """Objects that the collector knows, the frozen ones included."""
+    return len(gc.get_objects()) + gc.get_freeze_count()
+
+
+def _listing_reader(folder: str) -> Callable[[], int]:
+    """Entries of a folder of descriptors, without the one that reads it."""
+    return lambda: len(os.listdir(folder)) - 1
+
+
+def _malloc_reader() -> Callable[[], int] | str:
+    """Bytes in use by malloc: glibc's ``uordblks + hblkhd`` (small blocks and those mapped one by one).
+
+    Tested on a block of known size: with another allocator preloaded glibc still answers, with figures that
+    stand still, and a counter that cannot move would vouch for anything.
+    """
+    if sys.platform != "linux":
+        return "bytes in use by malloc are only read from glibc"
+    try:
+        import ctypes
+    except ImportError:
+        return "ctypes is missing from this interpreter"
+
+    class MallInfo2(ctypes.Structure):
+        _fields_ = tuple(
+            (name, ctypes.c_size_t)
+            for name in (
+                "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+            )
+        )
+
+    libc = ctypes.CDLL(None)
+    try:
+        mallinfo2 = libc.mallinfo2
+        libc.malloc.restype = ctypes.c_void_p
+    except AttributeError:
+        return "the C library has no mallinfo2 (glibc 2.33 or newer has)"
+    mallinfo2.restype = MallInfo2
+    mallinfo2.argtypes = ()
+
+    def in_use() -> int:
+        info = mallinfo2()
+        return int(info.uordblks + info.hblkhd)
+
+    before = in_use()
+    block = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(SELF_TEST_BYTES)))
+    grew = in_use() - before
+    libc.free(block)
+    if grew < SELF_TEST_BYTES:
+        return "another allocator than glibc's is loaded; native leaks show in mapped_bytes and rss only"
+    return in_use
+
+
+def _macos_rss_reader() -> Callable[[], int] | str:
+    """Resident bytes by ``proc_pid_rusage`` (libproc.h, ``rusage_info_v0.ri_resident_size``)."""
+    import ctypes
+
+    class RusageInfoV0(ctypes.Structure):
+        _fields_ = (
+            ("uuid", ctypes.c_uint8 * 16),
+            *(
+                (name, ctypes.c_uint64)
+                for name in (
+                    "user system pkg_idle_wkups interrupt_wkups pageins wired_size resident_size "
+                    "phys_footprint start exit".split()
+                )
+            ),
+        )
+
+    proc_pid_rusage = ctypes.CDLL("/usr/lib/libproc.dylib").proc_pid_rusage
+
+    def resident() -> int:
+        info = RusageInfoV0()
+        if proc_pid_rusage(os.getpid(), 0, ctypes.byref(info)) != 0:
+            raise OSError("proc_pid_rusage failed")
+        return int(info.resident_size)
+
+    return resident
+
+
+def _windows_rss_reader() -> Callable[[], int] | str:
+    """Working set by ``K32GetProcessMemoryInfo`` (psapi.h, ``PROCESS_MEMORY_COUNTERS.WorkingSetSize``)."""
+    import ctypes
+
+    class ProcessMemoryCounters(ctypes.Structure):
+        _fields_ = (
+            ("cb", ctypes.c_uint32),
+            ("page_faults", ctypes.c_uint32),
+            *(
+                (name, ctypes.c_size_t)
+                for name in "peak_ws ws peak_paged paged peak_nonpaged nonpaged pagefile peak_pagefile".split()
+            ),
+        )
+
+    kernel32 = ctypes.CDLL("kernel32")
+    kernel32.GetCurrentProcess.restype = ctypes.c_void_p
+
+    def resident() -> int:
+        info = ProcessMemoryCounters(cb=ctypes.sizeof(ProcessMemoryCounters))
+        process = ctypes.c_void_p(kernel32.GetCurrentProcess())
+        if not kernel32.K32GetProcessMemoryInfo(process, ctypes.byref(info), info.cb):
+            raise OSError("K32GetProcessMemoryInfo failed")
+        return int(info.ws)
+
+    return resident
+
+
+def _windows_handle_reader() -> Callable[[], int] | str:
+    """Open handles by ``GetProcessHandleCount`` (processthreadsapi.h)."""
+    import ctypes
+
+    kernel32 = ctypes.CDLL("kernel32")
+    kernel32.GetCurrentProcess.restype = ctypes.c_void_p
+
+    def handles() -> int:
+        count = ctypes.c_uint32()
+        process = ctypes.c_void_p(kernel32.GetCurrentProcess())
+        if not kernel32.GetProcessHandleCount(process, ctypes.byref(count)):
+            raise OSError("GetProcessHandleCount failed")
+        return int(count.value)
+
+    return handles

@@ -1,0 +1,187 @@
+"""The measured process, seen from the tool: start it, ask it, know how it died, leave nothing of it behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from leakharness.errors import NotJudged, UsageError
+from leakharness.probe.boot import boot_arguments
+
+__all__ = ["WorkerProcess"]
+
+STDERR_KEPT_BYTES = 16_384
+"""How much of the end of the measured process's stderr is kept for a report."""
+ABORT_WAIT_S = 2.0
+"""Seconds a hung process gets to print its stacks before it is killed."""
+
+
+class WorkerProcess:
+    """One fresh interpreter that serves :mod:`leakharness.probe.worker`.
+
+    Use as a context manager: on leaving, the process and whatever it started in its group are gone, also when
+    the tool is interrupted.
+    """
+
+    def __init__(
+        self,
+        python: str,
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        """``deadline``: by ``time.monotonic()``; an answer that is not there by then is a hang."""
+        self._deadline = deadline
+        self._answers: queue.Queue[bytes | None] = queue.Queue()
+        self._stderr = bytearray()
+        try:
+            self._process = subprocess.Popen(
+                boot_arguments(python),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=cwd,
+                env=None if env is None else dict(env),
+                start_new_session=os.name == "posix",
+            )
+        except OSError as exc:
+            raise UsageError(f"--python {python}: cannot be started: {exc.strerror or exc}") from None
+        self._readers = [
+            threading.Thread(target=self._read_answers, daemon=True),
+            threading.Thread(target=self._read_stderr, daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, op: str, *arguments: Any, doing: str = "") -> dict[str, Any]:
+        """Send one command and wait for its answer.
+
+        Raises NotJudged when the process dies, hangs past its deadline or reports that the run failed, and
+        UsageError when it reports that the scenario is declared wrongly.
+        """
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(json.dumps([op, *arguments]).encode() + b"\n")
+            self._process.stdin.flush()
+        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        try:
+            line = self._answers.get(timeout=left)
+        except queue.Empty:
+            raise self._hung(doing or op) from None
+        if line is None:
+            raise self._died(doing or op)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise NotJudged(f"the measured process answered {line[:60]!r} while {doing or op}; that is a bug") from None
+        if "failed" in answer:
+            if answer["failed"] == "usage":
+                raise UsageError(answer["reason"])
+            raise _with_detail(NotJudged(answer["reason"]), answer.get("detail", ""))
+        return answer
+
+    def stderr_tail(self) -> str:
+        return bytes(self._stderr[-STDERR_KEPT_BYTES:]).decode("utf-8", "replace").strip()
+
+    def close(self) -> None:
+        """End the process and its group. Safe to call twice."""
+        with contextlib.suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        self._kill()
+        for stream in (self._process.stdout, self._process.stderr):
+            for reader in self._readers:
+                reader.join(1.0)
+            if stream is not None and not any(reader.is_alive() for reader in self._readers):
+                stream.close()
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _kill(self) -> None:
+        if self._process.returncode is not None:
+            return
+        # The group first, while its leader is not reaped and the number cannot be given away.
+        if os.name == "posix":
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        self._process.wait()
+
+    def _hung(self, doing: str) -> NotJudged:
+        """Ask for the stacks of all threads (faulthandler prints them on SIGABRT), then kill."""
+        if os.name == "posix":
+            with contextlib.suppress(OSError):
+                self._process.send_signal(signal.SIGABRT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(ABORT_WAIT_S)
+            self._readers[1].join(0.2)
+        return _with_detail(
+            NotJudged(f"hung: no answer before --timeout while {doing}; raise --timeout if it is only slow"),
+            self.stderr_tail(),
+        )
+
+    def _died(self, doing: str) -> NotJudged:
+        try:
+            code = self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            return NotJudged(f"the measured process closed its output while {doing}")
+        self._readers[1].join(1.0)
+        if code == -getattr(signal, "SIGKILL", 9):
+            how = "was killed by SIGKILL, most likely for want of memory; try a smaller --scope-bytes or --iters"
+        elif code < 0:
+            how = f"crashed by {signal.Signals(-code).name}"
+        else:
+            how = f"ended by itself with exit code {code}"
+        return _with_detail(NotJudged(f"the measured process {how} while {doing}"), self.stderr_tail())
+
+    def _read_answers(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put(None)
+
+    def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        stream = self._process.stderr
+        while chunk := os.read(stream.fileno(), 65_536):
+            self._stderr += chunk
+            if len(self._stderr) > 4 * STDERR_KEPT_BYTES:
+                del self._stderr[:-STDERR_KEPT_BYTES]
+
+
+def _with_detail(error: NotJudged, detail: str) -> NotJudged:
+    error.detail = detail
+    return error
+
+
+def interpreter(python: str | None) -> str:
+    """The interpreter to measure in. Raises UsageError for one that is not there."""
+    if python is None:
+        return sys.executable
+    path = Path(python).expanduser()
+    if path.is_dir():  # a virtual environment's folder
+        candidates = [path / "bin" / "python", path / "Scripts" / "python.exe"]
+        path = next((candidate for candidate in candidates if candidate.exists()), path)
+    if not path.is_file():
+        raise UsageError(f"--python {python}: no such interpreter")
+    return os.path.abspath(path)

@@ -1,0 +1,468 @@
+"""Measuring one mode: a fresh process, warm-up, baseline, batches, and the judge's word after each.
+
+Knows neither the terminal nor files. What it needs of the outside is passed in: how a worker is opened, who
+listens to its progress, and who explains a leak once there is one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from leakharness import judge
+from leakharness.errors import NotJudged
+from leakharness.model import Family, Growth, Plan, Reading, RunResult, Verdict
+
+__all__ = ["Asker", "Evidence", "Measurement", "Observer", "Request", "measure"]
+
+WARM_UP_SIZES = (1, 4, 5, 10, 20, 40, 50)
+"""Runs between two looks during warm-up; the last size repeats."""
+WARM_UP_RUNS = 600
+"""Runs of a full warm-up: more than the 512 entries at which rings of recent errors and regex caches are bounded."""
+WARM_UP_SECONDS = 0.3
+"""Time of a full warm-up where runs are slow."""
+WARM_UP_RUNS_LIMIT = 2_000
+WARM_UP_SECONDS_LIMIT = 1.2
+"""Budget of a warm-up whose counters have not come to rest, and do not simply grow by the same every run."""
+WARM_UP_MEMORY_BYTES = 512 * 2**20
+"""A warm-up that leaves this much behind ends: it is leaking, and the machine is not ours to fill."""
+REHEARSAL_RUNS = 5
+"""Runs of each of the two rehearsals between the freeze and the baseline: what the first frozen reading itself
+allocates must be there before it is compared with the second."""
+SLOW_BATCH_SECONDS = 0.3
+"""A batch that would take longer is made smaller, unless its size was asked for."""
+FEWEST_RUNS_A_BATCH = 5
+PASS_SECONDS = 1.5
+"""A PASS of runs too slow for ``iters`` x ``batches`` of them needs at least this much measured time."""
+GRACE_S = 0.03
+"""Seconds that a reading waits for threads, descriptors and tasks that are on their way out."""
+CONFIRM_GRACE_S = 0.5
+"""The same for the reading that confirms a leak."""
+REFILL_MARGIN = 1.1
+"""Runs made to fill a bounded container, as a multiple of what its growth so far asks for."""
+LINEAR = 0.02
+"""Relative difference between two paces that counts as the same pace."""
+
+
+class Asker(Protocol):
+    """A measured process that answers commands; see :class:`leakharness.process.WorkerProcess`."""
+
+    @property
+    def pid(self) -> int: ...
+    def ask(self, op: str, *arguments: Any, doing: str = "") -> dict[str, Any]: ...
+
+
+class Observer(Protocol):
+    """Told what goes on. It may look, and take snapshots; it returns nothing."""
+
+    def phase(self, name: str, done: int, total: int | None) -> None: ...
+    def reading(self, worker: Asker, reading: Reading) -> None: ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure: a scenario file, the scenario's name in it, a mode, and what the worker must know."""
+
+    path: str
+    name: str | None = None
+    mode: str | None = None
+    target: str | None = None
+    plant: Mapping[str, Any] | None = None
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "name": self.name,
+            "mode": self.mode,
+            "target": self.target,
+            "plant": dict(self.plant) if self.plant else None,
+        }
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an explainer adds to a FAIL."""
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+Explainer = Callable[[Asker, Request, "Measurement"], Evidence]
+
+
+@dataclass
+class Measurement:
+    """Everything known about one mode while it is measured; turned into a RunResult at the end."""
+
+    request: Request
+    plan: Plan
+    hello: dict[str, Any] = field(default_factory=dict)
+    warm_up: list[Reading] = field(default_factory=list)
+    warm_up_runs: int = 0
+    readings: list[Reading] = field(default_factory=list)
+    tracked: dict[str, dict[str, int]] = field(default_factory=dict)
+    census: list[tuple[int, dict[str, list[int]]]] = field(default_factory=list)
+    assessment: judge.Assessment | None = None
+    notes: list[str] = field(default_factory=list)
+    bounded: dict[str, int] = field(default_factory=dict)
+    iters: int = 0
+
+    @property
+    def runs(self) -> int:
+        return self.readings[-1].runs if self.readings else 0
+
+
+def measure(
+    request: Request,
+    plan: Plan | Callable[[Mapping[str, Any]], Plan],
+    worker: Asker,
+    observer: Observer,
+    *,
+    explain: Explainer | None = None,
+    control: Callable[[int], Mapping[str, float]] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> RunResult:
+    """Measure one mode in ``worker`` and judge it. ``plan`` may depend on the options that the scenario declares.
+
+    ``control`` gives, for a number of runs, how much each counter rises in the same loop with an empty body; it is
+    asked only where its answer can change the verdict. A measurement that fails gives NOT_JUDGED with the reason;
+    UsageError passes through.
+    """
+    m = Measurement(request, plan if isinstance(plan, Plan) else Plan())
+    began = clock()
+    evidence = Evidence()
+    noise: Mapping[str, float] = {}
+    try:
+        m.hello = worker.ask("load", request.spec(), doing="loading the scenario")
+        m.notes += m.hello.get("notes", [])
+        if not isinstance(plan, Plan):
+            m.plan = plan(m.hello["scenario"]["options"])
+        worker.ask("start", m.plan.scope_bytes, doing="setting up")
+        _Loop(m, worker, observer, clock).warm_up_and_baseline()
+        verdict, reason, noise = _judge_in_batches(m, worker, observer, control, clock)
+        fault = worker.ask("canary", doing="testing the tracker").get("fault")
+        if fault is not None:
+            raise NotJudged(f"the tracker's self-test failed after the runs: {fault}")
+        if verdict == "FAIL" and explain is not None:
+            evidence = explain(worker, request, m)
+        worker.ask("finish", doing="tearing down")
+    except NotJudged as exc:
+        return _result(m, "NOT_JUDGED", str(exc), clock() - began, noise, detail=exc.detail)
+    return _result(m, verdict, reason, clock() - began, noise, **evidence.changes)
+
+
+@dataclass
+class _Loop:
+    """The steps of a measurement that talk to the worker."""
+
+    m: Measurement
+    worker: Asker
+    observer: Observer
+    clock: Callable[[], float]
+
+    def warm_up_and_baseline(self, extra: int = 0) -> None:
+        """Make runs until the counters stand still, within a budget (or as many as asked for); then the baseline."""
+        m, plan = self.m, self.m.plan
+        m.warm_up.clear()
+        run_seconds = self._fixed_warm_up(plan.warmup + extra) if plan.warmup is not None else self._warm_up(extra)
+        m.iters = plan.iters
+        if not plan.iters_given and run_seconds * plan.iters > SLOW_BATCH_SECONDS:
+            m.iters = max(FEWEST_RUNS_A_BATCH, min(plan.iters, int(SLOW_BATCH_SECONDS / run_seconds)))
+            m.notes.append(
+                f"a run takes {run_seconds * 1000:.0f} ms: {m.iters} runs a batch instead of {plan.iters} "
+                "(--iters keeps its size)"
+            )
+        m.bounded = self.worker.ask("freeze", doing="collecting before the baseline")["bounded"]
+        if plan.warmup is None or plan.warmup >= 4 * REHEARSAL_RUNS:
+            for _ in range(2):
+                self._runs(REHEARSAL_RUNS, "warm-up")
+                self._read(0.0)
+        m.readings = [self.reading("baseline", 0, self.worker.ask("baseline", GRACE_S, doing="taking the baseline"))]
+        self.observer.reading(self.worker, m.readings[0])
+
+    def batch(self, number: int) -> None:
+        m = self.m
+        first = number == 1
+        label = f"batch-{number}"
+        self.observer.phase(label, number, m.plan.batches)
+        self._runs(m.iters, label)
+        answer = self.worker.ask("read", GRACE_S, False, first, doing=f"reading after {label}")
+        if first:
+            m.census = [(m.iters, answer["census"])]
+        m.readings.append(self.reading(label, m.runs + m.iters, answer))
+        self.observer.reading(self.worker, m.readings[-1])
+
+    def confirm(self) -> None:
+        """Read again, this time with the frozen heap collected and a long grace: what was only late is gone now."""
+        m = self.m
+        answer = self.worker.ask("read", CONFIRM_GRACE_S, True, False, doing="confirming the leak")
+        m.readings[-1] = self.reading(m.readings[-1].label, m.readings[-1].runs, answer)
+
+    def reading(self, label: str, runs: int, answer: Mapping[str, Any]) -> Reading:
+        m = self.m
+        m.tracked = answer["tracked"]
+        alive = answer["tracked_alive"]
+        base = m.readings[0].declared["tracked_alive"] if m.readings and label != "baseline" else alive
+        counters = {"tracked": alive - base, **answer["counters"]}
+        declared = {**answer["declared"], "tracked_alive": base}
+        return Reading(label, runs, counters, declared, answer["collected"], self.clock())
+
+    def _fixed_warm_up(self, runs: int) -> float:
+        if runs <= 0:
+            return 0.0
+        start = self.clock()
+        self._runs(runs, "warm-up")
+        return (self.clock() - start) / runs
+
+    def _warm_up(self, extra: int) -> float:
+        """Warm up until the counters stand still. Returns the seconds of one run, at the end of it."""
+        m = self.m
+        began = self.clock()
+        made, run_seconds = 0, 0.0
+        at_least = extra
+        for size in _sizes():
+            start = self.clock()
+            self._runs(size, "warm-up")
+            run_seconds = (self.clock() - start) / size
+            made += size
+            m.warm_up.append(self.reading("warm-up", made, self._read(0.0)))
+            if made == WARM_UP_SIZES[0] + WARM_UP_SIZES[1]:
+                self.worker.ask("freeze", doing="warming up")
+            elapsed = self.clock() - began
+            if made < at_least:
+                continue
+            if self._memory_left_behind() > WARM_UP_MEMORY_BYTES:
+                break
+            if made < WARM_UP_RUNS and elapsed < WARM_UP_SECONDS:
+                continue
+            if _at_rest(m.warm_up) or _linear(m.warm_up):
+                break
+            if made >= WARM_UP_RUNS_LIMIT or elapsed >= WARM_UP_SECONDS_LIMIT:
+                break
+        return run_seconds
+
+    def _memory_left_behind(self) -> int:
+        first, last = self.m.warm_up[0].counters, self.m.warm_up[-1].counters
+        return max((last[name] - first[name] for name in ("rss", "malloc_bytes") if name in last), default=0)
+
+    def _runs(self, count: int, doing: str) -> None:
+        self.worker.ask("runs", count, doing=f"making the runs of {doing}")
+        if doing == "warm-up":
+            self.m.warm_up_runs += count
+
+    def _read(self, grace: float) -> dict[str, Any]:
+        return self.worker.ask("read", grace, False, False, doing="reading during warm-up")
+
+
+def _judge_in_batches(
+    m: Measurement,
+    worker: Asker,
+    observer: Observer,
+    control: Callable[[int], Mapping[str, float]] | None,
+    clock: Callable[[], float],
+) -> tuple[Verdict, str, Mapping[str, float]]:
+    """Batches until the judge is sure, or the budget ends."""
+    loop, plan = _Loop(m, worker, observer, clock), m.plan
+    noise: Mapping[str, float] = {}
+    number, began, spent = 0, clock(), 0
+    while True:
+        number += 1
+        loop.batch(number)
+        spent += m.iters
+        if number < plan.batches:
+            continue
+        elapsed = clock() - began
+        out_of_budget = spent + m.iters > plan.max_runs or elapsed >= plan.max_seconds
+        found = _assess(m, noise, final=out_of_budget)
+        if found.state == "grows":
+            if control is not None and not noise and not _decided_by_exact(found):
+                noise = control(m.runs)
+                found = _assess(m, noise, final=out_of_budget)
+            m.census[1:] = [(m.runs, worker.ask("census", doing="counting families")["census"])]
+            loop.confirm()
+            found = _assess(m, noise, final=out_of_budget)
+            if found.state == "grows":
+                refill = _runs_to_fill(m, worker)
+                if refill is None:
+                    return "FAIL", found.why, noise
+                runs, sentence = refill
+                if spent + runs > plan.max_runs or runs * _run_seconds(m) > plan.max_seconds - elapsed:
+                    m.assessment = found
+                    return "NOT_JUDGED", f"{sentence}: it is full after about {runs:,} more runs (--max-runs)", noise
+                m.notes.append(f"{sentence}: filled by {runs} more runs of warm-up, then measured anew")
+                spent += runs
+                loop.warm_up_and_baseline(runs)
+                number = 0
+                continue
+        if found.state == "steady" and _enough(m):
+            return "PASS", _pass_reason(m, number), noise
+        if out_of_budget and found.state != "steady":
+            needed = f"; it would take about {found.runs_needed:,} more runs" if found.runs_needed else ""
+            return "NOT_JUDGED", f"not clear after {m.runs} runs: {found.why}{needed} (--max-runs, --max-seconds)", noise
+        if out_of_budget:
+            return "PASS", _pass_reason(m, number), noise
+
+
+def _assess(m: Measurement, noise: Mapping[str, float], *, final: bool) -> judge.Assessment:
+    plan = m.plan
+    limit = None if plan.max_rss_growth_mb is None else plan.max_rss_growth_mb * 2**20
+    m.assessment = judge.assess(
+        m.readings,
+        warm_up=m.warm_up,
+        control=noise,
+        max_tracked_retention=plan.max_tracked_retention,
+        max_rss_growth_bytes=limit,
+        final=final,
+    )
+    return m.assessment
+
+
+def _decided_by_exact(found: judge.Assessment) -> bool:
+    return any(g.grows and g.counter not in ("malloc_bytes", "mapped_bytes", "rss") for g in found.growth)
+
+
+def _enough(m: Measurement) -> bool:
+    """Whether a PASS rests on enough runs: what was asked for, or enough time where runs are slow."""
+    asked = m.plan.iters * m.plan.batches
+    return m.runs >= asked or m.readings[-1].seconds - m.readings[0].seconds >= PASS_SECONDS
+
+
+def _run_seconds(m: Measurement) -> float:
+    return (m.readings[-1].seconds - m.readings[0].seconds) / max(1, m.runs)
+
+
+def _runs_to_fill(m: Measurement, worker: Asker) -> tuple[int, str] | None:
+    """Whether the growth is that of bounded containers that are not full yet: (runs until they are, sentence).
+
+    Decided by doing: a forked copy empties them and counts what is left.
+    """
+    answer = worker.ask("what_if_cleared", m.bounded, doing="testing the bounded containers").get("cleared")
+    if not answer or not answer["containers"] or "objects" not in answer:
+        return None
+    first, last = m.readings[0], m.readings[-1]
+    grown = last.counters["objects"] - last.declared["objects"] - first.counters["objects"] + first.declared["objects"]
+    left = answer["objects"] - last.declared["objects"] - first.counters["objects"] + first.declared["objects"]
+    tracked_left = answer["alive"] - first.declared["tracked_alive"]
+    if left > 0.05 * max(grown, 0) or tracked_left > 0:
+        return None
+    runs = m.runs + m.warm_up_runs
+    slowest = max(answer["containers"], key=lambda row: (row["bound"] - row["size"]) / row["grew"])
+    needed = int(REFILL_MARGIN * (slowest["bound"] - slowest["size"]) / (slowest["grew"] / m.runs)) + 1
+    sentence = (
+        f"the growth is held by {slowest['name']}, which is bounded and has {slowest['size']:,} of "
+        f"{slowest['bound']:,} entries after {runs:,} runs"
+    )
+    return needed, sentence
+
+
+def _pass_reason(m: Measurement, batches: int) -> str:
+    born = sum(row["born"] for row in m.tracked.values())
+    retained = sum(row["retained"] for row in m.tracked.values())
+    tracked = f"{retained}/{born} tracked objects retained; " if born else ""
+    extended = batches > m.plan.batches
+    why = f"settled after {batches} batches" if extended else "no counter grows"
+    return f"{tracked}{why} over {m.runs} runs"
+
+
+def _sizes() -> Iterator[int]:
+    yield from WARM_UP_SIZES
+    while True:
+        yield WARM_UP_SIZES[-1]
+
+
+def _exact(reading: Reading) -> list[int]:
+    names = ("tracked", "fds", "threads", "children", "tasks", "objects", "blocks")
+    return [
+        reading.counters[name] - reading.declared.get(name, 0) for name in names if name in reading.counters
+    ]
+
+
+def _at_rest(warm_up: Sequence[Reading]) -> bool:
+    """Whether nothing exact rose over the last two looks."""
+    if len(warm_up) < 3:
+        return False
+    before, now = _exact(warm_up[-3]), _exact(warm_up[-1])
+    return all(b <= a for a, b in zip(before, now, strict=False))
+
+
+def _linear(warm_up: Sequence[Reading]) -> bool:
+    """Whether what still rises does so at one pace, over the last three looks: waiting would change nothing."""
+    if len(warm_up) < 4:
+        return False
+    last = warm_up[-4:]
+    steps = [
+        [(b - a) / (two.runs - one.runs) for a, b in zip(_exact(one), _exact(two), strict=False)]
+        for one, two in zip(last, last[1:], strict=False)
+    ]
+    return all(max(paces) - min(paces) <= LINEAR * max(1.0, *map(abs, paces)) for paces in zip(*steps, strict=False))
+
+
+def families(census: Sequence[tuple[int, dict[str, list[int]]]], top: int = 20) -> tuple[Family, ...]:
+    """Types by how many more there are for every run, between the first census and the last."""
+    if len(census) < 2:
+        return ()
+    (first_runs, first), (last_runs, last) = census[0], census[-1]
+    runs = last_runs - first_runs
+    if runs <= 0:
+        return ()
+    rows = []
+    for name, (count, size) in last.items():
+        more = count - first.get(name, [0, 0])[0]
+        if more > 0:
+            rows.append(Family(name, more / runs, size / max(1, count) * more / runs))
+    return tuple(sorted(rows, key=lambda f: (-f.count_per_run, f.type))[:top])
+
+
+def _result(
+    m: Measurement, verdict: Verdict, reason: str, seconds: float, noise: Mapping[str, float], **changes: Any
+) -> RunResult:
+    scenario = m.hello.get("scenario", {})
+    mode, must = _mode_and_must(m)
+    found = m.assessment
+    growth: tuple[Growth, ...] = found.growth if found is not None else ()
+    result = RunResult(
+        scenario=scenario.get("name") or m.request.name or m.request.path,
+        mode=mode,
+        verdict=verdict,
+        must=must,
+        reason=reason,
+        pid=m.hello.get("pid", 0),
+        python=m.hello.get("python", ""),
+        executable=m.hello.get("executable", ""),
+        platform=m.hello.get("platform", ""),
+        duration_s=seconds,
+        runs=m.runs,
+        warmup_runs=m.warm_up_runs,
+        tracked=m.tracked,
+        series=tuple(m.readings),
+        growth=growth,
+        families=families(m.census) if verdict == "FAIL" else (),
+        detectable=judge.detectable(m.readings) if m.readings else judge.Detectable(),
+        forgiven=found.forgiven if found is not None else (),
+        notes=tuple(m.notes + _collector_note(m)),
+        blind=m.hello.get("blind", {}),
+        control=noise,
+    )
+    return replace(result, **changes)
+
+
+def _mode_and_must(m: Measurement) -> tuple[str, Any]:
+    scenario = m.hello.get("scenario")
+    name = m.request.mode or (scenario or {}).get("default") or "(default)"
+    if name == "synthetic-leak" or m.request.plant:
+        return name, "FAIL"
+    for mode in (scenario or {}).get("modes", ()):
+        if mode["name"] == name:
+            return name, mode["must"]
+    return name, None
+
+
+def _collector_note(m: Measurement) -> list[str]:
+    """What only the cyclic collector freed: no leak, but memory that stays until a collection is due."""
+    if m.runs == 0:
+        return []
+    per_run = m.readings[-1].collected / m.runs
+    if per_run < 0.5:
+        return []
+    return [f"freed only by the cyclic collector: {per_run:.3g} objects a run (a collection is due before they go)"]

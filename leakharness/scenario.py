@@ -1,0 +1,329 @@
+"""Declaring a scenario: one file per leak, plain functions, each of which makes one run.
+
+This module is part of the measured process: standard library only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol, TypeVar, overload
+
+from leakharness.errors import ScenarioError
+
+__all__ = ["ABORT_STYLES", "SYNTHETIC_LEAK", "Abort", "Known", "Mode", "Must", "Run", "Scenario"]
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+Abort = Literal["cancel", "timeout", "raise", "none"]
+Must = Literal["PASS", "FAIL"]
+
+ABORT_STYLES: Final[tuple[Abort, ...]] = ("cancel", "timeout", "raise", "none")
+MUSTS: Final[tuple[Must, ...]] = ("PASS", "FAIL")
+USUAL_MUST: Final[Mapping[str, Must]] = {
+    "closure-extracted": "PASS",
+    "production": "PASS",
+    "closure-inline": "FAIL",
+}
+"""What the modes of the usual names must give, where the declaration does not say."""
+SYNTHETIC_LEAK: Final = "synthetic-leak"
+DEFAULT_SCOPE_BYTES: Final = 2_000_000
+DEFAULT_DEADLINE_S: Final = 0.01
+"""Deadline of ``abort="timeout"``, seconds: long enough for the run to reach its wait, short enough to loop."""
+SCENARIO_OPTIONS: Final = frozenset(
+    {
+        "iters",
+        "batches",
+        "warmup",
+        "scope_bytes",
+        "max_tracked_retention",
+        "max_rss_growth_mb",
+        "max_runs",
+        "max_seconds",
+        "timeout",
+        "snapshots",
+    }
+)
+
+
+class Recorder(Protocol):
+    """What a :class:`Run` tells the harness. The measured process has the real one; a test may pass a fake."""
+
+    def track(self, obj: Any, label: str | None) -> None: ...
+    def wedged(self) -> Any: ...
+    def hold(self, obj: Any) -> None: ...
+    def target(self) -> Any: ...
+
+
+class Run:
+    """Handed to every run of a mode.
+
+    One ``Run`` serves all runs of a process, so that a closure over it neither grows nor shows in a census;
+    ``index`` says which run is going on (0, 1, 2 … over warm-up and batches alike).
+    """
+
+    __slots__ = ("_recorder", "index", "mode", "scope_bytes")
+
+    def __init__(
+        self,
+        *,
+        index: int = 0,
+        scope_bytes: int = DEFAULT_SCOPE_BYTES,
+        mode: str = "",
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.index = index
+        self.scope_bytes = scope_bytes
+        self.mode = mode
+        self._recorder = recorder
+
+    def track(self, obj: T, label: str | None = None) -> T:
+        """Count ``obj`` as born now, and as dead when its ``weakref.finalize`` fires. Returns ``obj``.
+
+        Raises TypeError where the object cannot be weakly referenced; the message says what to do.
+        """
+        if self._recorder is not None:
+            self._recorder.track(obj, label)
+        return obj
+
+    def wedged(self) -> Any:
+        """An awaitable that never settles and that the harness keeps alive, as a wedged provider would.
+
+        It is declared: the object itself is no growth. What hangs on it (a callback and all that the callback
+        closes over) is not declared.
+        """
+        if self._recorder is None:
+            import asyncio
+
+            return asyncio.get_running_loop().create_future()
+        return self._recorder.wedged()
+
+    def hold(self, obj: T) -> T:
+        """Keep ``obj`` alive on purpose, and declare it: by itself it is no growth. Returns ``obj``."""
+        if self._recorder is not None:
+            self._recorder.hold(obj)
+        return obj
+
+    def target(self) -> Any:
+        """The object named by ``--target module:attribute`` (or by the scenario), imported."""
+        if self._recorder is None:
+            raise ScenarioError("run.target() needs the harness: run the scenario with `leakharness run`")
+        return self._recorder.target()
+
+
+@dataclass(frozen=True)
+class Known:
+    """A leak that is accepted for now. ``match`` is a type name or a retainer fingerprint (or its beginning)."""
+
+    match: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not self.match.strip() or not self.reason.strip():
+            raise ScenarioError(
+                f"{_caller(2)}: Known({self.match!r}) needs a type or fingerprint and a reason: say why it is "
+                "accepted and until when"
+            )
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to run a scenario: a function that makes one run, how the run ends, and what it must give."""
+
+    name: str
+    function: Callable[..., Any]
+    must: Must | None
+    abort: Abort
+    abort_after: float
+    """Seconds: the deadline of ``timeout``; for ``cancel`` how long the run may go on before it is cancelled."""
+    default: bool
+    needs: Mapping[str, str]
+    """Importable module name -> how to install it. A missing one makes the mode NOT_JUDGED."""
+    needs_target: bool
+    where: str
+
+    @property
+    def is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self.function)
+
+
+@dataclass
+class _Pending:
+    """A mode as declared, before (or without) its function."""
+
+    name: str
+    where: str
+    mode: Mode | None = None
+
+
+class Scenario:
+    """One leak: a name, modes, an optional set-up. Options given here rank below the command line.
+
+    Raises ScenarioError, with file and line, for a declaration that cannot work.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        summary: str = "",
+        mimics: str | None = None,
+        target: str | None = None,
+        known: tuple[Known, ...] | list[Known] = (),
+        **options: Any,
+    ) -> None:
+        where = _caller()
+        if not isinstance(name, str) or not name.strip() or any(c in name for c in ":/\\ "):
+            raise ScenarioError(f"{where}: a scenario's name is one word without ':' or '/', not {name!r}")
+        unknown = sorted(set(options) - SCENARIO_OPTIONS)
+        if unknown:
+            raise ScenarioError(
+                f"{where}: scenario {name!r}: unknown option {unknown[0]!r}; it takes {', '.join(sorted(SCENARIO_OPTIONS))}"
+            )
+        for spec, field in ((mimics, "mimics"), (target, "target")):
+            if spec is not None and spec.count(":") != 1:
+                raise ScenarioError(f"{where}: {field}={spec!r}: write it as module:attribute")
+        self.name = name
+        self.summary = summary
+        self.mimics = mimics
+        self.target = target
+        self.known = tuple(known)
+        self.options: dict[str, Any] = options
+        self.where = where
+        self.set_up: Callable[..., Any] | None = None
+        self._pending: dict[str, _Pending] = {}
+
+    def __repr__(self) -> str:
+        return f"Scenario({self.name!r}, modes={list(self._pending)!r})"
+
+    @overload
+    def setup(self, function: F) -> F: ...
+    @overload
+    def setup(self) -> Callable[[F], F]: ...
+    def setup(self, function: F | None = None) -> F | Callable[[F], F]:
+        """Register what runs once per process before any run: sync or async, function or generator.
+
+        What follows a generator's ``yield`` is tear-down. It may take one parameter, the :class:`Run`, whose
+        ``mode`` says what is about to be measured.
+        """
+        where = _caller()
+
+        def register(function: F) -> F:
+            if self.set_up is not None:
+                raise ScenarioError(f"{where}: scenario {self.name!r} has two setups")
+            self.set_up = function
+            return function
+
+        return register if function is None else register(function)
+
+    def mode(
+        self,
+        name: str,
+        *,
+        must: Must | None = None,
+        default: bool = False,
+        abort: Abort | None = None,
+        abort_after: float | None = None,
+        needs: Mapping[str, str] | None = None,
+        needs_target: bool = False,
+    ) -> Callable[[F], F]:
+        """Declare the decorated function, sync or async, as mode ``name``; it must make ONE run.
+
+        ``abort`` says how a run ends [cancel for async, raise for sync]; ``must`` what ``check`` demands of it
+        [PASS for the default mode and ``production``, FAIL for ``closure-inline``, else nothing].
+        """
+        where = _caller()
+        if name == SYNTHETIC_LEAK:
+            raise ScenarioError(f"{where}: mode {SYNTHETIC_LEAK!r} comes from the harness; do not declare it")
+        if name in self._pending:
+            raise ScenarioError(
+                f"{where}: scenario {self.name!r} has mode {name!r} twice (first at {self._pending[name].where})"
+            )
+        if abort is not None and abort not in ABORT_STYLES:
+            raise ScenarioError(
+                f"{where}: mode {name!r}: unknown abort style {abort!r}; it is one of {', '.join(ABORT_STYLES)}"
+            )
+        if must is not None and must not in MUSTS:
+            raise ScenarioError(f"{where}: mode {name!r}: must is PASS or FAIL, not {must!r}")
+        pending = self._pending[name] = _Pending(name, where)
+
+        def register(function: F) -> F:
+            pending.mode = self._build(
+                name, function, must, default, abort, abort_after, needs, needs_target, where
+            )
+            return function
+
+        return register
+
+    def _build(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        must: Must | None,
+        default: bool,
+        abort: Abort | None,
+        abort_after: float | None,
+        needs: Mapping[str, str] | None,
+        needs_target: bool,
+        where: str,
+    ) -> Mode:
+        if not callable(function):
+            raise ScenarioError(f"{where}: mode {name!r} decorates {function!r}, which is not a function")
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise ScenarioError(f"{where}: mode {name!r} is a generator; a run is a plain or an async function")
+        is_async = inspect.iscoroutinefunction(function)
+        style: Abort = abort or ("cancel" if is_async else "raise")
+        if style == "cancel" and not is_async:
+            raise ScenarioError(
+                f"{where}: mode {name!r}: a plain function cannot be cancelled; use abort='raise', 'timeout' or 'none'"
+            )
+        if must is None:
+            must = USUAL_MUST.get(name, "PASS" if default else None)
+        after = abort_after if abort_after is not None else (DEFAULT_DEADLINE_S if style == "timeout" else 0.0)
+        return Mode(
+            name, function, must, style, float(after), default, dict(needs or {}), needs_target, where
+        )
+
+    @property
+    def modes(self) -> dict[str, Mode]:
+        """The declared modes by name, in order. Call :meth:`validate` first: this leaves out broken ones."""
+        return {p.name: p.mode for p in self._pending.values() if p.mode is not None}
+
+    def default_mode(self) -> Mode:
+        """The mode that ``run`` takes when none is named."""
+        modes = self.modes
+        chosen = [m for m in modes.values() if m.default] or [
+            m for m in modes.values() if m.name == "closure-extracted"
+        ]
+        return chosen[0] if chosen else next(iter(modes.values()))
+
+    def validate(self) -> None:
+        """Raise ScenarioError, with file and line, for what only shows once the whole file was read."""
+        for pending in self._pending.values():
+            if pending.mode is None:
+                raise ScenarioError(
+                    f"{pending.where}: mode {pending.name!r} of {self.name!r} has no function: "
+                    "scenario.mode(...) decorates one"
+                )
+        modes = self.modes
+        if not modes:
+            raise ScenarioError(f"{self.where}: scenario {self.name!r} has no mode")
+        defaults = [m for m in modes.values() if m.default]
+        if len(defaults) > 1:
+            raise ScenarioError(
+                f"{defaults[1].where}: scenario {self.name!r} has two defaults: {defaults[0].name!r} "
+                f"({defaults[0].where}) and {defaults[1].name!r}"
+            )
+        if not defaults and len(modes) > 1 and "closure-extracted" not in modes:
+            raise ScenarioError(
+                f"{self.where}: scenario {self.name!r} has {len(modes)} modes and no default: mark one default=True"
+            )
+
+
+def _caller(depth: int = 2) -> str:
+    """``file:line`` of the declaration: the frame ``depth`` calls up."""
+    frame = sys._getframe(depth)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
