@@ -93,6 +93,11 @@ class _Block:
 class Walk:
     """One capture: :meth:`run` it once. ``gentle`` reads nothing that would change an object (for stop-the-world)."""
 
+    __slots__ = (  # no __dict__: the walk leaves itself out, and must not be met again as a dict
+        "_blocks", "_book", "_fence", "_found", "_frozen", "_gentle", "_keys", "_lines", "_loose", "_marker", "_names",
+        "_out", "_rows", "_seen", "_texts", "_types", "_values", "nodes",
+    )  # fmt: skip
+
     def __init__(self, out: CaptureFile, *, gentle: bool, values: bool) -> None:
         self._out = out
         self._gentle = gentle
