@@ -674,19 +674,14 @@ def _dump_strings(strings: list[str]) -> bytes:
 
 
 def stable_ids(node_id: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Odd, unique ids below 2**32, the same for the same address in every snapshot (but for rare collisions).
+    """Unique ids below 2**32, the same for the same address in every snapshot (but for rare collisions).
 
-    Ids that are so already, as in files from V8, stay. Others are folded by multiplicative hashing (Knuth,
-    TAOCP 3, 6.4) of the address without its alignment bits; a collision moves on to the next free number, in
-    the order of the nodes.
+    Ids that are so already, as in files from V8, stay. Others become odd numbers, folded by multiplicative
+    hashing (Knuth, TAOCP 3, 6.4) of the address without its alignment bits; a collision moves on to the next
+    free number, in the order of the nodes.
     """
     ids = np.asarray(node_id, np.uint64)
-    if (
-        len(ids)
-        and int(ids.max()) < 2**32
-        and bool(np.all(ids & np.uint64(1)))
-        and len(np.unique(ids)) == len(ids)
-    ):
+    if len(ids) and int(ids.max()) < 2**32 and len(np.unique(ids)) == len(ids):
         return ids
     slots = ((ids >> np.uint64(4)) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(33)
     while True:

@@ -1,0 +1,291 @@
+"""Immediate dominators and retained sizes.
+
+A node dominates another if every path from the root to the other goes through it; what a node dominates is
+what would be freed with it. Semi-NCA: L. Georgiadis, "Linear-Time Algorithms for Dominators and Related
+Problems", Princeton 2005. One source serves plain lists and numba. Without numba most of a heap need not
+pass through it: nodes without outgoing edges are peeled off in rounds (no path leads through them), only the
+cyclic core is left to Semi-NCA, and the peeled nodes get the nearest common ancestor of their predecessors
+afterwards, by numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from leakharness.heap.compiled import compiled
+from leakharness.heap.graph import HeapGraph
+from leakharness.heap.paths import Links, links, ragged, reachable
+
+__all__ = ["Dominators", "dominators", "retained_sizes", "strong_edges"]
+
+Ints = npt.NDArray[np.int64]
+UNREACHABLE = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Dominators:
+    """The dominator tree. ``parent[node]`` is the immediate dominator (the root's own parent is the root, -1
+    where no strong path leads); ``depth[node]`` its distance from the root in the tree, -1 likewise.
+    """
+
+    parent: Ints
+    depth: Ints
+
+
+def strong_edges(graph: HeapGraph) -> npt.NDArray[np.bool_]:
+    """Edges that keep their target alive: all but weak ones, and V8's shortcuts where they start at the root.
+
+    The rule of Chrome DevTools and memlab, so that retained sizes agree with theirs.
+    """
+    keep = np.ones(graph.edge_count, bool)
+    if "weak" in graph.edge_kinds:
+        keep &= graph.edge_kind != graph.edge_kinds.index("weak")
+    if "shortcut" in graph.edge_kinds:
+        shortcut = graph.edge_kind == graph.edge_kinds.index("shortcut")
+        shortcut[: int(graph.edge_start[1])] = False
+        keep &= ~shortcut
+    return keep
+
+
+def dominators(graph: HeapGraph) -> Dominators:
+    """The dominator tree of the nodes that strong edges reach from node 0."""
+    forward = links(graph, strong_edges(graph))
+    live = reachable(forward)
+    search = compiled(_semi_nca)
+    parent = _peeled(forward, live) if search is None else _core(forward, search)
+    return Dominators(parent, _depths(parent))
+
+
+def retained_sizes(graph: HeapGraph, tree: Dominators) -> Ints:
+    """Bytes that each node keeps alive: its own size and that of all it dominates; 0 where it is
+    unreachable.
+    """
+    retained = np.where(tree.depth >= 0, graph.self_size, 0).astype(np.int64)
+    order = np.argsort(tree.depth, kind="stable")
+    depths = tree.depth[order]
+    bounds = np.searchsorted(depths, np.arange(int(depths[-1]) + 2))
+    if len(bounds) > _DEEP * max(1.0, np.log2(len(order))):
+        return _retained_in_lists(retained, tree.parent, order[bounds[0] :])
+    for level in range(len(bounds) - 2, 0, -1):
+        nodes = order[bounds[level] : bounds[level + 1]]
+        np.add.at(retained, tree.parent[nodes], retained[nodes])
+    return retained
+
+
+# levels per doubling of the heap from which one numpy call a level costs more than a loop over all nodes
+_DEEP = 2000
+
+
+def _retained_in_lists(retained: Ints, parent: Ints, order: Ints) -> Ints:
+    sizes, parents = retained.tolist(), parent.tolist()
+    for node in reversed(order.tolist()[1:]):
+        sizes[parents[node]] += sizes[node]
+    return np.array(sizes, np.int64)
+
+
+def _depths(parent: Ints) -> Ints:
+    """Depth of each node below the root, by pointer jumping: as many steps as the depth has binary digits."""
+    known = np.flatnonzero(parent >= 0)
+    depth = np.full(len(parent), UNREACHABLE, np.int64)
+    jump = np.where(parent >= 0, parent, 0)
+    steps = np.zeros(len(parent), np.int64)
+    steps[known] = 1
+    steps[0] = 0
+    while np.any(jump[known]):
+        steps[known] += steps[jump[known]]
+        jump[known] = jump[jump[known]]
+    depth[known] = steps[known]
+    return depth
+
+
+def _core(forward: Links, search: Any) -> Ints:
+    """Semi-NCA over a whole graph; ``search`` is `_semi_nca`, compiled or plain."""
+    n = len(forward.start) - 1
+    backward = forward.reversed()
+    columns: list[Any] = [np.full(n, -1, np.int64) for _ in range(6)]
+    scratch: list[Any] = [np.zeros(n + 1, np.int64), forward.start[:-1].astype(np.int64)]
+    arrays: list[Any] = [forward.start, forward.to, backward.start, backward.to, *columns, *scratch]
+    if search is _semi_nca:
+        arrays = [array.tolist() for array in arrays]
+    else:
+        arrays = [np.ascontiguousarray(array, np.int64) for array in arrays]
+    found = search(*arrays)
+    vertex = np.asarray(arrays[4], np.int64)[:found]
+    above = np.asarray(arrays[5], np.int64)[:found]
+    parent = np.full(n, UNREACHABLE, np.int64)
+    parent[vertex] = vertex[above]
+    return parent
+
+
+def _semi_nca(  # type: ignore[no-untyped-def]
+    start, to, back_start, back_to, vertex, idom, number, semi, label, ancestor, stack, cursor
+):
+    """Semi-NCA from node 0. Fills ``vertex`` (nodes in depth-first order) and ``idom`` (by that number).
+
+    Flat loops over lists or arrays of integers alone, for `compiled`. Returns how many nodes were reached.
+    """
+    number[0] = 0
+    vertex[0] = 0
+    idom[0] = 0
+    found = 1
+    stack[0] = 0
+    height = 1
+    while height > 0:  # depth-first numbering; idom holds the parent in the search tree for now
+        node = stack[height - 1]
+        at = cursor[node]
+        if at == start[node + 1]:
+            height -= 1
+            continue
+        cursor[node] = at + 1
+        child = to[at]
+        if number[child] < 0:
+            number[child] = found
+            vertex[found] = child
+            idom[found] = number[node]
+            found += 1
+            stack[height] = child
+            height += 1
+    for i in range(found):
+        semi[i] = i
+        label[i] = i
+        ancestor[i] = idom[i]
+    for i in range(found - 1, 0, -1):  # semidominators; nodes numbered above i are linked
+        node = vertex[i]
+        best = idom[i]
+        for at in range(back_start[node], back_start[node + 1]):
+            v = number[back_to[at]]
+            if v < 0:
+                continue
+            candidate = v
+            if v > i:
+                height = 0
+                x = v
+                while ancestor[x] > i:
+                    stack[height] = x
+                    height += 1
+                    x = ancestor[x]
+                while height > 0:  # path compression, from the top down
+                    height -= 1
+                    y = stack[height]
+                    up = ancestor[y]
+                    if semi[label[up]] < semi[label[y]]:
+                        label[y] = label[up]
+                    ancestor[y] = ancestor[x]
+                candidate = semi[label[v]]
+            if candidate < best:
+                best = candidate
+        semi[i] = best
+    # the dominator is the nearest ancestor numbered no higher than the semidominator
+    for i in range(1, found):
+        above = idom[i]
+        while above > semi[i]:
+            above = idom[above]
+        idom[i] = above
+    return found
+
+
+# ── without a compiler ───────────────────────────────────────────────────────────────────────
+
+
+def _peeled(forward: Links, live: npt.NDArray[np.bool_]) -> Ints:
+    n = len(forward.start) - 1
+    source = np.repeat(np.arange(n), np.diff(forward.start))
+    below_root = np.zeros(n, bool)
+    below_root[forward.to[: forward.start[1]]] = True
+    # Edges that say nothing about dominators: from the dead, into the root, to itself, and beside an edge of
+    # the root.
+    tells = (
+        live[source] & (forward.to != 0) & (source != forward.to) & ((source == 0) | ~below_root[forward.to])
+    )
+    backward = Links.of(n, forward.to[tells], source[tells])
+    layers, core = _peel(backward, live)
+    parent = _core_parents(backward, core)
+    if layers:
+        depth = _depths(parent)
+        for layer in reversed(layers):
+            _attach(layer, backward, parent, depth)
+    return parent
+
+
+def _peel(backward: Links, live: npt.NDArray[np.bool_]) -> tuple[list[Ints], npt.NDArray[np.bool_]]:
+    """Rounds of nodes that have no outgoing edge left, and what remains."""
+    n = len(live)
+    core = live.copy()
+    outgoing = np.bincount(backward.to, minlength=n)
+    outgoing[0] = n + len(backward.to)  # the root stays
+    layer = np.flatnonzero(core & (outgoing == 0))
+    least = max(8, n // _SMALLEST_ROUND)
+    layers: list[Ints] = []
+    while len(layer):
+        core[layer] = False
+        layers.append(layer)
+        lost, counts = np.unique(backward.to[ragged(backward.start, layer)], return_counts=True)
+        outgoing[lost] -= counts
+        layer = lost[(outgoing[lost] == 0) & core[lost]]
+        if len(layer) < least and len(layers) > 1:
+            break
+    return layers, core
+
+
+_SMALLEST_ROUND = 200_000  # a round of fewer than this fraction of the nodes costs more than it saves
+
+
+def _core_parents(backward: Links, core: npt.NDArray[np.bool_]) -> Ints:
+    n = len(core)
+    nodes = np.flatnonzero(core)
+    position = np.full(n, -1, np.int64)
+    position[nodes] = np.arange(len(nodes))
+    target = np.repeat(np.arange(n), np.diff(backward.start))
+    inside = core[target] & core[backward.to]
+    small = Links.of(len(nodes), position[backward.to[inside]], position[target[inside]])
+    found = _core(small, _semi_nca)
+    parent = np.full(n, UNREACHABLE, np.int64)
+    reached = found >= 0
+    parent[nodes[reached]] = nodes[found[reached]]
+    return parent
+
+
+def _attach(layer: Ints, backward: Links, parent: Ints, depth: Ints) -> None:
+    """Hang a peeled layer into the tree: below the nearest common ancestor of the predecessors of each
+    node.
+    """
+    degree = np.diff(backward.start)[layer]
+    single = layer[degree == 1]
+    parent[single] = backward.to[backward.start[single]]
+    several = layer[degree > 1]
+    if len(several):
+        owner = np.repeat(several, np.diff(backward.start)[several])
+        nodes, ancestors = _common_ancestors(
+            owner, backward.to[ragged(backward.start, several)], parent, depth
+        )
+        parent[nodes] = ancestors
+    depth[layer] = depth[parent[layer]] + 1
+
+
+def _common_ancestors(owner: Ints, pointer: Ints, parent: Ints, depth: Ints) -> tuple[Ints, Ints]:
+    """For each owner the nearest common ancestor of its pointers: all climb together until one is left."""
+    n = np.int64(len(parent))
+    done: list[tuple[Ints, Ints]] = []
+    while True:
+        pairs = np.unique(owner * n + pointer)
+        owner, pointer = pairs // n, pairs % n
+        first = np.flatnonzero(np.concatenate([[True], owner[1:] != owner[:-1]]))
+        count = np.diff(np.append(first, len(owner)))
+        single = count == 1
+        done.append((owner[first[single]], pointer[first[single]]))
+        if single.all():
+            return np.concatenate([nodes for nodes, _ in done]), np.concatenate([tops for _, tops in done])
+        keep = ~np.repeat(single, count)
+        owner, pointer, count = owner[keep], pointer[keep], count[~single]
+        first = np.concatenate([[0], np.cumsum(count)[:-1]])
+        level = depth[pointer]
+        lowest, highest = np.minimum.reduceat(level, first), np.maximum.reduceat(level, first)
+        goal = np.repeat(np.where(lowest == highest, lowest - 1, lowest), count)
+        climbing = np.flatnonzero(level > goal)
+        while len(climbing):
+            pointer[climbing] = parent[pointer[climbing]]
+            climbing = climbing[depth[pointer[climbing]] > goal[climbing]]
