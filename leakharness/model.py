@@ -199,6 +199,8 @@ class RunResult:
     """Growth per run of each counter in the same loop with an empty body: this machine's noise floor."""
     allocations: tuple[Mapping[str, Any], ...] = ()
     opinions: tuple[str, ...] = ()
+    known_declared: tuple[tuple[str, str], ...] = ()
+    """(match, reason) of the leaks that the scenario declares as known."""
     detail: str = ""
     """A traceback or the last lines of stderr, where the run failed."""
 

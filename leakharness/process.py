@@ -68,6 +68,10 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    def set_deadline(self, deadline: float) -> None:
+        """Move the deadline, by ``time.monotonic()``."""
+        self._deadline = deadline
+
     def ask(self, op: str, *arguments: Any, doing: str = "") -> dict[str, Any]:
         """Send one command and wait for its answer.
 

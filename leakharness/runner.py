@@ -42,6 +42,8 @@ CONFIRM_GRACE_S = 0.5
 """The same for the reading that confirms a leak."""
 REFILL_MARGIN = 1.1
 """Runs made to fill a bounded container, as a multiple of what its growth so far asks for."""
+LIBRARY = ("_asyncio.", "asyncio.", "collections.", "functools.", "weakref.")
+"""Types of the standard library's machinery: a program's own types say more about a leak."""
 LINEAR = 0.02
 """Relative difference between two paces that counts as the same pace."""
 
@@ -59,6 +61,7 @@ class Observer(Protocol):
 
     def phase(self, name: str, done: int, total: int | None) -> None: ...
     def reading(self, worker: Asker, reading: Reading) -> None: ...
+    def suspected(self, worker: Asker, measurement: Measurement) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Evidence:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-Explainer = Callable[[Asker, Request, "Measurement"], Evidence]
+Explainer = Callable[["Measurement"], Evidence]
 
 
 @dataclass
@@ -145,7 +148,7 @@ def measure(
         if fault is not None:
             raise NotJudged(f"the tracker's self-test failed after the runs: {fault}")
         if verdict == "FAIL" and explain is not None:
-            evidence = explain(worker, request, m)
+            evidence = explain(m)
         worker.ask("finish", doing="tearing down")
     except NotJudged as exc:
         return _result(m, "NOT_JUDGED", str(exc), clock() - began, noise, detail=exc.detail)
@@ -280,6 +283,7 @@ def _judge_in_batches(
                 noise = control(m.runs)
                 found = _assess(m, noise, final=out_of_budget)
             m.census[1:] = [(m.runs, worker.ask("census", doing="counting families")["census"])]
+            observer.suspected(worker, m)
             loop.confirm()
             found = _assess(m, noise, final=out_of_budget)
             if found.state == "grows":
@@ -398,6 +402,14 @@ def _linear(warm_up: Sequence[Reading]) -> bool:
     return all(max(paces) - min(paces) <= LINEAR * max(1.0, *map(abs, paces)) for paces in zip(*steps, strict=False))
 
 
+def suspects(census: Sequence[tuple[int, dict[str, list[int]]]]) -> list[str]:
+    """Types that came to stay, the program's own before the built-in ones, the most frequent first."""
+    rows = families(census, top=50)
+    return [f.type for f in rows if "." in f.type and not f.type.startswith(LIBRARY)] + [
+        f.type for f in rows if "." not in f.type or f.type.startswith(LIBRARY)
+    ]
+
+
 def families(census: Sequence[tuple[int, dict[str, list[int]]]], top: int = 20) -> tuple[Family, ...]:
     """Types by how many more there are for every run, between the first census and the last."""
     if len(census) < 2:
@@ -443,6 +455,7 @@ def _result(
         notes=tuple(m.notes + _collector_note(m)),
         blind=m.hello.get("blind", {}),
         control=noise,
+        known_declared=tuple((match, reason) for match, reason in scenario.get("known", ())),
     )
     return replace(result, **changes)
 

@@ -113,6 +113,15 @@ class Gauge:
         top = sorted(counts.items(), key=lambda item: (-item[1][0], item[0]))[:FAMILY_LIMIT]
         return {name: row for name, row in top if row[0] > 0}
 
+    def newest_of(self, types: list[str], most: int = 500) -> list[tuple[Any, str]]:
+        """The newest objects of the first of ``types`` that has any since the freeze. For a forked child only."""
+        objects = [(obj, _type_name(type(obj))) for obj in gc.get_objects()]
+        for wanted in types:
+            found = [row for row in objects if row[1] == wanted]
+            if found:
+                return found[-most:]
+        return []
+
     def what_if_cleared(self, before: dict[str, int]) -> dict[str, Any] | None:
         """In a forked copy, empty the bounded containers that have grown since ``before`` and are not full yet,
         and count again. Tells whether they, and nothing else, account for the growth. None without fork."""

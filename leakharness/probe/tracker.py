@@ -65,6 +65,7 @@ class Tracker:
         self._labels: dict[str, Label] = {}
         self._finalize = weakref.finalize
         self._baseline: dict[str, tuple[int, int]] = {}
+        self._baseline_index = 0
         self._use_up_small_ints()
 
     def track(self, obj: Any, label: str | None = None) -> None:
@@ -90,6 +91,7 @@ class Tracker:
     def set_baseline(self) -> None:
         """From now on :meth:`by_label` counts what was born, and is retained, since this moment."""
         self._baseline = {name: (entry.born, entry.alive) for name, entry in self._labels.items()}
+        self._baseline_index = max((info.index for info in _registry().values()), default=0)
 
     def by_label(self) -> dict[str, dict[str, int]]:
         """``{label: {"born": n, "retained": n}}`` since the baseline, labels in order of appearance."""
@@ -100,11 +102,14 @@ class Tracker:
         return {name: row for name, row in counts.items() if row["born"] or row["retained"]}
 
     def survivors(self) -> Iterator[tuple[Any, str]]:
-        """Every live tracked object with its label. For a forked child only: the caller holds what it gets."""
+        """Every tracked object that was born since the baseline and is alive, with its label.
+
+        For a forked child only: the caller holds what it gets.
+        """
         mine = {id(entry): entry.name for entry in self._labels.values()}
         for info in list(_registry().values()):
             owner = getattr(info.func, "__self__", None)
-            if type(owner) is Label and id(owner) in mine:
+            if type(owner) is Label and id(owner) in mine and info.index > self._baseline_index:
                 obj = info.weakref()
                 if obj is not None:
                     yield obj, owner.name

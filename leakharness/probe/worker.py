@@ -11,7 +11,6 @@ import importlib.util
 import inspect
 import json
 import os
-import platform
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any, BinaryIO
 from leakharness.errors import ScenarioError
 from leakharness.probe.counters import Counters
 from leakharness.probe.gauge import Gauge
-from leakharness.probe.recorder import Plant, ScenarioRecorder
+from leakharness.probe.recorder import PLANTED, Plant, ScenarioRecorder
 from leakharness.probe.runs import RunFailed, Runs
 from leakharness.probe.tracker import Tracker, sing
 from leakharness.scenario import SYNTHETIC_LEAK, Mode, Run, Scenario
@@ -70,7 +69,6 @@ class Worker:
             "python": sys.version.split()[0],
             "implementation": sys.implementation.name,
             "executable": sys.executable,
-            "platform": platform.platform(),
             "blind": self._counters.blind,
             "notes": notes,
             "scenario": _describe(scenario),
@@ -106,6 +104,8 @@ class Worker:
         self._tear_down = _set_up(scenario.set_up, run, self._loop)
         self._runs = Runs(mode, run, self._loop, recorder.after_run if plant is not None else None)
         self._gauge = Gauge(self._counters, self._tracker, recorder, self._loop)
+        import leakharness.probe.capture  # now, so that no snapshot imports it in the middle of the measurement
+
         return {}
 
     def runs(self, count: int) -> dict[str, Any]:
@@ -136,6 +136,32 @@ class Worker:
         assert self._gauge is not None
         return {"cleared": self._gauge.what_if_cleared(before)}
 
+    def snapshot(self, path: str, types: list[str]) -> dict[str, Any]:
+        """Write a raw capture of this process to ``path``, from a forked copy where there is one.
+
+        Its targets are the retained tracked objects; where there are none, the newest ones of ``types``.
+        """
+        from leakharness.probe.capture import snapshot
+
+        assert self._recorder is not None
+        declared = self._recorder.declared
+        pid = snapshot(
+            path,
+            targets=lambda: self._targets(types),
+            roots=(
+                ("harness: wedged()", declared.wedged),
+                ("harness: hold()", declared.held),
+                ("harness: synthetic bucket", PLANTED),
+            ),
+        )
+        if pid is not None:
+            self._counters.ignore_child(pid)
+        return {}
+
+    def _targets(self, types: list[str]) -> list[tuple[Any, str]]:
+        assert self._gauge is not None
+        return list(self._tracker.survivors()) or self._gauge.newest_of(types)
+
     def canary(self) -> dict[str, Any]:
         return {"fault": sing(self._tracker)}
 
@@ -162,6 +188,7 @@ def _handlers(worker: Worker) -> dict[str, Callable[..., dict[str, Any]]]:
         "read": worker.read,
         "census": worker.census,
         "what_if_cleared": worker.what_if_cleared,
+        "snapshot": worker.snapshot,
         "canary": worker.canary,
         "modules": worker.modules,
         "finish": worker.finish,

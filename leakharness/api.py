@@ -1,0 +1,323 @@
+"""What the commands do, as functions: ``run`` one mode, ``check`` every arm."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from leakharness.discovery import Found, find
+from leakharness.errors import LeakHarnessError, NotJudged, OptionError, UsageError
+from leakharness.evidence import Snapshots
+from leakharness.model import Certificate, CertificateVerdict, Plan, Reading, RunResult
+from leakharness.options import DEFAULTS, known_leaks, pyproject_options, resolve
+from leakharness.process import WorkerProcess, interpreter
+from leakharness.runner import Asker, Measurement, Request, measure
+from leakharness.scenario import SYNTHETIC_LEAK, Known, Scenario
+
+__all__ = ["Listener", "Settings", "check", "check_found", "describe", "run", "run_found"]
+
+SNAP_DIR = ".tmp/leakharness"
+ARMS_AT_ONCE = 2
+"""Arms measured side by side. Exact counters do not mind company; more would only slow each other down."""
+
+
+class Listener:
+    """Told how a measurement goes. This one says nothing; the terminal's prints."""
+
+    def phase(self, arm: str, name: str, done: int, total: int | None) -> None:
+        """A batch begins: number ``done`` of about ``total``."""
+
+    def done(self, result: RunResult) -> None:
+        """An arm has its verdict."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a command line says, before it is resolved. ``options`` are those of the measurement."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    target: str | None = None
+    python: str | None = None
+    snap_dir: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    plant: Mapping[str, Any] | None = None
+    env: Mapping[str, str] | None = None
+
+    def command_options(self) -> list[str]:
+        """The options that were given, as they are typed."""
+        words: list[str] = []
+        for name, value in self.options.items():
+            if value is not None:
+                words += ["--" + name.replace("_", "-"), f"{value:g}" if isinstance(value, float) else str(value)]
+        for flag, given in (("--target", self.target), ("--python", self.python), ("--snap-dir", self.snap_dir)):
+            if given is not None:
+                words += [flag, given]
+        return words
+
+
+def run(scenario: str | os.PathLike[str] | Scenario, mode: str | None = None, **options: Any) -> RunResult:
+    """Measure one mode in a fresh process, as ``leakharness run`` does. Writes snapshots, but no report.
+
+    ``options`` are the command's, with underscores: iters, batches, warmup, scope_bytes, max_tracked_retention,
+    max_rss_growth_mb, max_runs, max_seconds, timeout, snapshots, snap_dir, target, python.
+    Raises UsageError for what the command would exit 2 for; a measurement that fails is a NOT_JUDGED result.
+    """
+    return run_found(_find(scenario), mode, _settings(options))
+
+
+def check(scenario: str | os.PathLike[str] | Scenario, **options: Any) -> Certificate:
+    """Measure every arm of a scenario, as ``leakharness check`` does. Options and errors as for :func:`run`."""
+    return check_found(_find(scenario), _settings(options, snapshots="on-fail"))
+
+
+def run_found(
+    found: Found,
+    mode: str | None,
+    settings: Settings,
+    listener: Listener | None = None,
+    *,
+    control: Mapping[str, float] | None = None,
+) -> RunResult:
+    """:func:`run` for a scenario that was found already. ``control``: what the control arm gave, if it ran."""
+    listener = listener or Listener()
+    began = time.monotonic()
+    pyproject = pyproject_options(Path.cwd())
+    python = interpreter(settings.python or pyproject.get("python"))
+    target = settings.target or pyproject.get("target")
+    arm = f"{found.name or found.path.name} / {mode or 'default'}"
+    first_plan = resolve(settings.options, None, pyproject, defaults=settings.defaults)
+    plans: list[Plan] = []
+
+    def plan_for(scenario_options: Mapping[str, Any]) -> Plan:
+        plans.append(resolve(settings.options, scenario_options, pyproject, defaults=settings.defaults))
+        worker.set_deadline(began + plans[-1].timeout)
+        return plans[-1]
+
+    folder = Path(settings.snap_dir or pyproject.get("snap_dir") or f"{SNAP_DIR}/{found.name or found.path.stem}")
+    request = Request(str(found.path.resolve()), found.name, mode, target, settings.plant)
+    snapshots = Snapshots(None if first_plan.snapshots == "never" else folder, always=first_plan.snapshots == "always")
+    with (
+        snapshots.closing(),
+        WorkerProcess(python, env=settings.env, deadline=began + first_plan.timeout) as worker,
+    ):
+        result = measure(
+            request,
+            plan_for,
+            worker,
+            _Observer(arm, listener, snapshots),
+            explain=snapshots.explain,
+            control=(lambda runs: control) if control is not None else (lambda runs: _control(runs, python, settings)),
+        )
+        files = snapshots.files()
+        result = replace(
+            result,
+            snapshots=files,
+            notes=result.notes + tuple(snapshots.problems),
+            reproduce=_reproduce(found, mode, settings),
+            platform=platform.platform(),
+            duration_s=time.monotonic() - began,
+        )
+    result = _forgive_known(result, known_leaks(result.known_declared, pyproject))
+    listener.done(result)
+    return result
+
+
+def check_found(found: Found, settings: Settings, listener: Listener | None = None) -> Certificate:
+    """:func:`check` for a scenario that was found already."""
+    settings = replace(settings, defaults={"snapshots": "on-fail", **settings.defaults})
+    pyproject = pyproject_options(Path.cwd())
+    python = interpreter(settings.python or pyproject.get("python"))
+    scenario = _described(describe([found.path], python)[str(found.path.resolve())], found)
+    has_target = bool(settings.target or pyproject.get("target") or scenario["target"])
+    arms, notes = _arms(scenario, has_target)
+    with ThreadPoolExecutor(max_workers=min(ARMS_AT_ONCE, os.cpu_count() or 1)) as pool:
+        noise = pool.submit(_control, DEFAULTS["iters"] * DEFAULTS["batches"], python, settings).result()
+        jobs = [pool.submit(run_found, found, mode, settings, listener, control=noise) for mode, _ in arms]
+        try:
+            results = [job.result() for job in jobs]
+        except BaseException:
+            for job in jobs:
+                job.cancel()
+            raise
+    results = [
+        replace(result, must=must, control=noise) for result, (_, must) in zip(results, arms, strict=True)
+    ]
+    return certify(scenario["name"], results, notes)
+
+
+def certify(name: str, arms: Sequence[RunResult], notes: Sequence[str] = ()) -> Certificate:
+    """The certificate that these arms come to. Pure."""
+    blind = [arm for arm in arms if arm.must == "FAIL" and arm.verdict == "PASS"]
+    leaky = [arm for arm in arms if arm.must == "PASS" and arm.verdict == "FAIL"]
+    unjudged = [arm for arm in arms if arm.verdict == "NOT_JUDGED"]
+    uncounted = [
+        arm
+        for arm in arms
+        if arm.mode == SYNTHETIC_LEAK and arm.verdict == "FAIL" and not any(g.grows and g.counter == "tracked" for g in arm.growth)
+    ]
+    verdict: CertificateVerdict
+    if blind:
+        verdict, reason = "INVALID", (
+            f"{_names(blind)} must FAIL and passed: the detector or the scenario is blind, so no PASS counts"
+        )
+    elif uncounted:
+        verdict, reason = "INVALID", (
+            f"{SYNTHETIC_LEAK} keeps every tracked object and the tracker did not count them: no PASS counts"
+        )
+    elif leaky:
+        verdict, reason = "LEAK", f"{_names(leaky)} must PASS and failed: {leaky[0].reason}"
+    elif unjudged:
+        verdict, reason = "NOT_JUDGED", f"{_names(unjudged)} could not be measured: {unjudged[0].reason}"
+    else:
+        verdict, reason = "CERTIFIED", "every arm gave what it must: the leak is seen where it is, and the fix has none"
+    return Certificate(name, verdict, reason, tuple(arms), tuple(notes))
+
+
+def describe(paths: Sequence[Path], python: str) -> dict[str, Any]:
+    """What the scenario files declare, read in a fresh process: ``{path: [scenario, …] or failure}``."""
+    names = [str(path.resolve()) for path in paths]
+    with WorkerProcess(python, deadline=time.monotonic() + DEFAULTS["timeout"]) as worker:
+        found: dict[str, Any] = worker.ask("describe", {}, names, doing="reading the declarations")["files"]
+    return found
+
+
+@dataclass(frozen=True)
+class _Observer:
+    """Passes on what a measurement tells: to the listener, and to the snapshots."""
+
+    arm: str
+    listener: Listener
+    snapshots: Snapshots
+
+    def phase(self, name: str, done: int, total: int | None) -> None:
+        self.listener.phase(self.arm, name, done, total)
+
+    def reading(self, worker: Asker, reading: Reading) -> None:
+        self.snapshots.reading(worker, reading)
+
+    def suspected(self, worker: Asker, measurement: Measurement) -> None:
+        self.snapshots.suspected(worker, measurement)
+
+
+class _Silent:
+    def phase(self, name: str, done: int, total: int | None) -> None: ...
+    def reading(self, worker: Asker, reading: Reading) -> None: ...
+    def suspected(self, worker: Asker, measurement: Measurement) -> None: ...
+
+
+def _control(runs: int, python: str, settings: Settings) -> dict[str, float]:
+    """How much each counter rises in the same loop with an empty body, over ``runs`` runs."""
+    import leakharness.probe.control as control
+
+    plan = Plan(iters=max(1, runs // 5), batches=5, snapshots="never")
+    path = str(Path(control.__file__).resolve())
+    try:
+        with WorkerProcess(python, env=settings.env, deadline=time.monotonic() + 60.0) as worker:
+            result = measure(Request(path, "control", "async"), plan, worker, _Silent())
+    except LeakHarnessError:
+        return {}
+    if not result.series:
+        return {}
+    first, last = result.series[0].counters, result.series[-1].counters
+    return {name: max(0.0, float(last[name] - first[name])) for name in last if name in first}
+
+
+def _arms(scenario: Mapping[str, Any], has_target: bool) -> tuple[list[tuple[str, Any]], list[str]]:
+    """(mode, what it must give) for each arm, and what there is to say about them."""
+    notes: list[str] = []
+    arms: list[tuple[str, Any]] = []
+    for mode in scenario["modes"]:
+        if mode["needs_target"] and not has_target:
+            notes.append(f"no {mode['name']} arm: it needs --target module:attribute")
+        elif mode["must"] is not None or mode["default"]:
+            arms.append((mode["name"], mode["must"] or "PASS"))
+    if not any(must == "FAIL" for _, must in arms):
+        notes.append("no sensitivity arm of its own: no mode of this scenario must FAIL but synthetic-leak")
+    arms.append((SYNTHETIC_LEAK, "FAIL"))
+    return arms, notes
+
+
+def _described(answer: Any, found: Found) -> dict[str, Any]:
+    """One scenario's declaration out of a file's. Raises UsageError or NotJudged for what went wrong there."""
+    if isinstance(answer, Mapping):
+        error = UsageError(answer["reason"]) if answer["failed"] == "usage" else NotJudged(answer["reason"])
+        raise error
+    for scenario in answer:
+        if found.name is None or scenario["name"] == found.name:
+            return dict(scenario)
+    raise UsageError(f"{found.path}: no scenario {found.name!r}")
+
+
+def _forgive_known(result: RunResult, known: Sequence[Known]) -> RunResult:
+    """Call a FAIL a PASS where every retainer that was found is a known leak; say which rule forgave what, and
+    which rules matched nothing."""
+    if not known:
+        return result
+    notes, forgiven, open_ = [], [], list(result.retainers)
+    for entry in known:
+        matched = [r for r in result.retainers if _matches(entry.match, r.target, r.fingerprint)]
+        if not matched:
+            notes.append(f"known leak {entry.match!r} matched nothing: remove it ({entry.reason})")
+            continue
+        open_ = [r for r in open_ if r not in matched]
+        count = sum(r.count for r in matched)
+        forgiven.append(f"known leak {entry.match!r}: {count} {matched[0].target} ({entry.reason})")
+    result = replace(result, notes=result.notes + tuple(notes), forgiven=result.forgiven + tuple(forgiven))
+    beyond_memory = [g.counter for g in result.growth if g.grows and g.counter in ("fds", "threads", "children")]
+    if result.verdict == "FAIL" and forgiven and not open_ and not beyond_memory:
+        return replace(result, verdict="PASS", reason=f"every leak found is known: {forgiven[0]}")
+    return result
+
+
+def _matches(match: str, target: str, fingerprint: str) -> bool:
+    return match == target or target.endswith("." + match) or match in fingerprint
+
+
+def _find(scenario: str | os.PathLike[str] | Scenario) -> Found:
+    if isinstance(scenario, Scenario):
+        path, _, line = scenario.where.rpartition(":")
+        return Found(scenario.name, Path(path), int(line), "file")
+    return find(os.fspath(scenario))
+
+
+def _settings(options: Mapping[str, Any], **defaults: Any) -> Settings:
+    rest = {name: value for name, value in options.items() if name not in DEFAULTS}
+    unknown = sorted(set(rest) - {"snap_dir", "target", "python", "env"})
+    if unknown:
+        raise OptionError(f"unknown option {unknown[0]!r}; there are {', '.join(sorted(DEFAULTS))}, snap_dir, target, python")
+    return Settings(
+        {name: value for name, value in options.items() if name in DEFAULTS},
+        rest.get("target"),
+        rest.get("python"),
+        rest.get("snap_dir"),
+        defaults,
+        env=rest.get("env"),
+    )
+
+
+def _reproduce(found: Found, mode: str | None, settings: Settings) -> str:
+    words = ["leakharness", "run", _reference(found)]
+    if mode is not None:
+        words += ["--mode", mode]
+    return shlex.join(words + settings.command_options())
+
+
+def _reference(found: Found) -> str:
+    """How the scenario is named on a command line from here."""
+    if found.origin != "file" and found.name:
+        return found.name
+    path = os.path.relpath(found.path) if found.path.resolve().is_relative_to(Path.cwd()) else str(found.path)
+    return f"{path}::{found.name}" if found.name else path
+
+
+def _names(arms: Sequence[RunResult]) -> str:
+    return " and ".join(arm.mode for arm in arms)
+
+

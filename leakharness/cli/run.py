@@ -1,0 +1,234 @@
+"""``list``, ``run`` and ``check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["register"]
+
+Scenario = Annotated[str, typer.Argument(help="A name, path/to/file.py, or path/to/file.py::name.", show_default=False)]
+Iters = Annotated[int | None, typer.Option(help="Runs a batch [50].", show_default=False)]
+Batches = Annotated[int | None, typer.Option(help="Batches before the judge is asked [5].", show_default=False)]
+Warmup = Annotated[str | None, typer.Option(help="Runs before the baseline, or auto [auto].", show_default=False)]
+ScopeBytes = Annotated[int | None, typer.Option(help="Payload of one run [2000000].", show_default=False)]
+MaxTracked = Annotated[
+    int | None, typer.Option(help="FAIL if more tracked objects are retained [off].", show_default=False)
+]
+MaxRss = Annotated[float | None, typer.Option(help="FAIL if resident size grows by more [off].", show_default=False)]
+MaxRuns = Annotated[int | None, typer.Option(help="Budget of runs for an unclear case [10000].", show_default=False)]
+MaxSeconds = Annotated[float | None, typer.Option(help="Budget of seconds for an unclear case [20].", show_default=False)]
+SnapDir = Annotated[str | None, typer.Option(help="Where snapshots go [.tmp/leakharness/SCENARIO].", show_default=False)]
+SnapshotsWhen = Annotated[
+    str | None,
+    typer.Option(help="never, on-fail or always [always for run, on-fail for check].", show_default=False),
+]
+ReportDir = Annotated[str | None, typer.Option(help="Where reports go [reports].", show_default=False)]
+Timeout = Annotated[float | None, typer.Option(help="Seconds for one mode [300].", show_default=False)]
+Target = Annotated[str | None, typer.Option(help="module:attribute that the production mode imports.", show_default=False)]
+Python = Annotated[
+    str | None,
+    typer.Option(help="The interpreter to measure in; nothing of ours is installed there [this one].", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+
+    @app.callback()
+    def root(
+        version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    ) -> None:
+        if version:
+            from leakharness import __version__
+
+            typer.echo(f"leakharness {__version__}")
+            raise typer.Exit
+
+    app.command("list", help="Scenarios, their modes, what each mode must give, and where they live.")(list_command)
+    app.command("run", help="Measure one mode in a fresh process. Exit 0 PASS, 1 FAIL, 2 usage, 3 NOT_JUDGED.")(
+        run_command
+    )
+    app.command(
+        "check",
+        help="Measure every arm. Exit 0 CERTIFIED, 1 LEAK, 2 usage, 3 NOT_JUDGED, 4 INVALID.",
+    )(check_command)
+
+
+def list_command(json: Json = False, python: Python = None) -> None:
+    """Print every scenario that can be named from here."""
+    from leakharness.api import describe
+    from leakharness.cli.terminal import emit_json
+    from leakharness.discovery import all_scenarios
+    from leakharness.process import interpreter
+
+    found = all_scenarios()
+    files = describe(list(dict.fromkeys(f.path for f in found)), interpreter(python)) if found else {}
+    rows: list[dict[str, Any]] = []
+    for place in found:
+        answer = files[str(place.path.resolve())]
+        row: dict[str, Any] = {"name": place.name, "path": str(place.path), "line": place.line, "origin": place.origin}
+        if isinstance(answer, dict):
+            row["problem"] = answer["reason"]
+        else:
+            row.update(next((s for s in answer if s["name"] == place.name), {}))
+        rows.append(row)
+    if json:
+        emit_json({"schema": "leakharness.list/1", "scenarios": rows})
+        return
+    for row in rows:
+        typer.echo(f"{row['name']}  {row.get('summary', '')}".rstrip())
+        for mode in row.get("modes", ()):
+            star = "*" if mode["default"] else " "
+            must = f"must {mode['must']}" if mode["must"] else "-"
+            typer.echo(f"  {star} {mode['name']:<22} {must:<10} abort={mode['abort']}")
+        if "problem" in row:
+            typer.echo(f"    cannot be read here: {row['problem']}")
+        else:
+            typer.echo(f"    {'synthetic-leak':<22} must FAIL  (from the harness)")
+        typer.echo(f"    {row['origin']}: {row['path']}:{row['line']}\n")
+
+
+def run_command(
+    scenario: Scenario,
+    mode: Annotated[str | None, typer.Option("--mode", help="Which mode [the default one].", show_default=False)] = None,
+    iters: Iters = None,
+    batches: Batches = None,
+    warmup: Warmup = None,
+    scope_bytes: ScopeBytes = None,
+    max_tracked_retention: MaxTracked = None,
+    max_rss_growth_mb: MaxRss = None,
+    max_runs: MaxRuns = None,
+    max_seconds: MaxSeconds = None,
+    snap_dir: SnapDir = None,
+    snapshots: SnapshotsWhen = None,
+    report_dir: ReportDir = None,
+    timeout: Timeout = None,
+    target: Target = None,
+    python: Python = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure one mode."""
+    from leakharness.api import Settings, run_found
+    from leakharness.cli.terminal import Progress, colour_verdict, emit_json
+    from leakharness.discovery import find
+    from leakharness.report.text import run_block
+    from leakharness.store import write_report
+
+    options = _options(
+        iters, batches, warmup, scope_bytes, max_tracked_retention, max_rss_growth_mb, max_runs, max_seconds, timeout, snapshots
+    )
+    settings = Settings(options, target, python, snap_dir)
+    with Progress(quiet=quiet or json) as progress:
+        result = run_found(find(scenario), mode, settings, progress)
+    place = write_report(result, _report_dir(report_dir))
+    if json:
+        emit_json(result.document())
+    else:
+        typer.echo(colour_verdict(run_block(result, report=str(place))))
+    raise typer.Exit(result.exit_code)
+
+
+def check_command(
+    scenarios: Annotated[list[str] | None, typer.Argument(help="Scenarios, as for run.", show_default=False)] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every scenario that can be named from here.")] = False,
+    iters: Iters = None,
+    batches: Batches = None,
+    warmup: Warmup = None,
+    scope_bytes: ScopeBytes = None,
+    max_tracked_retention: MaxTracked = None,
+    max_rss_growth_mb: MaxRss = None,
+    max_runs: MaxRuns = None,
+    max_seconds: MaxSeconds = None,
+    snap_dir: SnapDir = None,
+    snapshots: SnapshotsWhen = None,
+    report_dir: ReportDir = None,
+    timeout: Timeout = None,
+    target: Target = None,
+    python: Python = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure every arm of each scenario, and certify."""
+    from leakharness.api import Settings, check_found
+    from leakharness.cli.terminal import Progress, colour_verdict, emit_json
+    from leakharness.discovery import all_scenarios, find
+    from leakharness.errors import OptionError
+    from leakharness.report.text import certificate_block
+    from leakharness.store import write_certificate
+
+    if all_ == bool(scenarios):
+        raise OptionError("check needs scenarios or --all, and not both: see `leakharness list`")
+    options = _options(
+        iters, batches, warmup, scope_bytes, max_tracked_retention, max_rss_growth_mb, max_runs, max_seconds, timeout, snapshots
+    )
+    settings = Settings(options, target, python, snap_dir)
+    found = all_scenarios() if all_ else [find(name) for name in scenarios or ()]
+    certificates = []
+    for place in found:
+        with Progress(quiet=quiet or json) as progress:
+            certificate = check_found(place, settings, progress)
+        folder = write_certificate(certificate, _report_dir(report_dir))
+        certificates.append(certificate)
+        if not json:
+            typer.echo(colour_verdict(certificate_block(certificate, report=str(folder))))
+    if json:
+        documents = [certificate.document() for certificate in certificates]
+        emit_json(
+            documents[0]
+            if len(documents) == 1
+            else {"schema": "leakharness.checks/1", "certificates": documents}
+        )
+    raise typer.Exit(_worst([certificate.exit_code for certificate in certificates]))
+
+
+def _options(
+    iters: int | None,
+    batches: int | None,
+    warmup: str | None,
+    scope_bytes: int | None,
+    max_tracked_retention: int | None,
+    max_rss_growth_mb: float | None,
+    max_runs: int | None,
+    max_seconds: float | None,
+    timeout: float | None,
+    snapshots: str | None,
+) -> dict[str, Any]:
+    from leakharness.errors import OptionError
+
+    runs: int | str | None = warmup
+    if warmup is not None and warmup != "auto":
+        if not warmup.isdecimal():
+            raise OptionError(f"--warmup {warmup!r}: a number of runs, or auto")
+        runs = int(warmup)
+    return {
+        "iters": iters,
+        "batches": batches,
+        "warmup": runs,
+        "scope_bytes": scope_bytes,
+        "max_tracked_retention": max_tracked_retention,
+        "max_rss_growth_mb": max_rss_growth_mb,
+        "max_runs": max_runs,
+        "max_seconds": max_seconds,
+        "timeout": timeout,
+        "snapshots": snapshots,
+    }
+
+
+def _report_dir(given: str | None) -> Path:
+    from leakharness.options import pyproject_options
+
+    return Path(given or pyproject_options(Path.cwd()).get("report_dir") or "reports")
+
+
+def _worst(codes: list[int]) -> int:
+    """The exit code of several certificates: INVALID before LEAK before NOT_JUDGED before CERTIFIED."""
+    for code in (4, 1, 3):
+        if code in codes:
+            return code
+    return 0

@@ -1,0 +1,77 @@
+"""Progress on a terminal (rich), plain lines elsewhere. Always on stderr, so that stdout is the answer alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import Any
+
+from leakharness.api import Listener
+from leakharness.model import RunResult
+
+__all__ = ["Progress", "colour_verdict", "emit_json"]
+
+COLOURS = {"PASS": 32, "CERTIFIED": 32, "FAIL": 31, "LEAK": 31, "INVALID": 35, "NOT_JUDGED": 33}
+"""SGR colour codes (ECMA-48) of the verdicts."""
+
+
+class Progress(Listener):
+    """A live table on a terminal, one line a verdict elsewhere. ``quiet`` says nothing at all."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._lock = threading.Lock()
+        self._bar: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Progress:
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def phase(self, arm: str, name: str, done: int, total: int | None) -> None:
+        if self._bar is None:
+            return
+        with self._lock:
+            if arm not in self._tasks:
+                self._tasks[arm] = self._bar.add_task(arm, total=total)
+            self._bar.update(self._tasks[arm], completed=done, total=max(done, total or 0))
+
+    def done(self, result: RunResult) -> None:
+        if self._bar is None and not self._quiet:
+            with self._lock:
+                print(f"{result.scenario} / {result.mode}: {result.verdict} ({result.duration_s:.1f} s)", file=sys.stderr)
+
+
+def colour_verdict(block: str) -> str:
+    """Colour the first word of a verdict block, on a terminal that wants colour."""
+    word = block.split(maxsplit=1)[0]
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or word not in COLOURS:
+        return block
+    return f"\x1b[1;{COLOURS[word]}m{word}\x1b[0m" + block[len(word) :]
+
+
+def emit_json(document: Any) -> None:
+    """One JSON document on stdout, and nothing else."""
+    from leakharness.report.document import to_json
+
+    sys.stdout.flush()
+    sys.stdout.buffer.write(to_json(document))
+    sys.stdout.buffer.flush()

@@ -1,0 +1,128 @@
+"""Reports for people and pull requests: how to reproduce, what was compared, who holds what, what it is likely to
+be and what confirmed that, what to change, what was verified and what was not."""
+
+from __future__ import annotations
+
+from leakharness.model import Certificate, RunResult
+from leakharness.report.text import detectable_line, figure, size
+
+__all__ = ["certificate_report", "run_report"]
+
+
+def run_report(result: RunResult) -> str:
+    """``report.md`` of one mode."""
+    parts = [
+        f"# {result.verdict}: {result.scenario} / {result.mode}",
+        result.reason + ".",
+        _reproduce(result),
+        _compared(result),
+        _growth(result),
+        _holders(result),
+        _likely(result),
+        _change(result),
+        _verified(result),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def certificate_report(certificate: Certificate) -> str:
+    """``report.md`` of a certificate."""
+    rows = [
+        f"| {arm.mode} | {arm.must or '-'} | {arm.verdict} | {arm.retained}/{arm.born} | "
+        + (", ".join(f"{g.counter} {figure(g.per_run)}" for g in arm.growth if g.grows) or "-")
+        + " |"
+        for arm in certificate.arms
+    ]
+    table = "\n".join(["| arm | must | gave | retained | grows per run |", "| --- | --- | --- | --- | --- |", *rows])
+    notes = "\n".join(f"- {note}" for note in certificate.notes)
+    arms = "\n\n".join(run_report(arm).replace("\n# ", "\n## ").replace("# ", "## ", 1) for arm in certificate.arms)
+    head = f"# {certificate.certificate}: {certificate.scenario}\n\n{certificate.reason}."
+    return "\n\n".join(part for part in (head, table, notes, arms) if part) + "\n"
+
+
+def _reproduce(result: RunResult) -> str:
+    return f"## Reproduce\n\n```\n{result.reproduce}\n```" if result.reproduce else ""
+
+
+def _compared(result: RunResult) -> str:
+    lines = [
+        "## What was compared",
+        "",
+        f"- process: pid {result.pid}, Python {result.python} ({result.executable}), {result.platform}",
+        f"- runs: {result.warmup_runs} of warm-up, then {result.runs} measured in {max(0, len(result.series) - 1)} batches",
+    ]
+    if result.snapshots:
+        lines += ["- heap snapshots of that process:", *(f"  - `{path}`" for path in result.snapshots)]
+    else:
+        lines.append("- no heap snapshots were kept")
+    if result.control:
+        control = ", ".join(f"{name} {figure(value)}" for name, value in result.control.items())
+        lines.append(f"- control (the same loop with an empty body), growth per run: {control}")
+    return "\n".join(lines)
+
+
+def _growth(result: RunResult) -> str:
+    if not result.growth:
+        return ""
+    rows = [
+        f"| {g.counter} | {figure(g.per_run)} | {'yes' if g.grows else 'no'} | {figure(g.declared)} | {g.rule} |"
+        for g in result.growth
+    ]
+    return "\n".join(
+        [
+            "## Growth",
+            "",
+            "| counter | per run | grows | declared per run | rule |",
+            "| --- | --- | --- | --- | --- |",
+            *rows,
+        ]
+    )
+
+
+def _holders(result: RunResult) -> str:
+    if not result.families and not result.retainers:
+        return ""
+    lines = ["## Retained families and who holds them", ""]
+    for family in result.families:
+        lines.append(
+            f"- {figure(family.count_per_run)} `{family.type}` a run, {size(family.shallow_bytes_per_run)} shallow"
+        )
+    for retainer in result.retainers:
+        lines += ["", f"**{retainer.sentence or retainer.target}**", "", "```", *retainer.path, "```"]
+        lines += [f"- also held: {other}" for other in retainer.also]
+    for site in result.allocations:
+        lines.append(f"- born at `{site['file']}:{site['line']}`: `{site.get('source', '')}`")
+    return "\n".join(lines)
+
+
+def _likely(result: RunResult) -> str:
+    if result.verdict != "FAIL":
+        return ""
+    kinds = {
+        "runtime-objects": "A real leak: objects of the program stay alive.",
+        "module-graph": "Likely growth of the module graph (code, types, modules), not of runtime objects.",
+        "native": "Native memory: nothing that Python lists grows with it.",
+        "ambiguous": "Ambiguous: names alone do not tell a leak from module growth.",
+    }
+    text = kinds.get(result.growth_class or "", "Not classified.")
+    confirmed = f" Evidence: {result.class_evidence}." if result.class_evidence else ""
+    return f"## What it is likely to be\n\n{text}{confirmed}"
+
+
+def _change(result: RunResult) -> str:
+    if result.verdict != "FAIL" or not result.retainers:
+        return ""
+    lines = ["## What to change", ""]
+    lines += [f"- break this edge: {retainer.sentence}" for retainer in result.retainers[:5]]
+    return "\n".join(lines)
+
+
+def _verified(result: RunResult) -> str:
+    lines = ["## What was verified, and what was not", "", f"- it would have seen {detectable_line(result)}"]
+    lines += [f"- forgiven: {line}" for line in result.forgiven]
+    lines += [f"- {line}" for line in result.notes]
+    lines += [f"- second opinion: {line}" for line in result.opinions]
+    lines += [f"- not measured: {counter}: {why}" for counter, why in result.blind.items()]
+    if result.detail:
+        lines += ["", "```", result.detail, "```"]
+    return "\n".join(lines)

@@ -1,0 +1,184 @@
+"""The verdict as it reads in a terminal: 80 columns, the same with and without colour."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from leakharness.model import COUNTERS, Certificate, RunResult
+
+__all__ = ["certificate_block", "detectable_line", "figure", "growth_rows", "run_block", "size"]
+
+WIDTH = 80
+LABEL_COLUMNS = 14
+MOST_RETAINERS = 5
+MOST_FAMILIES = 6
+MOST_DETAIL_LINES = 25
+
+
+def run_block(result: RunResult, *, report: str | None = None, width: int = WIDTH) -> str:
+    """The block at the end of ``run``."""
+    head = f"{result.verdict}  {result.scenario} / {result.mode}"
+    tail = f"{result.runs} runs, {result.duration_s:.1f} s"
+    lines = [head + tail.rjust(max(2 + len(tail), width - len(head)))]
+    lines += _wrap(_sentence(result), "  ", width)
+    if result.must and not result.as_demanded:
+        lines += _wrap(f"this mode must give {result.must}", "  ", width)
+    if result.detail:
+        lines += ["", "  what it said"]
+        lines += ["    " + line[: width - 4] for line in result.detail.splitlines()[-MOST_DETAIL_LINES:]]
+    growing = growth_rows(result)
+    if growing:
+        lines += ["", "  grows per run"]
+        lines += [_cut(f"    {name:<13}{pace:>12}  {rule}", width) for name, pace, rule in growing]
+    if result.retainers:
+        lines += ["", "  who holds them"]
+        for retainer in result.retainers[:MOST_RETAINERS]:
+            lines += _wrap(retainer.sentence or f"{retainer.count} {retainer.target}", "    ", width)
+            lines += _path(retainer.path, width)
+            for other in retainer.also:
+                lines += _wrap(f"also: {other}", "      ", width)
+        if len(result.retainers) > MOST_RETAINERS:
+            lines.append(f"    … and {len(result.retainers) - MOST_RETAINERS} more ways (see the report)")
+    elif result.families:
+        lines += ["", "  what stays, per run"]
+        for family in result.families[:MOST_FAMILIES]:
+            lines.append(_cut(f"    {figure(family.count_per_run):>9}  {family.type}", width))
+    if result.growth_class:
+        lines += _labelled("class", f"{result.growth_class} ({result.class_evidence})", width)
+    if result.allocations:
+        lines += ["", "  born at"]
+        for site in result.allocations[:3]:
+            lines += _wrap(f"{site['file']}:{site['line']}  {site.get('source', '')}", "    ", width)
+    lines.append("")
+    for name, text in _small_print(result, report):
+        lines += _labelled(name, text, width)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def certificate_block(certificate: Certificate, *, report: str | None = None, width: int = WIDTH) -> str:
+    """The certificate: a row for each arm, what was asked of it and what it gave."""
+    lines = [f"{certificate.certificate}  {certificate.scenario}", ""]
+    lines.append(f"  {'arm':<20}{'must':<6}{'gave':<12}{'retained':>10}  grows")
+    for arm in certificate.arms:
+        retained = f"{arm.retained}/{arm.born}"
+        grows = ", ".join(f"{g.counter} {_signed(g.per_run)}" for g in arm.growth if g.grows) or "-"
+        row = f"  {arm.mode:<20}{arm.must or '-':<6}{arm.verdict:<12}{retained:>10}  {grows}"
+        lines.append(_cut(row, width))
+    lines.append("")
+    lines += _wrap(certificate.reason, "  ", width)
+    for arm in certificate.arms:
+        if arm.must and not arm.as_demanded:
+            lines += ["", *("  " + line for line in run_block(arm, width=width - 2).splitlines())]
+    for note in certificate.notes:
+        lines += _labelled("note", note, width)
+    first = certificate.arms[0] if certificate.arms else None
+    if first is not None:
+        lines += _labelled("would have seen", detectable_line(first), width)
+    if report:
+        lines += _labelled("report", report, width)
+    lines += _labelled("reproduce", f"leakharness check {certificate.scenario}", width)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def growth_rows(result: RunResult) -> list[tuple[str, str, str]]:
+    """(counter, pace, rule) of what grows."""
+    return [
+        (g.counter, _signed(g.per_run), g.rule.partition(": ")[2]) for g in result.growth if g.grows
+    ]
+
+
+def detectable_line(result: RunResult) -> str:
+    """What this run would have seen, in words."""
+    d = result.detectable
+    parts = [
+        (d.tracked_per_run, "tracked"),
+        (d.objects_per_run, "objects"),
+        (d.blocks_per_run, "blocks"),
+        (d.native_bytes_per_run, "native bytes"),
+    ]
+    seen = [f"{figure(value)} {name}" for value, name in parts if value is not None]
+    return "a leak of " + ", ".join(seen) + " a run" if seen else "nothing: too few readings"
+
+
+def figure(value: float) -> str:
+    """A number as people read it."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def size(count: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "KB", "MB"):
+        if abs(count) < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def _sentence(result: RunResult) -> str:
+    if result.verdict == "FAIL" and result.born:
+        labels = ", ".join(
+            f"{label} {row['retained']}/{row['born']}" for label, row in result.tracked.items() if row["retained"]
+        )
+        if labels:
+            return f"{result.retained} of {result.born} tracked objects are retained ({labels})"
+    return result.reason
+
+
+def _small_print(result: RunResult, report: str | None) -> Iterable[tuple[str, str]]:
+    if result.verdict != "NOT_JUDGED":
+        yield "would have seen", detectable_line(result)
+    for line in result.forgiven:
+        yield "forgiven", line
+    for line in result.notes:
+        yield "note", line
+    for line in result.opinions:
+        yield "second opinion", line
+    for counter, why in result.blind.items():
+        yield "blind", f"{counter} ({COUNTERS.get(counter, counter)}): {why}"
+    if result.control:
+        grown = ", ".join(f"{name} {_signed(value)}" for name, value in result.control.items() if value)
+        yield "control", f"the same loop with an empty body: {grown or 'nothing grows'}"
+    if result.snapshots:
+        last = result.snapshots[-1]
+        yield "snapshots", f"{len(result.snapshots)}, the last {last}"
+    if report:
+        yield "report", report
+    if result.reproduce:
+        yield "reproduce", result.reproduce
+
+
+def _path(path: Sequence[str], width: int) -> list[str]:
+    lines: list[str] = []
+    for depth, step in enumerate(path):
+        arrow = "" if depth == 0 else "-> "
+        lines += textwrap.wrap(
+            arrow + step, width, initial_indent="      ", subsequent_indent="         ", break_long_words=False
+        )
+    return lines
+
+
+def _labelled(label: str, text: str, width: int) -> list[str]:
+    indent = " " * (LABEL_COLUMNS + 4)
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=f"  {label:<{LABEL_COLUMNS + 2}}",
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _wrap(text: str, indent: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    ) or [""]
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _signed(value: float) -> str:
+    return ("+" if value > 0 else "") + figure(value)

@@ -1,0 +1,80 @@
+"""The only writer of reports/ and of the snapshot folders. Everything is written aside and renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+
+from leakharness.errors import UsageError
+from leakharness.model import Certificate, RunResult
+
+__all__ = ["snapshot_path", "write_atomically", "write_certificate", "write_report"]
+
+PRIVATE = 0o600
+"""Reports and snapshots name the types, attributes and files of a program: for their owner only."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` to a temporary name beside ``path`` and rename it: never half a file. Raises UsageError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    except OSError as exc:
+        raise UsageError(f"{path}: cannot be written: {exc.strerror or exc}") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, PRIVATE)
+        os.replace(name, path)
+    except OSError as exc:
+        raise UsageError(f"{path}: cannot be written: {exc.strerror or exc}") from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def write_report(result: RunResult, folder: Path) -> Path:
+    """``run.json`` and ``report.md`` in a new folder of ``folder``. Returns the new folder."""
+    from leakharness.report.document import to_json
+    from leakharness.report.markdown import run_report
+
+    place = _new_folder(folder, f"{result.scenario}-{result.mode}")
+    write_atomically(place / "run.json", to_json(result.document(), indent=True))
+    write_atomically(place / "report.md", run_report(result).encode())
+    return place
+
+
+def write_certificate(certificate: Certificate, folder: Path) -> Path:
+    """``certificate.json`` and ``report.md``, and the report of each arm, in a new folder. Returns it."""
+    from leakharness.report.document import to_json
+    from leakharness.report.markdown import certificate_report
+
+    place = _new_folder(folder, f"{certificate.scenario}-certificate")
+    write_atomically(place / "certificate.json", to_json(certificate.document(), indent=True))
+    write_atomically(place / "report.md", certificate_report(certificate).encode())
+    return place
+
+
+def snapshot_path(folder: Path, label: str, pid: int) -> Path:
+    """``LABEL-PID-TIME.heapsnapshot``; TIME is UTC to the second, and sorts."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    return folder / f"{label}-{pid}-{stamp}.heapsnapshot"
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    base = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+    for attempt in range(1000):
+        place = parent / (f"{base}-{stamp}" + (f"-{attempt}" if attempt else ""))
+        try:
+            place.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as exc:
+            raise UsageError(f"--report-dir {parent}: {exc.strerror or exc}") from None
+        return place
+    raise UsageError(f"--report-dir {parent}: too many reports of {base} in one second")
