@@ -27,12 +27,14 @@ SUSPENDS = ("await", "yield", "yield from", "async for", "async with")
 FUNCTIONS = ("function", "async function", "generator", "async generator", "lambda")
 EFFECT_OF_MISSING: dict[str, tuple[Effect, str]] = {
     "hand over": ("hides", "nothing gets to keep the closure"),
+    "take back": ("fakes", "the original takes the registration back"),
     "release": ("fakes", "the fixture keeps what the original lets go of"),
     "finally": ("fakes", "the original may clean up there"),
     "with": ("fakes", "the original may clean up when it leaves the block"),
 }
 EFFECT_OF_EXTRA: dict[str, tuple[Effect, str]] = {
     "hand over": ("fakes", "something keeps a closure that the original gives to nobody"),
+    "take back": ("hides", "the fixture takes back what the original leaves registered"),
     "release": ("hides", "the fixture lets go of what the original keeps"),
     "finally": ("hides", "the fixture may clean up what the original does not"),
     "with": ("hides", "the fixture may clean up what the original does not"),
@@ -230,7 +232,9 @@ class _Matching:
                 del ours[f_name]
 
     def renamed(self) -> tuple[tuple[str, str], ...]:
-        """(original, fixture) of what has another name, in order; variables that nothing captures included."""
+        """(original, fixture) of what has another name, in order; variables that nothing captures
+        included.
+        """
         names = {
             (s_name, f_name): None
             for (_, s_name), (_, f_name) in sorted(self.variables.items())
@@ -288,7 +292,7 @@ def _scope_differences(matching: _Matching) -> Iterator[Difference]:
 
 def _is_given_away(tree: _Tree, path: Path) -> bool:
     return any(
-        step.hand_over is not None and step.hand_over.function == path
+        step.kind == "hand over" and step.hand_over is not None and step.hand_over.function == path
         for scope in tree.scopes.values()
         for step in scope.steps
     )
@@ -422,7 +426,10 @@ def _variable_differences(matching: _Matching, s_path: Path, f_path: Path) -> It
 
 def _is_kept_as_frame(tree: _Tree, path: Path) -> bool:
     return any(
-        step.hand_over is not None and step.hand_over.function == path and step.name.endswith("()")
+        step.kind == "hand over"
+        and step.hand_over is not None
+        and step.hand_over.function == path
+        and step.name.endswith("()")
         for scope in tree.scopes.values()
         for step in scope.steps
     )
@@ -540,7 +547,7 @@ def _fixture_tokens(matching: _Matching, path: Path) -> list[Item]:
 
 def _hand_token(step: Step, original: Path) -> Token:
     assert step.hand_over is not None
-    return "hand over", original, step.hand_over.to, step.name.endswith("()")
+    return step.kind, original, step.hand_over.to, step.name.endswith("()")
 
 
 # side by side

@@ -25,7 +25,9 @@ INLINE = "closure-inline"
 
 @dataclass(frozen=True)
 class Declared:
-    """A scenario as its file declares it: modes by name, each with its function's name and what it must give."""
+    """A scenario as its file declares it: modes by name, each with its function's name and what it must
+    give.
+    """
 
     name: str
     file: Path
@@ -143,9 +145,9 @@ def read_fixture(declared: Declared, mode: str | None, suspect_name: str) -> Fix
         node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     node = functions[declared.modes[mode][0]]
-    copied = functions.get(suspect_name.rpartition(".")[2])
-    if copied is not None and copied is not node and copied.name in _called_in(node):
-        node = copied
+    last = suspect_name.rpartition(".")[2]
+    for name in _called_in(node) & {last, f"{last}_"} & functions.keys():
+        node = functions[name]
     cleaned = _without_harness(tree, node)
     return Fixture(declared, mode, node.name, node.lineno, *cleaned)
 
@@ -222,8 +224,9 @@ class _Strip(ast.NodeTransformer):
         self.idle = idle
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
+        is_kept_by_harness = _run_method(node, self.run) in ("track", "hold") and bool(node.args)
         self.generic_visit(node)
-        if _run_method(node, self.run) in ("track", "hold") and node.args:
+        if is_kept_by_harness:
             return node.args[0]
         if isinstance(node.func, ast.Name) and node.func.id in self.idle:
             values = [*node.args, *(keyword.value for keyword in node.keywords)]

@@ -19,13 +19,41 @@ __all__ = ["FunctionNode", "module_shape", "shape_of_node", "shape_of_source"]
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
 
 LETS_GO = frozenset(
-    (
-        "all any callable cast dict frozenset getattr hasattr id isinstance iscoroutine "
-        "iscoroutinefunction issubclass join len list max min next print repr set sort sorted "
-        "str sum super tuple type"
-    ).split(" ")
+    [
+        "all",
+        "any",
+        "callable",
+        "cast",
+        "dict",
+        "frozenset",
+        "getattr",
+        "hasattr",
+        "id",
+        "isinstance",
+        "iscoroutine",
+        "iscoroutinefunction",
+        "issubclass",
+        "join",
+        "len",
+        "list",
+        "max",
+        "min",
+        "next",
+        "print",
+        "repr",
+        "set",
+        "sort",
+        "sorted",
+        "str",
+        "sum",
+        "super",
+        "tuple",
+        "type",
+    ]
 )
 """Calls that are done with a function, or have used a generator up, when they return: no registration."""
+TAKES_BACK = ("remove", "discard", "unregister", "deregister", "unsubscribe", "disconnect", "detach", "del")
+"""Beginnings of the names of calls that undo a registration."""
 IN_CLASS_ONLY = frozenset(
     ["staticmethod", "classmethod", "property", "setter", "getter", "deleter", "overload"]
 )
@@ -101,7 +129,9 @@ def module_shape(text: str, filename: str = "<source>") -> Shape:
 
 
 def shape_of_source(text: str, line: int, filename: str = "<source>") -> Shape:
-    """The shape of the function or class whose ``def`` (or first decorator) stands on ``line`` of a module."""
+    """The shape of the function or class whose ``def`` (or first decorator) stands on ``line`` of a
+    module.
+    """
     root = _analysed(ast.parse(text, filename))
     for scope in _all_scopes(root):
         if scope.line == line and isinstance(scope.node, FunctionNode):
@@ -110,7 +140,9 @@ def shape_of_source(text: str, line: int, filename: str = "<source>") -> Shape:
 
 
 def shape_of_node(tree: ast.Module, node: ast.AST) -> Shape:
-    """The shape of ``node``, a function or class of ``tree``; names are resolved in the whole of the module."""
+    """The shape of ``node``, a function or class of ``tree``; names are resolved in the whole of the
+    module.
+    """
     for scope in _all_scopes(_analysed(tree)):
         if scope.node is node:
             return _finished(scope)
@@ -203,26 +235,28 @@ def _steps(raw: _RawStep, scope: _Scope, children: list[_Scope], paths: dict[_Sc
         yield Step(raw.kind, raw.line, raw.name, child)
         return
     for reference in raw.handed.references:
-        for function, called, also in _functions(reference, scope):
-            if function not in paths or (called and function.kind not in CALLS_THAT_KEEP):
+        for function, called, also in _keeping_functions(reference, scope):
+            if function not in paths:
                 continue
             along = tuple(dict.fromkeys([*_variables((*raw.handed.along, *also), scope)]))
             name = function.name + ("()" if called else "")
             hand_over = HandOver(paths[function], name, raw.handed.to, raw.handed.receiver, along)
-            yield Step("hand over", raw.line, name, None, hand_over)
+            kind = "take back" if raw.handed.to.startswith(TAKES_BACK) else "hand over"
+            yield Step(kind, raw.line, name, None, hand_over)
 
 
 def _functions(
     reference: _Reference, scope: _Scope | None, seen: frozenset[str] = frozenset()
 ) -> list[tuple[_Scope, bool, tuple[str, ...]]]:
-    """The nested functions that ``reference`` may stand for: (scope, was it called, variables bound with it)."""
+    """The nested functions that ``reference`` may stand for: (scope, was it called, variables bound with
+    it).
+    """
     if isinstance(reference.target, _Scope):
         return [(reference.target, reference.called, reference.along)]
     name = reference.target
-    while scope is not None and name not in scope.own:
-        if name in scope.bound and scope.kind in ("class", "module"):
-            break
-        scope = scope.parent
+    if scope is None or scope.kind != "class" or name not in scope.bound:
+        while scope is not None and name not in scope.own:
+            scope = scope.parent
     if scope is None or name in seen:
         return []
     return [
@@ -232,14 +266,21 @@ def _functions(
     ]
 
 
+def _keeping_functions(reference: _Reference, scope: _Scope) -> list[tuple[_Scope, bool, tuple[str, ...]]]:
+    """Those of `_functions` that whoever gets the object keeps: not what a plain function's call gives."""
+    return [item for item in _functions(reference, scope) if not item[1] or item[0].kind in CALLS_THAT_KEEP]
+
+
 def _variables(names: Iterable[str], scope: _Scope | None) -> tuple[str, ...]:
-    """Those of ``names`` that are variables of ``scope`` or of a function around it, and no nested function."""
+    """Those of ``names`` that are variables of ``scope`` or of a function around it, and no nested
+    function.
+    """
     found = []
     for name in names:
         holder = scope
         while holder is not None and name not in holder.own:
             holder = holder.parent
-        if holder is not None and name not in holder.functions:
+        if holder is not None and not _keeping_functions(_Reference(name), holder):
             found.append(name)
     return tuple(dict.fromkeys(found))
 
@@ -264,6 +305,13 @@ def dotted(node: ast.AST) -> str:
     if isinstance(node, ast.Subscript):
         return f"{dotted(node.value)}[]"
     return "…"
+
+
+def _callee(node: ast.expr) -> tuple[str, str]:
+    """(receiver, name) of what is called; the name is an identifier, ``call`` for what has none."""
+    receiver, _, last = dotted(node).rpartition(".")
+    name = last.rstrip("()[]")
+    return receiver, name if name.isidentifier() else "call"
 
 
 class _Visitor(ast.NodeVisitor):
@@ -394,13 +442,11 @@ class _Visitor(ast.NodeVisitor):
         for decorator in reversed(node.decorator_list):
             called = isinstance(decorator, ast.Call)
             target = decorator.func if isinstance(decorator, ast.Call) else decorator
-            last = dotted(target).rpartition(".")[2]
+            receiver, last = _callee(target)
             if last in IN_CLASS_ONLY:
                 continue
             along = self._names_in([*decorator.args, *decorator.keywords]) if called else ()  # type: ignore[attr-defined]
-            self._hand_over(
-                f"@{last}", dotted(target).rpartition(".")[0], [_Reference(child)], along, decorator
-            )
+            self._hand_over(f"@{last}", receiver, [_Reference(child)], along, decorator)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self.block(node.decorator_list)
@@ -529,7 +575,7 @@ class _Visitor(ast.NodeVisitor):
     def visit_Yield(self, node: ast.Yield) -> None:
         if node.value is not None:
             self.visit(node.value)
-            self._hand_over("yield", "", self._references(node.value), (), node)
+            self._hand_over("yield", "", self._references(node.value), self._beside(node.value), node)
         self._step("yield", node)
         self._is_generator()
 
@@ -545,7 +591,7 @@ class _Visitor(ast.NodeVisitor):
     def visit_Return(self, node: ast.Return) -> None:
         if node.value is not None:
             self.visit(node.value)
-            self._hand_over("return", "", self._references(node.value), (), node)
+            self._hand_over("return", "", self._references(node.value), self._beside(node.value), node)
 
     def visit_For(self, node: ast.For | ast.AsyncFor) -> None:
         self.visit(node.iter)
@@ -620,16 +666,18 @@ class _Visitor(ast.NodeVisitor):
                 if is_name_of_it and not any(r.target == self._mangled(target.id) for r in references):
                     self.scope.functions.setdefault(self._mangled(target.id), []).extend(references)
             elif isinstance(target, ast.Attribute):
-                self._hand_over(f".{target.attr} =", dotted(target.value), references, (), node)
+                self._hand_over(
+                    f".{target.attr} =", dotted(target.value), references, self._beside(value), node
+                )
             elif isinstance(target, ast.Subscript):
-                self._hand_over("[...] =", dotted(target.value), references, (), node)
+                self._hand_over("[...] =", dotted(target.value), references, self._beside(value), node)
             elif isinstance(target, ast.Name):
-                self._hand_over("global =", target.id, references, (), node)
+                self._hand_over("global =", target.id, references, self._beside(value), node)
 
     def visit_Call(self, node: ast.Call) -> None:
         self.visit(node.func)
         self.block([*node.args, *node.keywords])
-        receiver, _, last = dotted(node.func).rpartition(".")
+        receiver, last = _callee(node.func)
         if last in LETS_GO or last.startswith("partial"):
             return
         values = [*node.args, *(keyword.value for keyword in node.keywords)]
@@ -670,6 +718,14 @@ class _Visitor(ast.NodeVisitor):
         if isinstance(node.func, ast.Name):
             return [_Reference(self._mangled(node.func.id), called=True, along=self._names_in(node.args))]
         return []
+
+    def _beside(self, value: ast.expr) -> tuple[str, ...]:
+        """Variables that stand in the same tuple, list, set or dict as the function."""
+        if isinstance(value, ast.Dict):
+            parts = value.values
+        else:
+            parts = value.elts if isinstance(value, ast.Tuple | ast.List | ast.Set) else []
+        return self._names_in(part for part in parts if isinstance(part, ast.Name))
 
     def _names_in(self, values: Iterable[ast.AST]) -> tuple[str, ...]:
         """Variables named in ``values``, outside of lambdas and comprehensions there."""

@@ -54,7 +54,9 @@ class Module:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A function found in source: what was asked for, the module it really lives in, its node and its shape."""
+    """A function found in source: what was asked for, the module it really lives in, its node and its
+    shape.
+    """
 
     target: Target
     module: Module
@@ -174,8 +176,8 @@ def _parsed(module: Module) -> ast.Module:
     except SyntaxError as error:
         version = ".".join(map(str, sys.version_info[:2]))
         raise OptionError(
-            f"{module.path}:{error.lineno}: not Python {version} ({error.msg}): run leakharness with the version "
-            "it is for"
+            f"{module.path}:{error.lineno}: not Python {version} ({error.msg}): run leakharness with the "
+            "version it is for"
         ) from None
 
 
