@@ -37,11 +37,11 @@ FEW = 40
 SWING_FACTOR = 2.0
 """A rise must exceed this many times what the series has given back at some time: its own noise."""
 KIB = 1024
-MALLOC_FLOOR_BYTES = 4 * KIB
-"""Rise of malloc's bytes below which it is forgiven: glibc's per-thread caches keep up to seven chunks of each of
-64 sizes as in use, and they fill by and by."""
+MALLOC_FLOOR_BYTES = 2 * KIB
+"""Rise of malloc's bytes below which it is forgiven: a chunk may be handed out up to 16 bytes larger than asked for,
+and tables of the program's own bookkeeping double now and then (steps of 500 to 2,000 bytes on clean code)."""
 MAPPED_FLOOR_BYTES = 256 * KIB
-"""Address space grows by arenas (256 KiB before 3.10, 1 MiB since) and by 132 KiB steps of the heap's top."""
+"""Address space outside malloc grows by whole arenas of the small-object allocator (1 MiB), and by thread stacks."""
 RSS_FLOOR_BYTES = 512 * KIB
 """Resident size alone: twice the largest step of one batch that was seen on code without a leak."""
 CONTROL_FACTOR = 3.0

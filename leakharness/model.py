@@ -35,7 +35,7 @@ COUNTERS: Mapping[str, str] = {
     "objects": "objects the collector lists",
     "blocks": "allocator blocks",
     "malloc_bytes": "bytes in use by malloc",
-    "mapped_bytes": "bytes of address space",
+    "mapped_bytes": "bytes of address space outside malloc",
     "rss": "bytes resident",
 }
 """Every counter, in the order in which it is trusted, with what it counts."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from leakharness.errors import NotJudged, UsageError
-from leakharness.probe.boot import boot_arguments
+from leakharness.probe.boot import boot_arguments, boot_environment
 
 __all__ = ["WorkerProcess"]
 
@@ -47,12 +47,12 @@ class WorkerProcess:
         self._stderr = bytearray()
         try:
             self._process = subprocess.Popen(
-                boot_arguments(python),
+                boot_arguments(python, env),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=cwd,
-                env=None if env is None else dict(env),
+                env=boot_environment(env),
                 start_new_session=os.name == "posix",
             )
         except OSError as exc:

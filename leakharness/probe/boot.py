@@ -7,15 +7,25 @@ imported there. The current folder comes first on the path, as with ``python -m`
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["boot_arguments"]
+__all__ = ["boot_arguments", "boot_environment"]
+
+NO_THREAD_CACHE = "glibc.malloc.tcache_count=0"
+"""mallinfo2 counts the chunks that glibc parks in its per-thread caches as in use, and those fill by and by, for
+thousands of runs. Without the caches the bytes in use are exact (glibc manual, "Memory Allocation Tunables")."""
 
 BOOT = """\
+import os
 import sys
-folder = sys.argv.pop(1)
+folder, tunables = sys.argv[1:3]
+del sys.argv[1:]
+os.environ.pop("GLIBC_TUNABLES", None)
+if tunables:
+    os.environ["GLIBC_TUNABLES"] = tunables
 if sys.path and sys.path[0] == "":
-    import os
     sys.path[0] = os.getcwd()
 from importlib.util import module_from_spec, spec_from_file_location
 spec = spec_from_file_location("leakharness", folder + "/__init__.py", submodule_search_locations=[folder])
@@ -26,7 +36,17 @@ main()
 """
 
 
-def boot_arguments(python: str) -> list[str]:
+def boot_arguments(python: str, env: Mapping[str, str] | None = None) -> list[str]:
     """The command that starts a worker in the interpreter ``python``."""
     package = Path(__file__).resolve().parent.parent
-    return [python, "-X", "faulthandler", "-c", BOOT, str(package)]
+    own = (os.environ if env is None else env).get("GLIBC_TUNABLES", "")
+    return [python, "-X", "faulthandler", "-c", BOOT, str(package), own]
+
+
+def boot_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment a worker is started with: as it is, plus what the C library only reads at the start. The
+    worker puts the variable back before anything of the program runs, so that its children do not inherit it."""
+    environment = dict(os.environ if env is None else env)
+    own = environment.get("GLIBC_TUNABLES")
+    environment["GLIBC_TUNABLES"] = f"{own}:{NO_THREAD_CACHE}" if own else NO_THREAD_CACHE
+    return environment

@@ -29,7 +29,13 @@ class Counters:
         self.loop: Any = None
         self._own_children: set[int] = set()
         self._add("blocks", self._blocks_reader())
-        self._add("malloc_bytes", _malloc_reader())
+        malloc = _malloc_readers()
+        self._malloc_held: Callable[[], int] | None = None
+        if isinstance(malloc, str):
+            self.blind["malloc_bytes"] = malloc
+        else:
+            in_use, self._malloc_held = malloc
+            self._add("malloc_bytes", in_use)
         if sys.platform == "linux":
             self._linux()
         elif sys.platform == "darwin":
@@ -101,7 +107,8 @@ class Counters:
         else:
             statm, page = self._statm, self._page_bytes
             self._add("rss", lambda: int(os.pread(statm, 128, 0).split()[1]) * page)
-            self._add("mapped_bytes", lambda: int(os.pread(statm, 128, 0).split()[0]) * page)
+            held = self._malloc_held or (lambda: 0)
+            self._add("mapped_bytes", lambda: int(os.pread(statm, 128, 0).split()[0]) * page - held())
         self._add("fds", _listing_reader("/proc/self/fd"))
         self._add("threads", lambda: len(os.listdir("/proc/self/task")))
         self._add("children", self._count_children)
@@ -132,8 +139,9 @@ def _listing_reader(folder: str) -> Callable[[], int]:
     return lambda: len(os.listdir(folder)) - 1
 
 
-def _malloc_reader() -> Callable[[], int] | str:
-    """Bytes in use by malloc: glibc's ``uordblks + hblkhd`` (small blocks and those mapped one by one).
+def _malloc_readers() -> tuple[Callable[[], int], Callable[[], int]] | str:
+    """Bytes in use by malloc, glibc's ``uordblks + hblkhd`` (small blocks and those mapped one by one), and bytes
+    of address space that it holds for them (``arena + hblkhd``).
 
     Tested on a block of known size: with another allocator preloaded glibc still answers, with figures that
     stand still, and a counter that cannot move would vouch for anything.
@@ -172,7 +180,12 @@ def _malloc_reader() -> Callable[[], int] | str:
     libc.free(block)
     if grew < SELF_TEST_BYTES:
         return "another allocator than glibc's is loaded; native leaks show in mapped_bytes and rss only"
-    return in_use
+
+    def held() -> int:
+        info = mallinfo2()
+        return int(info.arena + info.hblkhd)
+
+    return in_use, held
 
 
 def _macos_rss_reader() -> Callable[[], int] | str:

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from leakharness.probe.counters import Counters, count_objects
@@ -25,6 +26,9 @@ LOOP_TURNS = 3
 """Event-loop turns per settle round: a callback, the task that it wakes, and that task's own callbacks."""
 FAMILY_LIMIT = 200
 """Types of a census that are reported, largest first."""
+CLEAR_TYPE_CACHE: Callable[[], object] = getattr(sys, "_clear_type_cache", lambda: None)
+"""The interpreter's cache of attribute look-ups keeps 4096 name strings alive, slot by address: names that are built
+anew in each run fill it for thousands of runs, and would look like a leak of blocks."""
 OWN_PREFIX = "leakharness."
 LRU_CACHE = type(functools.lru_cache(maxsize=1)(lambda: None))
 
@@ -168,6 +172,7 @@ class Gauge:
         last: tuple[int, ...] = ()
         for _ in range(SETTLE_ROUNDS):
             self._turn_loop()
+            CLEAR_TYPE_CACHE()
             gc.collect()
             now = self._standing()
             if now == last:
