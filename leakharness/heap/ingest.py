@@ -462,7 +462,7 @@ class _Ingest:
         roots += [(HELD_BY_HARNESS, node) for node in hidden.tolist()]
         flow.reach(hidden)
         flow.drop(shadow & ~flow.reached)
-        return roots + [(HELD_BY_C, node) for node in flow.orphans()]
+        return roots + [(HELD_BY_C, node) for node in flow.orphans(~self.is_family("other"))]
 
     def _build(self, edges: _Edges, names: Ints, kept: Bools, roots: list[tuple[str, int]], targets: Ints) -> Capture:
         number = np.full(self.count + 1, -1, np.int64)
@@ -529,8 +529,9 @@ class _Flow:
     def kept(self, harness: Bools) -> Bools:
         return ~(harness | self._dropped)
 
-    def orphans(self) -> list[int]:
-        """Nodes that, as roots, make the rest reachable: those that nothing refers to, then one of each cycle."""
+    def orphans(self, plain: Bools) -> list[int]:
+        """Nodes that, as roots, make the rest reachable: those that nothing refers to, then one of each cycle,
+        rather not a ``plain`` one."""
         gone = self._harness | self._dropped
         lonely = ~self.reached & ~gone
         held = np.zeros(len(lonely), np.bool_)
@@ -538,15 +539,15 @@ class _Flow:
         first = np.flatnonzero(lonely & ~held)
         found: list[int] = first.tolist()
         self.reach(first)
-        for _ in range(_CYCLES):
-            rest = np.flatnonzero(~self.reached & ~gone)
-            if not len(rest):
-                return found
-            found.append(int(rest[0]))
-            self.reach(rest[:1])
         rest = np.flatnonzero(~self.reached & ~gone)
+        rest = rest[np.argsort(plain[rest], kind="stable")]
+        for node in rest.tolist():
+            if not self.reached[node]:
+                found.append(node)
+                if len(found) - len(first) <= _CYCLES:
+                    self.reach(np.array([node]))
         self.reach(rest)
-        return found + [int(node) for node in rest]
+        return found
 
     def _spread(self, nodes: Ints, marks: Bools, barred: Bools) -> None:
         front = np.unique(nodes[~marks[nodes] & ~barred[nodes]]) if len(nodes) else nodes

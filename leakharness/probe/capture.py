@@ -102,9 +102,11 @@ def snapshot(
     status = 1
     try:
         gc.disable()
+        gc.unfreeze()  # what the harness froze at baseline belongs to the heap, too
         _ignore_signals()
         listed = targets if pinned is None else pinned.__iter__
-        _capture(path, prepared, listed, roots, exclude, values=values, gentle=False)
+        own = [] if pinned is None else [id(pinned), *map(id, pinned)]
+        _capture(path, prepared, listed, roots, exclude, values=values, gentle=False, own=own)
         status = 0
     except BaseException as error:
         _write_error(path, error)
@@ -144,21 +146,29 @@ def _capture(
     *,
     values: bool,
     gentle: bool,
+    own: Iterable[int] = (),
 ) -> None:
     started = time.perf_counter()
     out = CaptureFile(path)
     try:
-        listed = list(targets()) if targets is not None else []
-        named = list(roots)
-        found = list(_root_candidates(prepared, gentle))
+        listed: list[tuple[Any, str]] = []
+        everything = named = list(roots)
+
+        def seeds() -> list[Any]:
+            # Called when the walk has its list of objects: what is made here is not in it.
+            nonlocal everything
+            if targets is not None:
+                listed.extend(targets())
+            everything = named + list(_root_candidates(prepared, gentle))
+            return [*(item for item, _ in listed), *(item for _, item in everything)]
+
         walk = Walk(out, gentle=gentle, values=values)
-        walk.run([*(item for item, _ in listed), *(item for _, item in named), *(item for _, item in found)])
-        everything = named + found
+        walk.run(seeds)
         out.add_words("rootid", [id(item) for _, item in everything])
         out.add_json("roots", [label for label, _ in everything])
         out.add_words("targetid", [id(item) for item, _ in listed])
         out.add_json("labels", [label for _, label in listed])
-        out.add_words("exclude", list(exclude))
+        out.add_words("exclude", [*exclude, *own, *map(id, named), id(roots)])
         out.add_words("harness", list(_harness_ids()))
         out.add_words("finalize", [word for row in _finalizers() for word in row])
         locals_ = [word for holder, space in prepared.thread_locals for word in (id(holder), id(space))]

@@ -21,7 +21,7 @@ import types
 import weakref
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from operator import is_not
 from typing import Any
 
@@ -120,8 +120,8 @@ class Walk:
 
     # -- the walk
 
-    def run(self, seeds: Iterable[Any]) -> None:
-        """Write every object that the collector lists, what they refer to, and ``seeds``."""
+    def run(self, seeds: Callable[[], list[Any]]) -> None:
+        """Write every object that the collector lists, what they refer to, and ``seeds()``."""
         level = gc.get_objects()
         # Made only now, so that neither is in the list; lists, so that the search for untracked objects passes over them.
         self._marker = []
@@ -129,7 +129,7 @@ class Walk:
         self._frozen = gc.get_freeze_count()
         if self._frozen:  # frozen objects are tracked and yet not listed: only ids can tell what is known
             self._seen.update(map(id, level))
-        self._find(list(seeds))
+        self._find(seeds())
         while level:
             self._write_level(level)
             level = self._next_level()
@@ -361,13 +361,18 @@ class Walk:
             self._edge(source, awaited, "awaiting", PROPERTY)
             self._line(source, code, code.co_firstlineno if frame is None else frame.f_lineno)
             if frame is not None and not self._gentle:
-                self._variables(source, frame, gc.get_referents(generator))
+                referents = gc.get_referents(generator)
+                if LOCALS_IN_FRAME_OBJECT:
+                    self._edge(source, frame, "gi_frame", INTERNAL)
+                    self._variables(source, frame, gc.get_referents(frame), ADDED)
+                else:
+                    self._variables(source, frame, referents)
 
     def _line(self, source: int, code: types.CodeType, line: int | None) -> None:
         for column, value in zip(self._lines, (source, id(code), line or code.co_firstlineno)):
             column.append(value)
 
-    def _variables(self, source: int, frame: types.FrameType, referents: list[Any]) -> None:
+    def _variables(self, source: int, frame: types.FrameType, referents: list[Any], flag: int = 0) -> None:
         """Name the locals among ``referents``; a variable that inner functions share is in a cell."""
         if not frame.f_code.co_flags & CO_OPTIMIZED:
             self._edge(source, frame.f_globals, "f_locals", INTERNAL)
@@ -377,9 +382,9 @@ class Walk:
         direct = set(map(id, referents))
         for name, value in frame.f_locals.items():
             if id(value) in direct:
-                self._edge(source, value, name, CONTEXT)
+                self._edge(source, value, name, CONTEXT | flag)
             elif id(value) in contents:
-                self._edge(source, contents[id(value)], name, CONTEXT)
+                self._edge(source, contents[id(value)], name, CONTEXT | flag)
 
     def _weakrefs(self, block: _Block) -> None:
         targets = list(map(weakref.ReferenceType.__call__, block.members))
@@ -393,6 +398,10 @@ class Walk:
                     self._edge(source, function, "_callbacks", PROPERTY)
                     self._edge(source, context, "_callbacks context", INTERNAL)
             break
+        for source, future in enumerate(block.members, block.first):
+            for item in gc.get_referents(future):
+                if type(item) is list and item and type(item[0]) is tuple:  # all callbacks but the first
+                    self._edge(source, item, "_callbacks", PROPERTY)
 
     def _lru_caches(self, block: _Block) -> None:
         for source, cached in enumerate(block.members, block.first):
@@ -469,6 +478,8 @@ class Walk:
 
 TYPE_SUBCLASS = 1 << 31
 """Py_TPFLAGS_TYPE_SUBCLASS: instances are types. (``isinstance`` would ask the object for ``__class__``.)"""
+LOCALS_IN_FRAME_OBJECT = sys.version_info < (3, 11)
+"""On 3.10 a generator refers to a frame object that has its locals; later on, to the locals themselves."""
 CO_OPTIMIZED = 1
 """Code flag (Include/cpython/code.h): locals live in the frame; only then is ``f_locals`` a dict of ours to read."""
 
