@@ -54,9 +54,8 @@ def strong_edges(graph: HeapGraph) -> npt.NDArray[np.bool_]:
 def dominators(graph: HeapGraph) -> Dominators:
     """The dominator tree of the nodes that strong edges reach from node 0."""
     forward = links(graph, strong_edges(graph))
-    live = reachable(forward)
     search = compiled(_semi_nca)
-    parent = _peeled(forward, live) if search is None else _core(forward, search)
+    parent = _peeled(forward, reachable(forward)) if search is None else _core(forward, search)
     return Dominators(parent, _depths(parent))
 
 

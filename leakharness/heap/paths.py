@@ -19,6 +19,7 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 NARROW = 24  # nodes in a frontier up to which a plain loop beats half a dozen numpy calls
+_DENSE = 50  # from this fraction of all nodes on, marking them is quicker than sorting them
 NOBODY = -1
 
 
@@ -55,21 +56,26 @@ def ragged(start: Ints, nodes: Ints) -> Ints:
     return np.repeat(begin - np.cumsum(count) + count, count) + np.arange(int(count.sum()))
 
 
-def reachable(forward: Links, closed: Mask | None = None) -> Mask:
-    """Which nodes can be reached from node 0 without entering a ``closed`` one."""
+def reachable(forward: Links, closed: Mask | None = None, seeds: Ints | None = None) -> Mask:
+    """Which nodes can be reached from node 0 (or from ``seeds``) without entering a ``closed`` one."""
     seen = np.zeros(len(forward.start) - 1, bool) if closed is None else closed.copy()
-    seen[0] = True
-    frontier = np.zeros(1, np.int64)
+    frontier = np.zeros(1, np.int64) if seeds is None else seeds
+    seen[frontier] = True
     while len(frontier):
         if len(frontier) <= NARROW:
             frontier = _narrow_step(forward, frontier, seen)
         else:
             found = forward.to[ragged(forward.start, frontier)]
-            frontier = np.unique(found[~seen[found]])
-            seen[frontier] = True
+            found = found[~seen[found]]
+            seen[found] = True
+            fresh = np.zeros(len(seen), bool) if len(found) > len(seen) // _DENSE else None
+            if fresh is None:
+                frontier = np.unique(found)
+            else:
+                fresh[found] = True
+                frontier = np.flatnonzero(fresh)
     if closed is not None:
         seen &= ~closed
-        seen[0] = True
     return seen
 
 
@@ -149,7 +155,7 @@ class PathTree:
     rank: npt.NDArray[np.int8]
 
     def steps(self, node: int) -> list[int]:
-        """Edges from the root to ``node``; empty where no path is known."""
+        """Edges from the root (or the topmost holder) to ``node``; empty where no path is known."""
         found: list[int] = []
         while (edge := int(self.edge[node])) != NOBODY:
             found.append(edge)
@@ -173,8 +179,28 @@ def path_tree(graph: HeapGraph, keep: Mask, closed: Mask | None = None) -> PathT
     root_edges = root_edges[keep[root_edges]]
     ranks = np.array([root_rank(_root_name(graph, edge)) for edge in root_edges.tolist()], np.int64)
     for rank in range(UNKNOWN + 1):
-        _search(graph, keep, cost, root_edges[ranks == rank], tree, settled, rank)
+        chosen = root_edges[ranks == rank]
+        _search(graph, keep, cost, (chosen, np.zeros(len(chosen), np.int64)), tree, settled, rank)
+    _search_from_orphans(graph, keep, cost, tree, settled)
     return tree
+
+
+def _search_from_orphans(
+    graph: HeapGraph, keep: Mask, cost: npt.NDArray[np.int8], tree: PathTree, settled: Mask
+) -> None:
+    """What no root candidate reaches gets a path from the topmost of its holders: C, or nobody we know,
+    holds that.
+    """
+    source = np.repeat(np.arange(graph.node_count), np.diff(graph.edge_start))
+    lost = keep & ~settled[source] & ~settled[graph.edge_to] & (source != graph.edge_to)
+    held = np.zeros(graph.node_count, bool)
+    held[graph.edge_to[lost]] = True
+    orphans = np.flatnonzero(~settled & ~held)
+    settled[orphans] = True
+    edges = ragged(graph.edge_start, orphans)
+    sources = np.repeat(orphans, graph.edge_start[orphans + 1] - graph.edge_start[orphans])
+    kept = keep[edges]
+    _search(graph, keep, cost, (edges[kept], sources[kept]), tree, settled, UNKNOWN)
 
 
 def _root_name(graph: HeapGraph, edge: int) -> str:
@@ -203,15 +229,15 @@ def _search(
     graph: HeapGraph,
     keep: Mask,
     cost: npt.NDArray[np.int8],
-    seeds: Ints,
+    seeds: tuple[Ints, Ints],
     tree: PathTree,
     settled: Mask,
     rank: int,
 ) -> None:
-    """Dial's algorithm (buckets by cost) from the targets of ``seeds`` over nodes that are not settled
-    yet.
+    """Dial's algorithm (buckets by cost) from ``seeds`` (edges, their sources) over nodes that are not
+    settled yet.
     """
-    buckets: dict[int, list[tuple[Ints, Ints]]] = {0: [(seeds, np.zeros(len(seeds), np.int64))]}
+    buckets: dict[int, list[tuple[Ints, Ints]]] = {0: [seeds]}
     start, to = graph.edge_start, graph.edge_to
     distance, last = 0, 0
     while distance <= last:
