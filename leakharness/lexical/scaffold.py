@@ -354,7 +354,7 @@ class _File:
         if self.is_copy:
             copied = _renamed(self.suspect.qualname.rpartition(".")[2], is_function=True)
             self.line(0, f"{word} {copied}(run: Run) -> Any:")
-            self.line(1, f'"""The shape of {self.suspect.target}."""')
+            self.line(1, '"""The original\\\'s shape."""')
             self._body((), 1)
             self._mode("closure-inline", "FAIL")
             self.line(0, f"{word} closure_inline(run: Run) -> None:")
@@ -363,7 +363,7 @@ class _File:
         else:
             self._mode("closure-inline", "FAIL")
             self.line(0, f"{word} closure_inline(run: Run) -> None:")
-            self.line(1, f'"""The shape before the fix: {self.suspect.target}."""')
+            self.line(1, '"""The shape before the fix."""')
             self._body((), 1)
         self._raise_at_end(1)
 
