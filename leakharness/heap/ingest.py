@@ -168,7 +168,7 @@ class _Ingest:
         self._sorted = self.ids[self._order]
         if self.count and np.any(self._sorted[1:] == self._sorted[:-1]):
             raise _Broken("a node occurs twice")
-        blocks = self._rows("block", 4)
+        blocks = self._rows("block", 5)
         lengths = blocks[:, 1]
         if np.any(lengths < 0) or int(lengths.sum()) != self.count:
             raise _Broken("blocks and nodes do not add up")
@@ -177,7 +177,8 @@ class _Ingest:
         self.size = blocks[:, 2][self.block_of].copy()
         sized = np.flatnonzero(self.size < 0)
         self.size[sized] = self._words("size")
-        self._referring = np.flatnonzero(blocks[:, 3][self.block_of] == 1)
+        self.size += blocks[:, 3][self.block_of]
+        self._referring = np.flatnonzero(blocks[:, 4][self.block_of] == 1)
 
     def _load_tables(self) -> None:
         rows = self._json("types")

@@ -69,8 +69,9 @@ class Plan(NamedTuple):
     family: int
     attributes: Getter | None
     columns: tuple[tuple[str, int, Getter], ...]
-    constant_size: bool
     sizeof: Getter | None
+    constant_size: bool
+    own_sizeof: bool
 
 
 def _getter(kind: type, name: str) -> Getter | None:
@@ -130,7 +131,7 @@ class PlanBook:
     def _make(self, kind: type) -> Plan:
         mro = type_mro(kind)
         family = next((self._families[id(base)] for base in mro if id(base) in self._families), 0)
-        sizeof, constant = _sizeof(kind, mro)
+        sizeof, constant, own_sizeof = _sizeof(kind, mro)
         if type_name(kind) in _HAMT_NODES and not type_flags(kind) & HEAP_TYPE:
             family = FAMILIES.index("hamt")
         name = FAMILIES[family]
@@ -146,7 +147,7 @@ class PlanBook:
             attributes = self._instance_dict(mro)
             columns += _members(mro)
             columns += self._extra_columns(mro)
-        return Plan(family, attributes, tuple(columns), constant, sizeof)
+        return Plan(family, attributes, tuple(columns), sizeof, constant, own_sizeof)
 
     def _extra_columns(self, mro: tuple[type, ...]) -> list[tuple[str, int, Getter]]:
         found: list[tuple[str, int, Getter]] = []
@@ -206,20 +207,13 @@ def _members(mro: tuple[type, ...]) -> list[tuple[str, int, Getter]]:
     return found
 
 
-def _sizeof(kind: type, mro: tuple[type, ...]) -> tuple[Getter | None, bool]:
-    """``(function, constant)``: the function is None where ``sys.getsizeof`` runs no code of the program.
-
-    The first ``__sizeof__`` that C defines is used; constant where that is object's own and the type has no items.
-    """
+def _sizeof(kind: type, mro: tuple[type, ...]) -> tuple[Getter | None, bool, bool]:
+    """``(function, constant, own)``: the first ``__sizeof__`` that C defines; whether it gives all objects of the
+    type the same size (it is object's, and the type has no items); whether the program defines one of its own."""
+    own = False
     for base in mro:
         found = type_dict(base).get("__sizeof__")
-        if found is None:
-            continue
         if type(found) is types.MethodDescriptorType:
-            constant = base is object and type_itemsize(kind) == 0
-            return (None if base is _first_definer(mro) else found), constant
-    return object.__sizeof__, type_itemsize(kind) == 0
-
-
-def _first_definer(mro: tuple[type, ...]) -> type | None:
-    return next((base for base in mro if "__sizeof__" in type_dict(base)), None)
+            return found, base is object and type_itemsize(kind) == 0, own
+        own = own or found is not None
+    return None, True, own

@@ -95,7 +95,7 @@ class Walk:
 
     __slots__ = (  # no __dict__: the walk leaves itself out, and must not be met again as a dict
         "_blocks", "_book", "_fence", "_found", "_frozen", "_gentle", "_keys", "_lines", "_loose", "_marker", "_names",
-        "_out", "_rows", "_seen", "_texts", "_types", "_values", "nodes",
+        "_out", "_rows", "_texts", "_types", "_values", "_walked", "nodes",
     )  # fmt: skip
 
     def __init__(self, out: CaptureFile, *, gentle: bool, values: bool) -> None:
@@ -106,8 +106,8 @@ class Walk:
         self._blocks: list[_Block] = []
         self._rows = array("q")
         self._types: dict[int, type] = {}
-        self._seen: set[int] = set()
         self._found: dict[int, Any] = {}
+        self._walked = 0
         self._marker: list[Any] = []
         self._fence: list[Any] = []
         self._frozen = 0
@@ -128,7 +128,8 @@ class Walk:
         self._fence = [self._marker]
         self._frozen = gc.get_freeze_count()
         if self._frozen:  # frozen objects are tracked and yet not listed: only ids can tell what is known
-            self._seen.update(map(id, level))
+            self._found.update(zip(map(id, level), level))
+            self._walked = len(level)
         self._find(seeds())
         while level:
             self._write_level(level)
@@ -144,10 +145,8 @@ class Walk:
 
     def _next_level(self) -> list[Any]:
         self._find(list(self._types.values()))
-        new = self._found.keys() - self._seen
-        self._seen |= new
-        level = list(map(self._found.__getitem__, new))
-        self._found = {}
+        level = list(itertools.islice(self._found.values(), self._walked, None))  # a dict keeps the order of arrival
+        self._walked = len(self._found)
         return level
 
     def _write_level(self, level: list[Any]) -> None:
@@ -184,8 +183,8 @@ class Walk:
         plan = self._book.of(kind)
         block = _Block(self.nodes, members, plan)
         self._blocks.append(block)
-        size = self._write_sizes(kind, plan, members)
-        self._rows.extend((id(kind), len(members), size, int(has_referents)))
+        size, header = self._write_sizes(kind, plan, members)
+        self._rows.extend((id(kind), len(members), size, header, int(has_referents)))
         self._out.add("node", ids_of(members))
         self.nodes += len(members)
         family = FAMILIES[plan.family]
@@ -194,19 +193,17 @@ class Walk:
         elif family == "type":
             self._type_parts(block)
 
-    def _write_sizes(self, kind: type, plan: Plan, members: list[Any]) -> int:
-        """The one size of all ``members``, or -1 and a column of sizes. Bytes, with the collector's header."""
-        if plan.sizeof is None:
-            if plan.constant_size:
-                return sys.getsizeof(members[0])
-            sizes = array("q", map(sys.getsizeof, members))
-        else:
-            header = _header_bytes(kind)
-            if plan.constant_size:
-                return type_basicsize(kind) + header
-            sizes = array("q", [plan.sizeof(member) + header for member in members])
-        self._out.add("size", sizes.tobytes())
-        return -1
+    def _write_sizes(self, kind: type, plan: Plan, members: list[Any]) -> tuple[int, int]:
+        """(size, header) in bytes. The size is -1 where there is a column of sizes; it does not count the header,
+        the words in front of an object that ``__sizeof__`` does not see."""
+        sizeof = plan.sizeof
+        if sizeof is None:
+            return type_basicsize(kind), _header_bytes(kind)
+        header = _header_bytes(kind) if plan.own_sizeof else sys.getsizeof(members[0]) - sizeof(members[0])
+        if plan.constant_size:
+            return sizeof(members[0]), header
+        self._out.add("size", array("q", map(sizeof, members)).tobytes())
+        return -1, header
 
     def _write_referents(self, chunk: list[Any]) -> None:
         fenced: list[Any] = [self._fence] * (2 * len(chunk))
@@ -435,7 +432,7 @@ class Walk:
 
     def _write_key_nodes(self) -> None:
         """Strings that are keys only: a dict with string keys does not report them."""
-        new = [key for address, key in self._keys.items() if address not in self._seen and type(key) is str]
+        new = [key for address, key in self._keys.items() if address not in self._found]
         if new:
             self._add_block(str, new, False)
 
@@ -476,6 +473,8 @@ class Walk:
         }
 
 
+MANAGED = 1 << 3 | 1 << 4
+"""Py_TPFLAGS_MANAGED_WEAKREF, Py_TPFLAGS_MANAGED_DICT."""
 TYPE_SUBCLASS = 1 << 31
 """Py_TPFLAGS_TYPE_SUBCLASS: instances are types. (``isinstance`` would ask the object for ``__class__``.)"""
 LOCALS_IN_FRAME_OBJECT = sys.version_info < (3, 11)
@@ -495,8 +494,11 @@ _module_dict: Callable[[Any], dict[str, Any]] = types.ModuleType.__dict__["__dic
 
 
 def _header_bytes(kind: type) -> int:
-    """Bytes in front of an object that ``__sizeof__`` does not count: the collector's two words."""
-    return 2 * _POINTER if type_flags(kind) & HAVE_GC else 0
+    """Bytes in front of an object that ``__sizeof__`` does not count: the collector's two words, and from 3.11 on
+    two more for a dict or weak references that the interpreter manages (Objects/typeobject.c, _PyType_PreHeaderSize)."""
+    flags = type_flags(kind)
+    words = (2 if flags & HAVE_GC else 0) + (2 if flags & MANAGED and sys.version_info >= (3, 11) else 0)
+    return words * _POINTER
 
 
 def _read(getter: Callable[[Any], Any], members: list[Any]) -> list[Any]:
