@@ -68,7 +68,7 @@ class Snapshots:
                     self._pool.submit(self._write, raw, label, measurement.hello.get("pid", 0), capture)
                 )
             changes: dict[str, Any] = {"retainers": retainers_of(capture)}
-        except LeakHarnessError as exc:
+        except (LeakHarnessError, ImportError) as exc:
             self.problems.append(f"no retainers: {exc}")
             return Evidence()
         changes.update(_classified(measurement, capture))

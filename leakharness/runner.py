@@ -27,7 +27,10 @@ WARM_UP_RUNS_LIMIT = 2_000
 WARM_UP_SECONDS_LIMIT = 1.2
 """Budget of a warm-up whose counters have not come to rest, and do not simply grow by the same every run."""
 WARM_UP_MEMORY_BYTES = 512 * 2**20
+WARM_UP_OBJECTS = 100_000
 """A warm-up that leaves this much behind ends: it is leaking, and the machine is not ours to fill."""
+OBJECTS_A_BATCH = 20_000
+"""A batch that would leave more objects behind than this is made smaller: so clear a leak needs no more."""
 REHEARSAL_RUNS = 5
 """Runs of each of the two rehearsals between the freeze and the baseline: what the first frozen reading itself
 allocates must be there before it is compared with the second."""
@@ -169,13 +172,7 @@ class _Loop:
         m, plan = self.m, self.m.plan
         m.warm_up.clear()
         run_seconds = self._fixed_warm_up(plan.warmup + extra) if plan.warmup is not None else self._warm_up(extra)
-        m.iters = plan.iters
-        if not plan.iters_given and run_seconds * plan.iters > SLOW_BATCH_SECONDS:
-            m.iters = max(FEWEST_RUNS_A_BATCH, min(plan.iters, int(SLOW_BATCH_SECONDS / run_seconds)))
-            m.notes.append(
-                f"a run takes {run_seconds * 1000:.0f} ms: {m.iters} runs a batch instead of {plan.iters} "
-                "(--iters keeps its size)"
-            )
+        m.iters = plan.iters if plan.iters_given else self._runs_a_batch(run_seconds)
         m.bounded = self.worker.ask("freeze", doing="collecting before the baseline")["bounded"]
         if plan.warmup is None or plan.warmup >= 4 * REHEARSAL_RUNS:
             for _ in range(2):
@@ -235,7 +232,7 @@ class _Loop:
             elapsed = self.clock() - began
             if made < at_least:
                 continue
-            if self._memory_left_behind() > WARM_UP_MEMORY_BYTES:
+            if self._memory_left_behind() > WARM_UP_MEMORY_BYTES or self._objects_left_behind() > WARM_UP_OBJECTS:
                 break
             if made < WARM_UP_RUNS and elapsed < WARM_UP_SECONDS:
                 continue
@@ -245,9 +242,33 @@ class _Loop:
                 break
         return run_seconds
 
+    def _runs_a_batch(self, run_seconds: float) -> int:
+        """Fewer runs a batch where a run is slow, or leaves very much behind; the note says so."""
+        m, iters = self.m, self.m.plan.iters
+        fit, why = iters, ""
+        if run_seconds * iters > SLOW_BATCH_SECONDS:
+            fit, why = int(SLOW_BATCH_SECONDS / run_seconds), f"a run takes {run_seconds * 1000:.0f} ms"
+        left = self._left_a_run()
+        if left * fit > OBJECTS_A_BATCH:
+            fit, why = int(OBJECTS_A_BATCH / left), f"a run leaves {left:,.0f} objects behind"
+        fit = min(iters, max(FEWEST_RUNS_A_BATCH, fit))
+        if fit < iters:
+            m.notes.append(f"{why}: {fit} runs a batch instead of {iters} (--iters keeps its size)")
+        return fit
+
+    def _left_a_run(self) -> float:
+        """Objects that a run left behind, at the end of the warm-up."""
+        if len(self.m.warm_up) < 2:
+            return 0.0
+        before, last = self.m.warm_up[-2:]
+        return (last.counters["objects"] - before.counters["objects"]) / max(1, last.runs - before.runs)
+
     def _memory_left_behind(self) -> int:
         first, last = self.m.warm_up[0].counters, self.m.warm_up[-1].counters
         return max((last[name] - first[name] for name in ("rss", "malloc_bytes") if name in last), default=0)
+
+    def _objects_left_behind(self) -> int:
+        return self.m.warm_up[-1].counters["objects"] - self.m.warm_up[0].counters["objects"]
 
     def _runs(self, count: int, doing: str) -> None:
         self.worker.ask("runs", count, doing=f"making the runs of {doing}")
