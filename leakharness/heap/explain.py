@@ -43,7 +43,18 @@ _EXACT_STEPS = 60_000_000  # nodes and edges walked for further ways and exact s
 _COMPARED = 200  # members of a group whose positions are compared, to show those that all share
 
 _CONTAINERS = frozenset(
-    ["dict", "list", "tuple", "set", "frozenset", "deque", "collections.deque", "mappingproxy", "collections.OrderedDict", "collections.defaultdict", "WeakValueDictionary", "weakref.WeakValueDictionary", "weakref.WeakSet"]
+    {
+        "dict",
+        "list",
+        "tuple",
+        "set",
+        "frozenset",
+        "mappingproxy",
+        "collections.deque",
+        "collections.OrderedDict",
+        "collections.defaultdict",
+        "weakref.WeakSet",
+    }
 )
 _DESCRIBED = re.compile(
     r"^(function|module|type|frame|coroutine|generator|async_generator|code) (.+)$", re.DOTALL
@@ -118,7 +129,8 @@ def sentence(group: RetainerGroup) -> str:
     holds too.
     """
     verb = "is" if group.count == 1 else "are"
-    text = f"{group.count} {group.target} ({size_text(group.retained_bytes)} retained) {verb} held by {group.holding_edge}"
+    size = size_text(group.retained_bytes)
+    text = f"{group.count} {group.target} ({size} retained) {verb} held by {group.holding_edge}"
     if group.registered_in:
         text += f", registered in {group.registered_in}"
     if group.also_held_by:
