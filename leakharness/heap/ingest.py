@@ -486,7 +486,7 @@ class _Ingest:
         picked = [(int(node), label) for node, label, ok in zip(target_nodes, labels, alive) if ok and node > 0]
         root_name = self.strings("(root)")
         meta = {key: self.meta.get(key) for key in ("pid", "python", "time", "threads", "seconds", "cwd")}
-        meta |= {"producer": "leakharness", "nodes": len(counts), "targets": len(picked)}
+        meta |= {"producer": "leakharness", "node_count": len(counts), "targets": len(picked)}
         graph = HeapGraph(
             node_kind=np.concatenate([[kinds["synthetic"]], node_kind[kept]]).astype(np.uint8),
             node_name=np.concatenate([[root_name], names[kept]]).astype(np.int32),

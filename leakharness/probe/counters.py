@@ -9,11 +9,15 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from array import array
 from collections.abc import Callable
 from typing import Any
 
 __all__ = ["Counters"]
 
+MOST_OWN_CHILDREN = 16
+"""Snapshot children at a time. Their pids live in an array: a set of ints would be blocks of our own that come and
+go with them."""
 SELF_TEST_BYTES = 1 << 20
 """Size of the block by which the malloc counter is tested at the start: large enough to show, cheap to make."""
 
@@ -27,7 +31,7 @@ class Counters:
         self._page_bytes = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
         self._statm: int | None = None
         self.loop: Any = None
-        self._own_children: set[int] = set()
+        self._own_children = array("q", [0]) * MOST_OWN_CHILDREN
         self._add("blocks", self._blocks_reader())
         malloc = _malloc_readers()
         self._malloc_held: Callable[[], int] | None = None
@@ -57,22 +61,28 @@ class Counters:
         return tuple(self.readers[name]() for name in names if name in self.readers)
 
     def ignore_child(self, pid: int) -> None:
-        """``pid`` is a child of the harness itself (a snapshot being written), not of the program."""
-        self._own_children.add(pid)
+        """``pid`` is a child of the harness itself (a snapshot being written), not of the program.
+
+        Waits for the oldest where there are too many of them.
+        """
+        self.reap()
+        children = self._own_children
+        if 0 not in children:
+            os.waitpid(children[0], 0)
+            children[0] = 0
+        children[children.index(0)] = pid
 
     def reap(self) -> None:
         """Collect the harness's own children that have ended."""
-        for pid in list(self._own_children):
+        for slot, pid in enumerate(self._own_children):
+            if pid == 0:
+                continue
             try:
                 done, _ = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:
                 done = pid
             if done:
-                self._own_children.discard(pid)
-
-    @property
-    def own_children(self) -> int:
-        return len(self._own_children)
+                self._own_children[slot] = 0
 
     def close(self) -> None:
         if self._statm is not None:
@@ -122,7 +132,7 @@ class Counters:
             except FileNotFoundError:
                 if str(os.getpid()) == tid:  # the kernel lacks CONFIG_PROC_CHILDREN; else the thread just ended
                     raise
-        return len(pids - self._own_children)
+        return len(pids.difference(self._own_children))
 
     def _windows(self) -> None:
         self._add("rss", _windows_rss_reader())
