@@ -1,0 +1,78 @@
+"""Shared by all tests: the command line as a user starts it, and scenario files made of a few lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HEADER = "from __future__ import annotations\nfrom leakharness import Run, Scenario\n"
+TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a finished command left."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on stdout; fails where there is anything else."""
+        return json.loads(self.stdout)
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This environment without what would change the tool's answers."""
+    dropped = ("PYTHONPATH", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "GLIBC_TUNABLES", "PYTHONSAFEPATH")
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    return {**kept, "TERM": "xterm", **more}
+
+
+def run_cli(
+    folder: Path, *words: str, env: Mapping[str, str] | None = None, timeout: float = TIMEOUT_S
+) -> Answer:
+    """``python -m leakharness WORDS`` in a fresh process, started from ``folder``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "leakharness", *words],
+        cwd=folder,
+        env=clean_environment(**(env or {})),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Callable[..., Answer]:
+    """The command line, started from this test's own folder."""
+
+    def start(*words: str, env: Mapping[str, str] | None = None, timeout: float = TIMEOUT_S) -> Answer:
+        return run_cli(tmp_path, *words, env=env, timeout=timeout)
+
+    return start
+
+
+@pytest.fixture
+def scenario_file(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a scenario file into this test's folder: the import line, and the body given."""
+
+    def write(body: str, name: str = "case.py") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(HEADER + textwrap.dedent(body), encoding="utf-8")
+        return path
+
+    return write
