@@ -11,7 +11,7 @@ import numpy as np
 
 from leakharness.heap.graph import EDGE_KINDS, NODE_KINDS, HeapGraph
 
-_ARROW = re.compile(r" -(?:(?:(\w+):)?(\S.*?)-)?> ")
+_ARROW = re.compile(r" (?:->|-(?:(\w+):)?(\S.*?)->) ")
 
 
 def draw(text: str, sizes: dict[str, int] | None = None, size: int = 1) -> HeapGraph:
