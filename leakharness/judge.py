@@ -193,7 +193,7 @@ def assess(
         values = _values(readings, rule.counter)
         if values is None:
             continue
-        floor = max(rule.floor, CONTROL_FACTOR * (control or {}).get(rule.counter, 0.0))
+        floor = _floor(rule, control)
         found = trend(
             runs,
             values,
@@ -247,7 +247,7 @@ def detectable(readings: Sequence[Reading], control: Mapping[str, float] | None 
         values = _values(readings, counter)
         if values is None or len(values) <= SEGMENTS:
             return None
-        floor = max(rule.floor, CONTROL_FACTOR * (control or {}).get(counter, 0.0))
+        floor = _floor(rule, control)
         own = trend(runs, values, floor=floor, patience=rule.patience)
         if own.state == "grows":  # the leak that is there is not noise: take it out, and ask what else would show
             values = [v - own.per_run * (r - runs[0]) for v, r in zip(values, runs, strict=True)]
@@ -273,6 +273,11 @@ def _smallest(found: Callable[[float], bool], runs: int, floor: float) -> float 
         else:
             low = middle
     return float(f"{high:.3g}")
+
+
+def _floor(rule: Rule, control: Mapping[str, float] | None) -> float:
+    """The rise that is forgiven: an exact counter has none, the others that of the control several times over."""
+    return max(rule.floor, CONTROL_FACTOR * (control or {}).get(rule.counter, 0.0)) if rule.floor else 0.0
 
 
 def _floor_of(values: Sequence[float]) -> list[float]:
