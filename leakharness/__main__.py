@@ -3,26 +3,64 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 __all__ = ["main"]
 
+USAGE = 2
+"""Exit code of a command line that cannot be understood."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+BROKEN = 3
+"""Exit code of a bug of ours: nothing was judged. Python's own would be 1, which says that a leak was found."""
 
 
 def main() -> None:
     """Run the command line. Exits; does not return."""
-    from leakharness.cli import make_app
     from leakharness.errors import LeakHarnessError
 
     try:
-        make_app()()
+        sys.exit(_run())
     except LeakHarnessError as exc:
-        print(f"leakharness: {exc}", file=sys.stderr)
+        _say(str(exc))
         sys.exit(exc.exit_code)
     except KeyboardInterrupt:
-        print("leakharness: interrupted", file=sys.stderr)
+        _say("interrupted")
         sys.exit(INTERRUPTED)
+    except Exception as exc:
+        import traceback
+
+        traceback.print_exc()
+        _say(f"a bug of leakharness, nothing was judged: {type(exc).__name__}: {exc}")
+        sys.exit(BROKEN)
+
+
+def _run() -> Any:
+    """The exit code of the command, or what it raised. What typer says about a command line is put in one line."""
+    import typer
+
+    from leakharness.cli import make_app
+
+    try:
+        return make_app()(prog_name="leakharness", standalone_mode=False)
+    except typer.Abort:  # older ones turn Ctrl-C into this, newer ones into exit code 130
+        raise KeyboardInterrupt from None
+    except Exception as exc:
+        # Command-line errors, by what they have: typer brings its own click in some versions, not in others.
+        if not hasattr(exc, "format_message") or not hasattr(exc, "exit_code"):
+            raise
+        context = getattr(exc, "ctx", None)
+        if not exc.format_message().strip() or type(exc).__name__ == "NoArgsIsHelpError":
+            print(context.get_help() if context is not None else "")
+            return USAGE
+        command = context.command_path if context is not None else "leakharness"
+        _say(f"{exc.format_message().rstrip('.')}; see `{command} --help`")
+        return USAGE
+
+
+def _say(text: str) -> None:
+    """One line on stderr."""
+    print("leakharness:", " ".join(text.split()), file=sys.stderr)
 
 
 if __name__ == "__main__":
