@@ -41,6 +41,8 @@ _GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorTyp
 _HAMT_NODES = ("hamt_bitmap_node", "hamt_array_node", "hamt_collision_node")  # Python/hamt.c
 HEAP_TYPE = 1 << 9
 """Py_TPFLAGS_HEAPTYPE: made at run time, and so listed by the collector."""
+TYPE_SUBCLASS = 1 << 31
+"""Py_TPFLAGS_TYPE_SUBCLASS: instances are types. (``isinstance`` would ask the object for ``__class__``.)"""
 HAVE_GC = 1 << 14
 """Py_TPFLAGS_HAVE_GC."""
 _DICT_MEMBERS = ("__dict__", "__weakref__")

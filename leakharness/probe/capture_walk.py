@@ -32,6 +32,7 @@ from leakharness.probe.capture_names import (
     HAVE_GC,
     INTERNAL,
     PROPERTY,
+    TYPE_SUBCLASS,
     WEAK,
     Plan,
     PlanBook,
@@ -475,8 +476,6 @@ class Walk:
 
 MANAGED = 1 << 3 | 1 << 4
 """Py_TPFLAGS_MANAGED_WEAKREF, Py_TPFLAGS_MANAGED_DICT."""
-TYPE_SUBCLASS = 1 << 31
-"""Py_TPFLAGS_TYPE_SUBCLASS: instances are types. (``isinstance`` would ask the object for ``__class__``.)"""
 LOCALS_IN_FRAME_OBJECT = sys.version_info < (3, 11)
 """On 3.10 a generator refers to a frame object that has its locals; later on, to the locals themselves."""
 CO_OPTIMIZED = 1
