@@ -22,11 +22,13 @@ from leakharness.heap.paths import Links, PathTree, links, path_tree, reachable
 
 __all__ = [
     "DominatorRow",
+    "PathFamily",
     "RetainerGroup",
     "Way",
     "dominator_chain",
     "dominator_rows",
     "explain",
+    "path_families",
     "sentence",
     "size_text",
 ]
@@ -61,6 +63,7 @@ _DESCRIBED = re.compile(
 )
 _LINE = re.compile(r":\d+(?=\)| |$)")
 _NOT_A_LOCAL = re.compile(r"^(f_|gi_|cr_|ag_|__|<)")
+_SUSPENDED = ("frame ", "coroutine ", "generator ", "async_generator ")
 _LABEL_WIDTH = 70
 
 
@@ -168,7 +171,6 @@ class _View:
 
     def __init__(self, graph: HeapGraph) -> None:
         self.graph = graph
-        self.weightless = {"__dict__", "cell_contents"}
 
     def name(self, node: int) -> str:
         return self.graph.strings[int(self.graph.node_name[node])]
@@ -186,11 +188,14 @@ class _View:
 
     def short(self, node: int) -> str:
         """``gateway.Transcript`` -> ``Transcript``; functions and modules by their own name."""
-        return short_name(self.name(node))
+        return short_name(self.name(node) or self._nameless(node))
 
     def full(self, node: int) -> str:
         """The module-qualified type, without line numbers: it goes into fingerprints."""
-        return _LINE.sub("", clip(described(self.name(node))))
+        return _LINE.sub("", clip(described(self.name(node) or self._nameless(node))))
+
+    def _nameless(self, node: int) -> str:
+        return f"({self.graph.node_kinds[int(self.graph.node_kind[node])]})"
 
 
 def described(name: str) -> str:
@@ -392,6 +397,23 @@ def _group(view: _View, tree: PathTree, nodes: list[int], names: list[str]) -> l
     return sorted(groups, key=lambda group: -len(group[1]))
 
 
+@dataclass(frozen=True)
+class PathFamily:
+    """Nodes with one retainer fingerprint, and their path as shown."""
+
+    fingerprint: str
+    path: list[str]
+    members: tuple[int, ...]
+
+
+def path_families(graph: HeapGraph, tree: PathTree, nodes: Sequence[int]) -> list[PathFamily]:
+    """``nodes`` grouped by retainer fingerprint, most first; for diffs, where sizes of sets are not asked for."""
+    view = _View(graph)
+    groups = _group(view, tree, list(nodes), [""] * len(nodes))
+    shown = [(_shown_path(view, tree, members), members) for _, members in groups]
+    return [PathFamily(one.fingerprint, one.path, tuple(members)) for one, members in shown]
+
+
 # ── one group ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -576,6 +598,8 @@ def _cut_alike(graph: HeapGraph, keep: npt.NDArray[np.bool_], edges: list[int]) 
         alike = (graph.edge_to[begin:end] == graph.edge_to[edge]) & (
             graph.edge_kind[begin:end] == graph.edge_kind[edge]
         )
+        if graph.edge_kinds[int(graph.edge_kind[edge])] not in ("element", "hidden"):
+            alike &= graph.edge_name[begin:end] == graph.edge_name[edge]
         keep[begin:end] &= ~alike
 
 
