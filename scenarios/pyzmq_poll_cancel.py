@@ -1,11 +1,12 @@
 """Cancelling ``await socket.poll()`` of pyzmq 25.1.0 leaves the inner poll in the socket's queue.
 
-Why it leaks. An asyncio poll of a ZeroMQ socket is a chain of three futures: the one that the caller awaits, the
-poller's, and a watcher that waits in the socket's queue until something can be received. Each inner future holds
-the next outer one through the closure of its done callback. Cancelling the caller's future must therefore travel
-inwards, or the watcher stays queued until the next message, which on a quiet socket never comes; and it keeps the
-poller, both futures and their callbacks for every poll that was ever cancelled (a heartbeat that polls with
-``asyncio.wait_for`` cancels one a second). In 25.1.0 the step from the caller's future to the poller's was missing.
+Why it leaks. An asyncio poll of a ZeroMQ socket is a chain of three futures: the one that the caller awaits,
+the poller's, and a watcher that waits in the socket's queue until something can be received. Each inner
+future holds the next outer one through the closure of its done callback. Cancelling the caller's future must
+therefore travel inwards, or the watcher stays queued until the next message, which on a quiet socket never
+comes; and it keeps the poller, both futures and their callbacks for every poll that was ever cancelled (a
+heartbeat that polls with ``asyncio.wait_for`` cancels one a second). In 25.1.0 the step from the caller's
+future to the poller's was missing.
 
 The fix (pyzmq 25.1.1, zeromq/pyzmq #1889): a done callback on the outer future cancels the inner one.
 
