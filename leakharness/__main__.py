@@ -12,7 +12,7 @@ USAGE = 2
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 BROKEN = 3
-"""Exit code of a bug of ours: nothing was judged. Python's own would be 1, which says that a leak was found."""
+"""Exit code of a bug of ours: nothing was judged. Python's own would be 1, and that says FAIL."""
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _run() -> Any:
-    """The exit code of the command, or what it raised. What typer says about a command line is put in one line."""
+    """The exit code of the command. What typer says about a wrong command line is put in one line."""
     import typer
 
     from leakharness.cli import make_app

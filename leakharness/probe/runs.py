@@ -104,8 +104,12 @@ class Runs:
             self._started = time.monotonic()
             self._last_waiter, self._cancelled_at, self._stuck = 0, 0.0, False
             loop.call_soon(self._watch, task)
-        loop.run_forever()
-        failure = self._judge_task(task)
+        try:
+            loop.run_forever()
+        except BaseException as exc:  # SystemExit and KeyboardInterrupt leave the loop as they are
+            failure: RunFailed | None = self._unexpected(exc)
+        else:
+            failure = self._judge_task(task)
         if failure is not None:
             raise failure
 
