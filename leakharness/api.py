@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from leakharness.allocation import trace_allocations
 from leakharness.discovery import Found, find
 from leakharness.errors import LeakHarnessError, NotJudged, OptionError, UsageError
 from leakharness.evidence import Snapshots
 from leakharness.model import Certificate, CertificateVerdict, Plan, Reading, RunResult
 from leakharness.options import DEFAULTS, known_leaks, pyproject_options, resolve
 from leakharness.process import WorkerProcess, interpreter
-from leakharness.runner import Asker, Measurement, Request, measure
+from leakharness.runner import Asker, Evidence, Measurement, Request, measure
 from leakharness.scenario import SYNTHETIC_LEAK, Known, Scenario
 
 __all__ = ["Listener", "Settings", "check", "check_found", "describe", "run", "run_found"]
@@ -49,6 +50,8 @@ class Settings:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     plant: Mapping[str, Any] | None = None
     env: Mapping[str, str] | None = None
+    trace_allocations: bool = False
+    """Trace allocations after a PASS as well (after a FAIL they always are)."""
 
     def command_options(self) -> list[str]:
         """The options that were given, as they are typed."""
@@ -102,6 +105,14 @@ def run_found(
 
     folder = Path(settings.snap_dir or pyproject.get("snap_dir") or f"{SNAP_DIR}/{found.name or found.path.stem}")
     request = Request(str(found.path.resolve()), found.name, mode, target, settings.plant)
+
+    def explain(worker: Asker, m: Measurement) -> Evidence:
+        """Who holds it, and meanwhile, in a second process, where it was born."""
+        with ThreadPoolExecutor(1) as pool:
+            births = pool.submit(trace_allocations, request, python, m.plan.scope_bytes, env=settings.env)
+            evidence = snapshots.explain(worker, m)
+            return Evidence({**evidence.changes, "allocations": births.result()})
+
     snapshots = Snapshots(None if first_plan.snapshots == "never" else folder, always=first_plan.snapshots == "always")
     with (
         snapshots.closing(),
@@ -112,10 +123,14 @@ def run_found(
             plan_for,
             worker,
             _Observer(arm, listener, snapshots),
-            explain=snapshots.explain,
+            explain=explain,
             control=(lambda runs: control) if control is not None else (lambda runs: _control(runs, python, settings)),
         )
         files = snapshots.files()
+        if settings.trace_allocations and result.verdict == "PASS":
+            result = replace(
+                result, allocations=trace_allocations(request, python, plans[-1].scope_bytes, env=settings.env)
+            )
         result = replace(
             result,
             snapshots=files,

@@ -6,6 +6,7 @@ This is the edge between the measured process, which writes raw captures, and th
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -28,6 +29,8 @@ __all__ = ["Snapshots", "retainers_of"]
 
 CAPTURE_TIMEOUT_S = 120.0
 """How long a forked copy may take to write one capture."""
+OPINION_WAIT_S = 2.0
+"""How long a FAIL waits for second opinions once everything else is known."""
 POLL_S = 0.005
 
 
@@ -45,6 +48,7 @@ class Snapshots:
         self._written: list[Future[str | None]] = []
         self._last: tuple[str, Path] | None = None
         self._lock = threading.Lock()
+        self._opinions: tuple[Path, int] | None = None
         self.problems: list[str] = []
 
     def reading(self, worker: Asker, reading: Reading) -> None:
@@ -54,13 +58,18 @@ class Snapshots:
 
     def suspected(self, worker: Asker, measurement: Measurement) -> None:
         """Called when growth is found, before it is confirmed: this is the heap to explain."""
-        if not (self._always and self._last is not None and measurement.tracked):
+        tracked = any(row["retained"] for row in measurement.tracked.values())
+        if not (self._always and tracked):
             self._take(worker, measurement.readings[-1].label, suspects(measurement.census))
 
-    def explain(self, measurement: Measurement) -> Evidence:
+    def explain(self, worker: Asker, measurement: Measurement) -> Evidence:
         """All retained tracked objects (or the fastest growing family) and what holds them."""
         assert self._last is not None
         label, raw = self._last
+        if any(row["retained"] for row in measurement.tracked.values()):
+            path = self._raw / "opinions.json"
+            answer = worker.ask("opinions", str(path), doing="asking objgraph and guppy3")
+            self._opinions = (path, answer["alive"]) if answer["asked"] else None
         try:
             capture = self._capture(raw)
             if self._folder is not None and not self._always:
@@ -72,7 +81,21 @@ class Snapshots:
             self.problems.append(f"no retainers: {exc}")
             return Evidence()
         changes.update(_classified(measurement, capture))
+        changes["opinions"] = self._second_opinions(changes["retainers"])
         return Evidence(changes)
+
+    def _second_opinions(self, retainers: tuple[Retainer, ...]) -> tuple[str, ...]:
+        """What objgraph and guppy3 say, and whether that agrees with ours; what is not there in time is not waited
+        for."""
+        if self._opinions is None:
+            return ()
+        path, alive = self._opinions
+        end = time.monotonic() + OPINION_WAIT_S
+        while not path.exists() and time.monotonic() < end:
+            time.sleep(POLL_S)
+        if not path.exists():
+            return (f"objgraph and guppy3 had not answered after {OPINION_WAIT_S:g} s",)
+        return opinions(json.loads(path.read_text()), alive, " ".join(retainers[0].path) if retainers else "")
 
     def files(self) -> tuple[str, ...]:
         """Wait for the snapshot files; their paths, oldest first."""
@@ -123,6 +146,25 @@ class Snapshots:
         path.parent.mkdir(parents=True, exist_ok=True)
         v8.write(capture.graph, path)
         return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def opinions(answer: Mapping[str, Any], alive: int, path: str) -> tuple[str, ...]:
+    """The second opinions as sentences, and whether they agree with ours. Pure."""
+    lines = []
+    objgraph, guppy = answer.get("objgraph"), answer.get("guppy")
+    for name, said in (("objgraph", objgraph), ("guppy3", guppy)):
+        if said and "failed" in said:
+            lines.append(f"{name} failed: {said['failed']}")
+    if objgraph and "holders" in objgraph:
+        holders = ", ".join(objgraph["holders"]) or "nothing"
+        agrees = any(holder in path for holder in objgraph["holders"])
+        chain = " -> ".join(objgraph["chain"])
+        lead = f"its chain from a module: {chain}" if len(objgraph["chain"]) > 1 else "no module leads to it"
+        lines.append(f"objgraph {'agrees' if agrees else 'differs'}: held by {holders}; {lead}")
+    if guppy and "count" in guppy:
+        verb = "agrees" if guppy["count"] == alive else "differs"
+        lines.append(f"guppy3 {verb}: it counts {guppy['count']} {guppy['type']} ({alive} tracked objects are alive)")
+    return tuple(lines)
 
 
 def retainers_of(capture: Capture) -> tuple[Retainer, ...]:

@@ -68,7 +68,7 @@ RULES: tuple[Rule, ...] = (
     Rule("children", patience=8),
     Rule("tasks", patience=8),
     Rule("objects", patience=5),
-    Rule("blocks", patience=4),
+    Rule("blocks"),
     Rule("malloc_bytes", floor=MALLOC_FLOOR_BYTES),
     Rule("mapped_bytes", floor=MAPPED_FLOOR_BYTES),
     Rule("rss", floor=RSS_FLOOR_BYTES, alone=False),

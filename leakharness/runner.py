@@ -94,7 +94,7 @@ class Evidence:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-Explainer = Callable[["Measurement"], Evidence]
+Explainer = Callable[[Asker, "Measurement"], Evidence]
 
 
 @dataclass
@@ -151,7 +151,7 @@ def measure(
         if fault is not None:
             raise NotJudged(f"the tracker's self-test failed after the runs: {fault}")
         if verdict == "FAIL" and explain is not None:
-            evidence = explain(m)
+            evidence = explain(worker, m)
         worker.ask("finish", doing="tearing down")
     except NotJudged as exc:
         return _result(m, "NOT_JUDGED", str(exc), clock() - began, noise, detail=exc.detail)

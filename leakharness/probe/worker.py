@@ -44,6 +44,7 @@ class Worker:
         self._gauge: Gauge | None = None
         self._recorder: ScenarioRecorder | None = None
         self._scenario: Scenario | None = None
+        self._sites: Any = None
 
     def describe(self, paths: list[str]) -> dict[str, Any]:
         """The scenarios of each file, without running anything: ``{path: [scenario, …] or failure}``."""
@@ -162,6 +163,31 @@ class Worker:
         assert self._gauge is not None
         return list(self._tracker.survivors()) or self._gauge.newest_of(types)
 
+    def opinions(self, path: str) -> dict[str, Any]:
+        """Let objgraph and guppy3 write what they think to ``path``, from a forked copy."""
+        from leakharness.probe.opinions import ask
+
+        pid = ask(path, self._tracker.survivors)
+        if pid is not None:
+            self._counters.ignore_child(pid)
+        return {"asked": pid is not None, "alive": self._tracker.alive}
+
+    def trace(self) -> dict[str, Any]:
+        """Start to trace allocations: for the second, explaining process only."""
+        from leakharness.probe.allocations import SiteReader
+
+        self._sites = SiteReader()
+        self._sites.start()
+        return {}
+
+    def sites(self) -> dict[str, Any]:
+        assert self._sites is not None
+        return {"sites": self._sites.read()}
+
+    def births(self) -> dict[str, Any]:
+        assert self._sites is not None
+        return {"births": self._sites.births(self._tracker.survivors())}
+
     def canary(self) -> dict[str, Any]:
         return {"fault": sing(self._tracker)}
 
@@ -189,6 +215,10 @@ def _handlers(worker: Worker) -> dict[str, Callable[..., dict[str, Any]]]:
         "census": worker.census,
         "what_if_cleared": worker.what_if_cleared,
         "snapshot": worker.snapshot,
+        "opinions": worker.opinions,
+        "trace": worker.trace,
+        "sites": worker.sites,
+        "births": worker.births,
         "canary": worker.canary,
         "modules": worker.modules,
         "finish": worker.finish,

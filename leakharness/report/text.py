@@ -49,7 +49,8 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
     if result.allocations:
         lines += ["", "  born at"]
         for site in result.allocations[:3]:
-            lines += _wrap(f"{site['file']}:{site['line']}  {site.get('source', '')}", "    ", width)
+            lines.append(_cut(f"    {site['file']}:{site['line']} ({site['of']})", width))
+            lines.append(_cut(f"      {site['source']}", width))
     lines.append("")
     for name, text in _small_print(result, report):
         lines += _labelled(name, text, width)
