@@ -186,6 +186,7 @@ class _File:
             step.hand_over is not None and step.hand_over.to == "return" for step in self.root.steps
         )
         self.abort_line = self._abort_await()
+        self.defined: set[ScopePath] = set()
 
     # decisions
 
@@ -243,7 +244,10 @@ class _File:
         """Does keeping this function keep a tracked object?"""
         if path in seen or path not in self.scopes:
             return False
-        captures = set(self.scopes[path].captures)
+        scope = self.scopes[path]
+        captures = set(scope.captures)
+        if scope.kind == "class":  # its body is over; its methods stay
+            captures = {name for child in scope.children for name in child.captures}
         if captures & set(self.tracked):
             return True
         siblings = [other for other in self.scopes if len(other) == 1 and self.scopes[other].name in captures]
@@ -548,6 +552,9 @@ class _File:
 
     def _define(self, path: ScopePath, indent: int, fallback: set[ScopePath]) -> None:
         scope = self.scopes[path]
+        if path in self.defined:
+            return
+        self.defined.add(path)
         if path in self.function_names:
             if scope.kind == "class":
                 self._class(path, indent)
@@ -560,7 +567,7 @@ class _File:
         if self.handed.get(path, 0) == 1:
             return  # written where it is handed over
         if self.handed.get(path, 0) > 1:
-            self.line(indent, f"{_variable_of(path)}: Any = {self._expression(path)}  # noqa: E731")
+            self.line(indent, f"{_variable_of(path)}: Any = {self._expression(path)}")
         else:
             holder = "use" if not self._is_only_leak(path) else "run.hold"
             comment = "" if holder == "use" else "  # FILL IN: what keeps it in the original"
@@ -589,7 +596,8 @@ class _File:
         is_static = in_class and (not scope.parameters or scope.parameters[0].kind.startswith("keyword"))
         if is_static:
             self.line(indent, "@staticmethod")
-        self.line(indent, f"{word} {self.function_names[path]}({parameters}) -> Any:")
+        result = "None" if in_class and scope.name in ("__init__", "__init_subclass__") else "Any"
+        self.line(indent, f"{word} {self.function_names[path]}({parameters}) -> {result}:")
         start = len(self.lines)
         self._body(path, indent + 1)
         if len(self.lines) == start:
@@ -627,6 +635,8 @@ class _File:
         assert hand is not None
         if hand.to.startswith("@"):
             return  # written with the function
+        if hand.function[:-1] == path:
+            self._define(hand.function, indent, set())  # a branch of the original may hand it over earlier
         given = self._reference(hand, step.name)
         values = ", ".join([given, *(self._named(name) for name in hand.along)])
         if hand.to == "return":
@@ -670,7 +680,7 @@ class _File:
         scope = self.scopes[path]
         if scope.kind != "class":
             return scope.parameters
-        made = [child for child in scope.children if child.name == "__init__"]
+        made = [child for child in scope.children if child.name in ("__init__", "__new__")]
         return made[0].parameters[1:] if made else ()
 
     def _expression(self, path: ScopePath) -> str:
@@ -882,7 +892,7 @@ def _caught(name: str, free: list[str]) -> str:
         return "asyncio.CancelledError"
     known = getattr(builtins, name, None)
     if isinstance(known, type) and issubclass(known, Exception) and name in [*free, name]:
-        chosen = name
+        chosen = known.__name__  # not an alias of it
     else:
         chosen = free[0] if free else "Exception"
     if chosen in free:
@@ -907,7 +917,7 @@ class Registry:
     def __init__(self, *given: Any, **named: Any) -> None:
         keep(given, named)
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Callable[..., Callable[..., Any]]:
         return keep
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -917,14 +927,15 @@ class Registry:
         keep(value)
 
 
-def keep(*given: Any) -> Any:
+def keep(*given: Any) -> Callable[..., Any]:
     """Keep ``given`` for ever, a coroutine as a started one; also serves as decorator."""
     for item in given:
-        if hasattr(item, "cr_frame"):
+        if type(item).__name__ == "coroutine":
             with contextlib.suppress(StopIteration):
                 item.send(None)
     KEPT.append(given)
-    return given[0] if given and callable(given[0]) else keep
+    function: Callable[..., Any] = given[0] if given and callable(given[0]) else keep
+    return function
 
 
 def use(*objects: object) -> Any:

@@ -108,7 +108,8 @@ def find_module(name: str, path: Sequence[str]) -> Module:
     done: list[str] = []
     for part in name.split("."):
         done.append(part)
-        spec = PathFinder.find_spec(".".join(done), places) if places is not None else None
+        # By its last part: for a dotted name a namespace package would look its parent up in sys.modules.
+        spec = PathFinder.find_spec(part, places) if places is not None else None
         if spec is None:
             raise OptionError(
                 f"module {name!r}: {'.'.join(done)!r} is not on the search path. Run this in the project's "
