@@ -1,8 +1,9 @@
-"""Raw capture (``probe/capture_file.py``) -> :class:`HeapGraph`: ids become node numbers, references get their names.
+"""Raw capture (``probe/capture_file.py``) -> :class:`HeapGraph`: ids become node numbers, references get
+their names.
 
-The capture says what refers to what (in the order of the collector) and, apart from that, what C-level reads found
-under which name. A name is given to a reference only where source and target agree, so no name rests on the order
-in which a type visits its members; what stays unnamed says the type of its target (``<dict>``).
+The capture says what refers to what (in the order of the collector) and, apart from that, what C-level reads
+found under which name. A name is given to a reference only where source and target agree, so no name rests on
+the order in which a type visits its members; what stays unnamed says the type of its target (``<dict>``).
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ HELD_BY_C = "held by C or unknown"
 NOT_IMPORTED = "module not in sys.modules"
 HELD_BY_HARNESS = "harness: itself"
 DECLARED = "harness: declared function"
+_KIND_NAMES = {CONTEXT: "context", ELEMENT: "element", PROPERTY: "property", INTERNAL: "internal", WEAK: "weak"}
+assert all(EDGE_KINDS[number] == name for number, name in _KIND_NAMES.items())
 _HEADER = struct.Struct("<8sQ")
 _KIND_MASK = ADDED - 1
 _CYCLES = 2_000
@@ -41,9 +44,27 @@ _ONE_NAME = {
     "weakref": "__callback__",
     "dict": "<key>",
 }
-_ONE_NAME_OF_TYPE = {"mappingproxy": "mapping", "dict_keys": "mapping", "dict_values": "mapping", "dict_items": "mapping"}
-_NODE_KIND = {"list": "array", "tuple": "array", "deque": "array", "set": "array", "function": "closure", "code": "code"}
-_NODE_KIND_OF_TYPE = {"str": "string", "bytes": "string", "int": "number", "float": "number", "bool": "number"}
+_ONE_NAME_OF_TYPE = {
+    "mappingproxy": "mapping",
+    "dict_keys": "mapping",
+    "dict_values": "mapping",
+    "dict_items": "mapping",
+}
+_NODE_KIND = {
+    "list": "array",
+    "tuple": "array",
+    "deque": "array",
+    "set": "array",
+    "function": "closure",
+    "code": "code",
+}
+_NODE_KIND_OF_TYPE = {
+    "str": "string",
+    "bytes": "string",
+    "int": "number",
+    "float": "number",
+    "bool": "number",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +88,18 @@ def load_capture(path: str | Path) -> Capture:
         return _Ingest(_sections(raw)).capture()
     except _Broken as error:
         raise SnapshotError(f"{where}: not a usable capture: {error}; take it again") from None
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, UnicodeError) as error:
-        raise SnapshotError(f"{where}: corrupt capture ({type(error).__name__}: {error}); take it again") from None
+    except (
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        UnicodeError,
+    ) as error:
+        raise SnapshotError(
+            f"{where}: corrupt capture ({type(error).__name__}: {error}); take it again"
+        ) from None
 
 
 class _Broken(Exception):
@@ -143,7 +174,11 @@ class _Ingest:
         parts = self._sections.get(key, [])
         if any(len(part) % 8 for part in parts):
             raise _Broken(f"column {key!r} is cut")
-        return np.concatenate([np.frombuffer(part, np.int64) for part in parts]) if parts else np.zeros(0, np.int64)
+        return (
+            np.concatenate([np.frombuffer(part, np.int64) for part in parts])
+            if parts
+            else np.zeros(0, np.int64)
+        )
 
     def _json(self, key: str) -> Any:
         return json.loads(bytes(self._sections[key][0]).decode("utf-8", "surrogatepass"))
@@ -271,7 +306,9 @@ class _Ingest:
         self._column_ids = self._words("coldst")
         source = starts + np.arange(total)
         target = self.nodes_of(self._column_ids)
-        return _Edges(source, target, np.repeat(self._name_numbers[rows[:, 2]], lengths), np.repeat(rows[:, 3], lengths))
+        return _Edges(
+            source, target, np.repeat(self._name_numbers[rows[:, 2]], lengths), np.repeat(rows[:, 3], lengths)
+        )
 
     def _loose_hints(self) -> _Edges:
         target = self.nodes_of(self._words("edgedst"))
@@ -282,10 +319,13 @@ class _Ingest:
         rows = self.nodes_of(self._words("threadlo")).reshape(-1, 2)
         rows = rows[(rows >= 0).all(axis=1)]
         fill = np.ones(len(rows), np.int64)
-        return _Edges(rows[:, 0], rows[:, 1], fill * self.strings("<thread-local>"), fill * (PROPERTY | ADDED))
+        return _Edges(
+            rows[:, 0], rows[:, 1], fill * self.strings("<thread-local>"), fill * (PROPERTY | ADDED)
+        )
 
     def _named(self, raw: _Edges, hints: _Edges) -> _Edges:
-        """``raw`` with the names of ``hints`` where source and target agree, and the hints that are to be added."""
+        """``raw`` with the names of ``hints`` where source and target agree, and the hints that are to be
+        added."""
         raw_key = raw.source * self.count + raw.target
         hint_key = hints.source * self.count + hints.target
         raw_order = np.argsort(raw_key, kind="stable")
@@ -359,7 +399,7 @@ class _Ingest:
         return self._texts[at] if at < len(self._text_ids) and self._text_ids[at] == address else "?"
 
     def _node_strings(self, hints: _Edges) -> Ints:
-        found = self.type_string.copy()
+        found: Ints = self.type_string.copy()
         texts = self._texts_by_name()
         codes = self._code_places(texts)
         for node, place in codes.items():
@@ -369,7 +409,11 @@ class _Ingest:
             found[node] = self.strings(f"module {name}")
         for node in np.flatnonzero(self.is_family("type")).tolist():
             found[node] = self.strings(f"type {self.type_names.get(int(self.ids[node]), '?')}")
-        lines = zip(self._words("linesrc").tolist(), self.nodes_of(self._words("linecode")).tolist(), self._words("lineno").tolist())
+        lines = zip(
+            self._words("linesrc").tolist(),
+            self.nodes_of(self._words("linecode")).tolist(),
+            self._words("lineno").tolist(), strict=True,
+        )
         for node, code, line in lines:
             kind = self.type_names[int(self.type_id[node])]
             place = codes.get(code, "? (?:0)").rpartition(":")[0]
@@ -382,7 +426,7 @@ class _Ingest:
         names = self._json("names")
         ends = np.cumsum(rows[:, 1])
         found: dict[str, dict[int, str]] = {}
-        for (first, length, name, kind), end in zip(rows.tolist(), ends.tolist()):
+        for (first, length, name, kind), end in zip(rows.tolist(), ends.tolist(), strict=True):
             if kind & TEXT:
                 ids = self._column_ids[end - length : end].tolist()
                 column = found.setdefault(names[name], {})
@@ -396,14 +440,23 @@ class _Ingest:
         nodes = [first + i for first, length in self._rows("code", 2).tolist() for i in range(length)]
         cwd, library, package = (str(self.meta[key]) for key in ("cwd", "library", "package"))
         short = {path: short_path(path, cwd, library) for path in set(files.values())}
-        own = {path for path in short if path.startswith(package + "/") and not path.startswith(package + "/scenarios/")}
+        own = {
+            path
+            for path in short
+            if path.startswith(package + "/") and not path.startswith(package + "/scenarios/")
+        }
         self._harness_code = {node for node in nodes if files.get(node) in own}
-        return {node: f"{_unnested(names[node])} ({short[files[node]]}:{line})" for node, line in zip(nodes, lines)}
+        return {
+            node: f"{_unnested(names[node])} ({short[files[node]]}:{line})"
+            for node, line in zip(nodes, lines, strict=True)
+        }
 
-    def _name_functions(self, found: Ints, hints: _Edges, names: dict[int, str], codes: dict[int, str]) -> None:
+    def _name_functions(
+        self, found: Ints, hints: _Edges, names: dict[int, str], codes: dict[int, str]
+    ) -> None:
         which = (hints.name == self.strings("__code__")) & (hints.target >= 0)
         which &= self.family[hints.source] == FAMILIES.index("function")
-        for node, code in zip(hints.source[which].tolist(), hints.target[which].tolist()):
+        for node, code in zip(hints.source[which].tolist(), hints.target[which].tolist(), strict=True):
             place = codes.get(code, "? (?:0)").partition(" (")[2]
             found[node] = self.strings(f"function {_unnested(names.get(node, '?'))} ({place}")
 
@@ -422,7 +475,9 @@ class _Ingest:
         own[list(self._harness_code)] = True
         running = self.nodes_of(self._words("linecode"))
         own[self._words("linesrc")[np.isin(running, list(self._harness_code))]] = True
-        bound = hints.take(np.isin(hints.name, [self.strings("__self__"), self.strings("__func__")]) & (hints.target >= 0))
+        bound = hints.take(
+            np.isin(hints.name, [self.strings("__self__"), self.strings("__func__")]) & (hints.target >= 0)
+        )
         bound = bound.take(self.type_string[bound.source] == self.strings("method"))
         own[bound.source[own[bound.target]]] = True
         finalizers = self.nodes_of(self._words("finalize")).reshape(-1, 5)
@@ -449,7 +504,11 @@ class _Ingest:
         nodes = self.nodes_of(self._words("rootid"))
         if len(labels) != len(nodes):
             raise _Broken("roots do not add up")
-        roots = [(label, node) for label, node in zip(labels, nodes.tolist()) if node >= 0 and not harness[node]]
+        roots = [
+            (label, node)
+            for label, node in zip(labels, nodes.tolist(), strict=True)
+            if node >= 0 and not harness[node]
+        ]
         flow.reach(np.array([node for _, node in roots], np.int64))
         modules = np.flatnonzero(self.is_family("module") & ~harness & ~flow.reached)
         roots += [(NOT_IMPORTED, node) for node in modules.tolist()]
@@ -465,7 +524,9 @@ class _Ingest:
         flow.drop(shadow & ~flow.reached)
         return roots + [(HELD_BY_C, node) for node in flow.orphans(~self.is_family("other"))]
 
-    def _build(self, edges: _Edges, names: Ints, kept: Bools, roots: list[tuple[str, int]], targets: Ints) -> Capture:
+    def _build(
+        self, edges: _Edges, names: Ints, kept: Bools, roots: list[tuple[str, int]], targets: Ints
+    ) -> Capture:
         number = np.full(self.count + 1, -1, np.int64)
         number[:-1][kept] = np.arange(1, int(kept.sum()) + 1)
         root_nodes = np.array([node for _, node in roots], np.int64)
@@ -483,7 +544,11 @@ class _Ingest:
         alive = targets >= 0
         target_nodes = number[targets]
         labels = [str(label) for label in self._json("labels")]
-        picked = [(int(node), label) for node, label, ok in zip(target_nodes, labels, alive) if ok and node > 0]
+        picked = [
+            (int(node), label)
+            for node, label, ok in zip(target_nodes, labels, alive, strict=True)
+            if ok and node > 0
+        ]
         root_name = self.strings("(root)")
         meta = {key: self.meta.get(key) for key in ("pid", "python", "time", "threads", "seconds", "cwd")}
         meta |= {"producer": "leakharness", "node_count": len(counts), "targets": len(picked)}
@@ -531,8 +596,8 @@ class _Flow:
         return ~(harness | self._dropped)
 
     def orphans(self, plain: Bools) -> list[int]:
-        """Nodes that, as roots, make the rest reachable: those that nothing refers to, then one of each cycle,
-        rather not a ``plain`` one."""
+        """Nodes that, as roots, make the rest reachable: those that nothing refers to, then one of each
+        cycle, rather not a ``plain`` one."""
         gone = self._harness | self._dropped
         lonely = ~self.reached & ~gone
         held = np.zeros(len(lonely), np.bool_)
@@ -566,8 +631,3 @@ class _Flow:
 def _unnested(qualname: str) -> str:
     """``outer.<locals>.inner`` is known by ``inner``."""
     return qualname.rpartition("<locals>.")[2]
-
-
-assert (EDGE_KINDS[CONTEXT], EDGE_KINDS[ELEMENT], EDGE_KINDS[PROPERTY], EDGE_KINDS[INTERNAL], EDGE_KINDS[WEAK]) == (
-    "context", "element", "property", "internal", "weak",
-)  # fmt: skip

@@ -2,9 +2,11 @@
 
 :func:`snapshot` forks, and the child walks, names and writes while the program goes on after a pause of
 milliseconds; :func:`write_capture` does the same with the world stopped. What is written is a raw capture
-(``capture_file.py``), which ``leakharness.heap.ingest.load_capture`` turns into a graph in the tool's process.
+(``capture_file.py``), which ``leakharness.heap.ingest.load_capture`` turns into a graph in the tool's
+process.
 
-No code of the program runs: no ``repr``, ``==``, ``hash``, property, ``__getattr__`` or ``__sizeof__`` of its own.
+No code of the program runs: no ``repr``, ``==``, ``hash``, property, ``__getattr__`` or ``__sizeof__`` of its
+own.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any
 
 from leakharness.probe.capture_file import CaptureFile, is_harness_module, short_path
 from leakharness.probe.capture_names import type_dict
-from leakharness.probe.capture_walk import CO_OPTIMIZED, Walk
+from leakharness.probe.capture_walk import CO_OPTIMIZED, READS_LOCALS_CLEANLY, Walk
 from leakharness.probe.forking import quiet_fork
 
 __all__ = ["Roots", "prepare", "snapshot", "write_capture"]
@@ -30,15 +32,13 @@ __all__ = ["Roots", "prepare", "snapshot", "write_capture"]
 NamedRoots = Iterable[tuple[str, Any]]
 Targets = Callable[[], Iterable[tuple[Any, str]]]
 
-READS_LOCALS_CLEANLY = sys.version_info >= (3, 13)
-"""From 3.13 on ``f_locals`` is a view; before, reading it leaves references in the frame (PEP 667)."""
 _LOCAL_TYPE: type = threading.local
 
 
 class Roots:
-    """What only the parent can see, held for the few milliseconds until the fork: every thread's frames, and the
-    values of thread-locals, which the child's start would clear (``PyOS_AfterFork_Child`` deletes the states of
-    all other threads)."""
+    """What only the parent can see, held for the few milliseconds until the fork: every thread's frames, and
+    the values of thread-locals, which the child's start would clear (``PyOS_AfterFork_Child`` deletes the
+    states of all other threads)."""
 
     __slots__ = ("cwd", "frames", "locals", "pid", "thread_locals", "threads")
 
@@ -52,7 +52,8 @@ class Roots:
 
 
 def prepare() -> Roots:
-    """Look at the other threads, in the process that is going to fork. The caller drops the result at once."""
+    """Look at the other threads, in the process that is going to fork. The caller drops the result at
+    once."""
     roots = Roots()
     roots.cwd = _cwd()
     roots.threads = _thread_names()
@@ -80,13 +81,14 @@ def snapshot(
 ) -> int | None:
     """Write a raw capture of this process to ``path`` (temporary name, then renamed; mode 0600).
 
-    Returns the pid of the child that writes it, which the caller must reap: its exit status is 0, or not 0 and
-    one line in ``path + ".error"`` says why. Where there is no fork, or ``fork`` is false, the capture is made
-    here with the world stopped, and None is returned (or OSError raised).
+    Returns the pid of the child that writes it, which the caller must reap: its exit status is 0, or not 0
+    and one line in ``path + ".error"`` says why. Where there is no fork, or ``fork`` is false, the capture is
+    made here with the world stopped, and None is returned (or OSError raised).
 
-    ``targets()`` yields (object, label) of the tracked objects that are still alive. ``roots`` are named roots of
-    the harness (``("harness: hold()", the list)``), ``exclude`` ids of objects that must not be shown. ``values``
-    lets values of dict keys into the capture; otherwise only keys that are identifiers or dotted names go in.
+    ``targets()`` yields (object, label) of the tracked objects that are still alive. ``roots`` are named
+    roots of the harness (``("harness: hold()", the list)``), ``exclude`` ids of objects that must not be
+    shown. ``values`` lets values of dict keys into the capture; otherwise only keys that are identifiers or
+    dotted names go in.
     """
     if not fork or not hasattr(os, "fork"):
         write_capture(path, targets=targets, roots=roots, exclude=exclude, values=values)
@@ -125,8 +127,8 @@ def write_capture(
     """:func:`snapshot` without a fork: the program stands still meanwhile. Raises OSError.
 
     It reads nothing that would change an object, so on 3.10-3.12 the locals of running functions are missing
-    (what they hold is then "held by C or unknown"), and on 3.11 and 3.12 the names of attributes of instances that
-    have no dict of their own yet.
+    (what they hold is then "held by C or unknown"), and on 3.11 and 3.12 the names of attributes of instances
+    that have no dict of their own yet.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -218,7 +220,8 @@ def _stack_roots(thread: str, frame: types.FrameType | None, cwd: str) -> Iterat
     while frame is not None:
         code = frame.f_code
         if not is_harness_module(_frame_module(frame)):
-            place = f"thread {thread}: {code.co_name} ({short_path(code.co_filename, cwd, library)}:{frame.f_lineno})"
+            file = short_path(code.co_filename, cwd, library)
+            place = f"thread {thread}: {code.co_name} ({file}:{frame.f_lineno})"
             if id(frame.f_globals) not in module_dicts:
                 yield f"{place} globals", frame.f_globals
             if code.co_flags & CO_OPTIMIZED:
@@ -294,7 +297,9 @@ def _is_harness(name: str, module: object) -> bool:
     if name == "__main__":
         space = _space_of(module)
         spec = dict.get(space, "__spec__") if space is not None else None
-        return type(spec).__module__ == "importlib._bootstrap" and is_harness_module(getattr(spec, "name", None))
+        return type(spec).__module__ == "importlib._bootstrap" and is_harness_module(
+            getattr(spec, "name", None)
+        )
     return is_harness_module(name)
 
 
@@ -306,11 +311,12 @@ def _space_of(module: object) -> dict[str, Any] | None:
     return space if type(space) is dict else None
 
 
-_module_dict: Callable[[Any], Any] = types.ModuleType.__dict__["__dict__"].__get__
+_module_dict: Callable[[Any], Any] = type_dict(types.ModuleType)["__dict__"].__get__
 
 
 def _finalizers() -> Iterator[tuple[int, int, int, int, int]]:
-    """(finalizer, its info, the function, the weak reference, the arguments) of every ``weakref.finalize``."""
+    """(finalizer, its info, the function, the weak reference, the arguments) of every
+    ``weakref.finalize``."""
     weakref = sys.modules["weakref"]
     table = type_dict(weakref.finalize).get("_registry")
     if type(table) is not dict:
@@ -337,7 +343,8 @@ def _cwd() -> str:
 
 
 def _ignore_signals() -> None:
-    """Ctrl-C reaches the whole process group; the child must not answer it, nor wake the parent's event loop."""
+    """Ctrl-C reaches the whole process group; the child must not answer it, nor wake the parent's event
+    loop."""
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,8 +1,10 @@
-"""The raw capture file: named sections of raw columns, written by the measured process, read by ``heap/ingest.py``.
+"""The raw capture file: named sections of raw columns, written by the measured process, read by
+``heap/ingest.py``.
 
-Layout: ``MAGIC``, then any number of sections, each an 8-byte ASCII key, an 8-byte little-endian length and that
-many bytes. Sections of one key belong together in the order in which they come. The last one is ``meta`` (JSON);
-a file without it is truncated. Words are 8 bytes in the machine's own byte order (both sides are one machine).
+Layout: ``MAGIC``, then any number of sections, each an 8-byte ASCII key, an 8-byte little-endian length and
+that many bytes. Sections of one key belong together in the order in which they come. The last one is ``meta``
+(JSON); a file without it is truncated. Words are 8 bytes in the machine's own byte order (both sides are one
+machine).
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ _LIBRARY_MARKS = ("/site-packages/", "/dist-packages/")
 
 
 class CaptureFile:
-    """Writes sections to ``path`` by a temporary name; :meth:`commit` puts the whole file there at once, mode 0600."""
+    """Writes sections to ``path`` by a temporary name; :meth:`commit` puts the whole file there at once, mode
+    0600."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -70,13 +73,14 @@ def is_harness_module(name: object) -> bool:
 
 
 def short_path(path: str, cwd: str, library: str) -> str:
-    """``path`` relative to ``cwd`` where it is below it, else without the directory of the (standard) library."""
+    """``path`` relative to ``cwd`` where it is below it, else without the directory of the (standard)
+    library."""
     if cwd and path.startswith(cwd + os.sep):
         relative = path[len(cwd) + 1 :]
         if "/site-packages/" not in relative:
             return relative
     for mark in _LIBRARY_MARKS:
-        head, found, tail = path.rpartition(mark)
+        _, found, tail = path.rpartition(mark)
         if found:
             return tail
     if library and path.startswith(library + os.sep):

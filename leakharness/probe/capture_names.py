@@ -1,7 +1,8 @@
 """How the references of one type get their names, without running a line of the program's code.
 
-Everything goes through descriptors that C defines (``MemberDescriptorType``, ``GetSetDescriptorType``), taken from
-the ``__dict__`` of a class in the MRO: never ``getattr``, ``repr``, ``==`` or ``hash`` of an object of the program.
+Everything goes through descriptors that C defines (``MemberDescriptorType``, ``GetSetDescriptorType``), taken
+from the ``__dict__`` of a class in the MRO: never ``getattr``, ``repr``, ``==`` or ``hash`` of an object of
+the program.
 """
 
 from __future__ import annotations
@@ -15,7 +16,19 @@ import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["CONTEXT", "ELEMENT", "FAMILIES", "INTERNAL", "PROPERTY", "WEAK", "Plan", "PlanBook", "type_dict", "type_mro", "type_name"]
+__all__ = [
+    "CONTEXT",
+    "ELEMENT",
+    "FAMILIES",
+    "INTERNAL",
+    "PROPERTY",
+    "WEAK",
+    "Plan",
+    "PlanBook",
+    "type_dict",
+    "type_mro",
+    "type_name",
+]
 
 CONTEXT, ELEMENT, PROPERTY, INTERNAL, WEAK = 0, 1, 2, 3, 6
 """Edge kinds, numbered as in V8's ``edge_types`` (see ``heap/graph.py``)."""
@@ -66,7 +79,8 @@ def type_name(kind: type) -> str:
 
 
 class Plan(NamedTuple):
-    """What to read from objects of one type. ``attributes`` gives an instance's dict; ``columns`` are fixed names."""
+    """What to read from objects of one type. ``attributes`` gives an instance's dict; ``columns`` are fixed
+    names."""
 
     family: int
     attributes: Getter | None
@@ -78,7 +92,7 @@ class Plan(NamedTuple):
 
 def _getter(kind: type, name: str) -> Getter | None:
     """The C-level descriptor ``name`` of ``kind`` itself, bound for use as a function of the object."""
-    found = type_dict(kind).get(name)
+    found: Any = type_dict(kind).get(name)
     return found.__get__ if type(found) in _DESCRIPTORS else None
 
 
@@ -105,12 +119,14 @@ _BUILTIN = {"__self__": PROPERTY, "__module__": INTERNAL}
 _FUTURE = dict.fromkeys(("_loop", "_result", "_exception", "_source_traceback"), PROPERTY)
 _TASK = dict.fromkeys(("_coro", "_fut_waiter"), PROPERTY)
 _CODE = dict.fromkeys(
-    ("co_consts", "co_names", "co_filename", "co_name", "co_qualname", "co_linetable", "co_exceptiontable"), INTERNAL
+    ("co_consts", "co_names", "co_filename", "co_name", "co_qualname", "co_linetable", "co_exceptiontable"),
+    INTERNAL,
 )
 
 
 class PlanBook:
-    """The plan of every type met, by the type's id. ``gentle`` leaves out reads that would change the object."""
+    """The plan of every type met, by the type's id. ``gentle`` leaves out reads that would change the
+    object."""
 
     def __init__(self, gentle: bool) -> None:
         self._gentle = gentle
@@ -210,8 +226,9 @@ def _members(mro: tuple[type, ...]) -> list[tuple[str, int, Getter]]:
 
 
 def _sizeof(kind: type, mro: tuple[type, ...]) -> tuple[Getter | None, bool, bool]:
-    """``(function, constant, own)``: the first ``__sizeof__`` that C defines; whether it gives all objects of the
-    type the same size (it is object's, and the type has no items); whether the program defines one of its own."""
+    """``(function, constant, own)``: the first ``__sizeof__`` that C defines; whether it gives all objects of
+    the type the same size (it is object's, and the type has no items); whether the program defines one of its
+    own."""
     own = False
     for base in mro:
         found = type_dict(base).get("__sizeof__")

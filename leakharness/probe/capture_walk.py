@@ -1,13 +1,13 @@
 """Walks every object of the process and writes nodes, sizes, references and names as raw columns.
 
 Standard library only, and only C functions per object where there may be a million of them. The two tricks:
-``gc.get_referents(a, S, b, S, ...)`` gives the referents of 30,000 objects in one call, where ``S`` is a list that
-holds nothing but a marker, so the markers in the answer are the boundaries; and the ids of all items of a list are
-its own pointer buffer, copied out by ctypes.
+``gc.get_referents(a, S, b, S, ...)`` gives the referents of 30,000 objects in one call, where ``S`` is a list
+that holds nothing but a marker, so the markers in the answer are the boundaries; and the ids of all items of
+a list are its own pointer buffer, copied out by ctypes.
 
 Objects are written in blocks of one type, so that names can be read for a whole block at a time. Names do not
-depend on the order in which a type visits its references: they are written as (source, target, name) and matched
-with the raw references by the reader.
+depend on the order in which a type visits its references: they are written as (source, target, name) and
+matched with the raw references by the reader.
 """
 
 from __future__ import annotations
@@ -43,19 +43,21 @@ from leakharness.probe.capture_names import (
     type_name,
 )
 
-__all__ = ["ADDED", "TEXT", "Walk", "ids_of"]
+__all__ = ["ADDED", "CO_OPTIMIZED", "READS_LOCALS_CLEANLY", "TEXT", "Walk", "ids_of"]
 
 CHUNK = 30_000
 """Objects per call of ``gc.get_referents``: enough to hide the call, small enough to stay in the cache."""
 ADDED = 1 << 8
 """Flag beside an edge kind: the collector does not report this reference, so the reader adds it."""
 TEXT = 1 << 9
-"""Flag beside an edge kind: no edge, but a text that belongs to the node (a function's name, a code's file)."""
+"""Flag beside an edge kind: no edge, but a text that belongs to the node (a function's name, a code's
+file)."""
 KEY_LIMIT = 100
 """Longer string keys are data rather than names, and are redacted."""
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
 _ITEMS = list.__basicsize__ - 2 * _POINTER
-"""Offset of ``ob_item`` in PyListObject: a PyVarObject, then ``ob_item``, then ``allocated`` (Include/cpython/listobject.h)."""
+"""Offset of ``ob_item`` in PyListObject: a PyVarObject, then ``ob_item``, then ``allocated``
+(Include/cpython/listobject.h)."""
 
 
 def _ids_by_buffer(items: list[Any]) -> bytes:
@@ -92,12 +94,30 @@ class _Block:
 
 
 class Walk:
-    """One capture: :meth:`run` it once. ``gentle`` reads nothing that would change an object (for stop-the-world)."""
+    """One capture: :meth:`run` it once. ``gentle`` reads nothing that would change an object (for
+    stop-the-world)."""
 
-    __slots__ = (  # no __dict__: the walk leaves itself out, and must not be met again as a dict
-        "_blocks", "_book", "_fence", "_found", "_frozen", "_gentle", "_keys", "_lines", "_loose", "_marker", "_names",
-        "_out", "_rows", "_texts", "_types", "_values", "_walked", "nodes",
-    )  # fmt: skip
+    # No __dict__: the walk leaves itself out, and must not be met again as a dict.
+    __slots__ = (
+        "_blocks",
+        "_book",
+        "_fence",
+        "_found",
+        "_frozen",
+        "_gentle",
+        "_keys",
+        "_lines",
+        "_loose",
+        "_marker",
+        "_names",
+        "_out",
+        "_rows",
+        "_texts",
+        "_types",
+        "_values",
+        "_walked",
+        "nodes",
+    )
 
     def __init__(self, out: CaptureFile, *, gentle: bool, values: bool) -> None:
         self._out = out
@@ -124,12 +144,13 @@ class Walk:
     def run(self, seeds: Callable[[], list[Any]]) -> None:
         """Write every object that the collector lists, what they refer to, and ``seeds()``."""
         level = gc.get_objects()
-        # Made only now, so that neither is in the list; lists, so that the search for untracked objects passes over them.
+        # Made only now, so that neither is in the list; lists, so that the search for untracked objects
+        # passes over them.
         self._marker = []
         self._fence = [self._marker]
         self._frozen = gc.get_freeze_count()
         if self._frozen:  # frozen objects are tracked and yet not listed: only ids can tell what is known
-            self._found.update(zip(map(id, level), level))
+            self._found.update(zip(map(id, level), level, strict=True))
             self._walked = len(level)
         self._find(seeds())
         while level:
@@ -142,18 +163,23 @@ class Walk:
     def _find(self, candidates: list[Any]) -> None:
         """Remember those of ``candidates`` that the collector does not list."""
         new = candidates if self._frozen else list(itertools.filterfalse(gc.is_tracked, candidates))
-        self._found.update(zip(map(id, new), new))
+        self._found.update(zip(map(id, new), new, strict=True))
 
     def _next_level(self) -> list[Any]:
         self._find(list(self._types.values()))
-        level = list(itertools.islice(self._found.values(), self._walked, None))  # a dict keeps the order of arrival
+        level = list(
+            itertools.islice(self._found.values(), self._walked, None)
+        )  # a dict keeps the order of arrival
         self._walked = len(self._found)
+        if self._frozen:  # what is young now and was not listed at the start was made by this walk
+            young = set(map(id, gc.get_objects()))
+            level = [item for item in level if id(item) not in young]
         return level
 
     def _write_level(self, level: list[Any]) -> None:
         groups: defaultdict[int, list[Any]] = defaultdict(list)
-        for kind, item in zip(map(id, map(type, level)), level):
-            groups[kind].append(item)
+        for address, item in zip(map(id, map(type, level)), level, strict=True):
+            groups[address].append(item)
         self._leave_out_own(groups)
         referring: list[Any] = []
         for members in groups.values():
@@ -195,8 +221,8 @@ class Walk:
             self._type_parts(block)
 
     def _write_sizes(self, kind: type, plan: Plan, members: list[Any]) -> tuple[int, int]:
-        """(size, header) in bytes. The size is -1 where there is a column of sizes; it does not count the header,
-        the words in front of an object that ``__sizeof__`` does not see."""
+        """(size, header) in bytes. The size is -1 where there is a column of sizes; it does not count the
+        header, the words in front of an object that ``__sizeof__`` does not see."""
         sizeof = plan.sizeof
         if sizeof is None:
             return type_basicsize(kind), _header_bytes(kind)
@@ -227,7 +253,7 @@ class Walk:
         self._out.add_words("codeline", array("q", lines))
 
     def _type_parts(self, block: _Block) -> None:
-        self._types.update(zip(map(id, block.members), block.members))
+        self._types.update(zip(map(id, block.members), block.members, strict=True))
         dicts = list(map(type_dict, block.members))
         parts: tuple[tuple[str, int, list[Any]], ...] = (
             ("__dict__", PROPERTY, dicts),
@@ -279,16 +305,18 @@ class Walk:
         self._column(block, name, TEXT, values)
 
     def _edge(self, source: int, target: Any, name: str, kind: int) -> None:
-        for column, value in zip(self._loose, (source, id(target), self._name(name), kind)):
+        for column, value in zip(self._loose, (source, id(target), self._name(name), kind), strict=True):
             column.append(value)
 
-    def _keyed(self, sources: array[int], lengths: list[int], keys: list[Any], values: list[Any], kind: int) -> None:
+    def _keyed(
+        self, sources: array[int], lengths: list[int], keys: list[Any], values: list[Any], kind: int
+    ) -> None:
         """References named by objects: ``lengths[i]`` of them from node ``sources[i]``."""
         strings = [key for key in keys if type(key) is str]
-        self._keys.update(zip(map(id, strings), strings))
+        self._keys.update(zip(map(id, strings), strings, strict=True))
         if self._values and len(strings) < len(keys):
             plain = [key for key in keys if type(key) in (int, float, bool, bytes)]
-            self._keys.update(zip(map(id, plain), plain))
+            self._keys.update(zip(map(id, plain), plain, strict=True))
         self._out.add_words("keyrow", [len(sources), len(keys), kind])
         self._out.add_words("keysrc", sources)
         self._out.add_words("keylen", lengths)
@@ -317,9 +345,13 @@ class Walk:
 
     def _functions(self, block: _Block) -> None:
         members = block.members
-        self._text_column(block, "__qualname__", _read(types.FunctionType.__dict__["__qualname__"].__get__, members))
+        self._text_column(
+            block, "__qualname__", _read(types.FunctionType.__dict__["__qualname__"].__get__, members)
+        )
         if not self._gentle:
-            self._column(block, "__dict__", PROPERTY, _read(types.FunctionType.__dict__["__dict__"].__get__, members))
+            self._column(
+                block, "__dict__", PROPERTY, _read(types.FunctionType.__dict__["__dict__"].__get__, members)
+            )
         closures = list(map(types.FunctionType.__dict__["__closure__"].__get__, members))
         picked = list(map(is_not, closures, itertools.repeat(None)))
         codes = map(types.FunctionType.__dict__["__code__"].__get__, itertools.compress(members, picked))
@@ -347,8 +379,8 @@ class Walk:
             self._edge(source, frame.f_globals, "f_globals", INTERNAL)
             self._edge(source, frame.f_builtins, "f_builtins", INTERNAL)
             referents = gc.get_referents(frame)
-            if not self._gentle:
-                self._edge(source, frame.f_back, "f_back", PROPERTY)
+            self._edge(source, frame.f_back, "f_back", PROPERTY)
+            if not self._gentle or READS_LOCALS_CLEANLY:
                 self._variables(source, frame, referents)
 
     def _generators(self, block: _Block) -> None:
@@ -358,7 +390,7 @@ class Walk:
             self._edge(source, code, "gi_code", INTERNAL)
             self._edge(source, awaited, "awaiting", PROPERTY)
             self._line(source, code, code.co_firstlineno if frame is None else frame.f_lineno)
-            if frame is not None and not self._gentle:
+            if frame is not None and (not self._gentle or READS_LOCALS_CLEANLY):
                 referents = gc.get_referents(generator)
                 if LOCALS_IN_FRAME_OBJECT:
                     self._edge(source, frame, "gi_frame", INTERNAL)
@@ -367,7 +399,7 @@ class Walk:
                     self._variables(source, frame, referents)
 
     def _line(self, source: int, code: types.CodeType, line: int | None) -> None:
-        for column, value in zip(self._lines, (source, id(code), line or code.co_firstlineno)):
+        for column, value in zip(self._lines, (source, id(code), line or code.co_firstlineno), strict=True):
             column.append(value)
 
     def _variables(self, source: int, frame: types.FrameType, referents: list[Any], flag: int = 0) -> None:
@@ -392,7 +424,9 @@ class Walk:
         for getter in (g for g in (_callback_getter(base) for base in type_mro(type(block.members[0]))) if g):
             for source, callbacks in enumerate(_read(getter, block.members), block.first):
                 for callback in callbacks if type(callbacks) is list else ():
-                    function, context = callback if type(callback) is tuple and len(callback) == 2 else (callback, None)
+                    function, context = (
+                        callback if type(callback) is tuple and len(callback) == 2 else (callback, None)
+                    )
                     self._edge(source, function, "_callbacks", PROPERTY)
                     self._edge(source, context, "_callbacks context", INTERNAL)
             break
@@ -402,23 +436,28 @@ class Walk:
                     self._edge(source, item, "_callbacks", PROPERTY)
 
     def _lru_caches(self, block: _Block) -> None:
+        """The entries come first (key, result, key, ...), then the cache's dict, then its parts."""
+        spaces = _read(block.plan.attributes, block.members) if block.plan.attributes else []
+        own = set(map(id, spaces))
         for source, cached in enumerate(block.members, block.first):
             referents = gc.get_referents(cached)
-            table = next((item for item in referents if type(item) is dict), None)
-            if table is None:
+            tables = [i for i, item in enumerate(referents) if type(item) is dict and id(item) not in own]
+            if not tables:
                 continue
-            keys = set(map(id, dict.keys(table)))
-            for item in itertools.takewhile(lambda item: item is not table, referents):
-                if not type_flags(type(item)) & TYPE_SUBCLASS:
-                    self._edge(source, item, "<cached key>" if id(item) in keys else "<cached result>", PROPERTY)
+            table = referents[tables[-1]]
             self._edge(source, table, "<cache>", INTERNAL)
+            keys = set(map(id, dict.keys(table)))
+            for item in referents[: tables[-1]]:
+                if not type_flags(type(item)) & TYPE_SUBCLASS:
+                    name = "<cached key>" if id(item) in keys else "<cached result>"
+                    self._edge(source, item, name, PROPERTY)
 
     def _context_variables(self, block: _Block) -> None:
         variable = sys.modules["_contextvars"].ContextVar
         name_of = variable.__dict__["name"].__get__
         for source, node in enumerate(block.members, block.first):
             referents = gc.get_referents(node)
-            for value, key in zip(referents, referents[1:]):
+            for value, key in itertools.pairwise(referents):
                 if type(key) is variable and type(value) is not variable:
                     name = name_of(key)
                     self._edge(source, value, name if type(name) is str else "<str>", CONTEXT)
@@ -445,12 +484,14 @@ class Walk:
         texts = list(self._texts.values())
         self._out.add("textid", ids_of(texts))
         self._out.add("texttext", _joined([text.replace("\n", " ") for text in texts]))
-        for key, column in zip(("edgesrc", "edgedst", "edgename", "edgekind"), self._loose):
+        for key, column in zip(("edgesrc", "edgedst", "edgename", "edgekind"), self._loose, strict=True):
             self._out.add_words(key, column)
-        for key, column in zip(("linesrc", "linecode", "lineno"), self._lines):
+        for key, column in zip(("linesrc", "linecode", "lineno"), self._lines, strict=True):
             self._out.add_words(key, column)
         self._out.add_json("names", list(self._names))
-        rows = [(address, type_name(kind), self._book.of(kind).family) for address, kind in self._types.items()]
+        rows = [
+            (address, type_name(kind), self._book.of(kind).family) for address, kind in self._types.items()
+        ]
         self._out.add_json("types", rows)
 
     def _key_text(self, key: Any) -> str:
@@ -476,25 +517,29 @@ class Walk:
 
 MANAGED = 1 << 3 | 1 << 4
 """Py_TPFLAGS_MANAGED_WEAKREF, Py_TPFLAGS_MANAGED_DICT."""
+READS_LOCALS_CLEANLY = sys.version_info >= (3, 13)
+"""From 3.13 on ``f_locals`` is a view; before, reading it leaves references in the frame (PEP 667)."""
 LOCALS_IN_FRAME_OBJECT = sys.version_info < (3, 11)
 """On 3.10 a generator refers to a frame object that has its locals; later on, to the locals themselves."""
 CO_OPTIMIZED = 1
-"""Code flag (Include/cpython/code.h): locals live in the frame; only then is ``f_locals`` a dict of ours to read."""
+"""Code flag (Include/cpython/code.h): locals live in the frame; only then is ``f_locals`` a dict of ours to
+read."""
 
 _GENERATOR_PARTS: dict[type, tuple[Callable[[Any], Any], ...]] = {
-    kind: tuple(kind.__dict__[prefix + part].__get__ for part in ("_code", "_frame", awaited))
+    kind: tuple(type_dict(kind)[prefix + part].__get__ for part in ("_code", "_frame", awaited))
     for kind, prefix, awaited in (
         (types.GeneratorType, "gi", "_yieldfrom"),
         (types.CoroutineType, "cr", "_await"),
         (types.AsyncGeneratorType, "ag", "_await"),
     )
 }
-_module_dict: Callable[[Any], dict[str, Any]] = types.ModuleType.__dict__["__dict__"].__get__
+_module_dict: Callable[[Any], dict[str, Any]] = type_dict(types.ModuleType)["__dict__"].__get__
 
 
 def _header_bytes(kind: type) -> int:
-    """Bytes in front of an object that ``__sizeof__`` does not count: the collector's two words, and from 3.11 on
-    two more for a dict or weak references that the interpreter manages (Objects/typeobject.c, _PyType_PreHeaderSize)."""
+    """Bytes in front of an object that ``__sizeof__`` does not count: the collector's two words, and from
+    3.11 on two more for a dict or weak references that the interpreter manages (Objects/typeobject.c,
+    _PyType_PreHeaderSize)."""
     flags = type_flags(kind)
     words = (2 if flags & HAVE_GC else 0) + (2 if flags & MANAGED and sys.version_info >= (3, 11) else 0)
     return words * _POINTER

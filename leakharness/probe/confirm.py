@@ -1,8 +1,9 @@
 """Causal confirmation: cut the edge that is said to hold the objects, in a forked copy, and see what dies.
 
 The measured process is never changed. In the child the holders are looked up again among what refers to the
-targets, the named reference is removed from each, the collector runs, and the targets' weak references are counted.
-Code of the program may run in the copy (finalizers, ``close()`` of a suspended coroutine), with its output closed.
+targets, the named reference is removed from each, the collector runs, and the targets' weak references are
+counted. Code of the program may run in the copy (finalizers, ``close()`` of a suspended coroutine), with its
+output closed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from leakharness.probe.capture_names import HEAP_TYPE, TYPE_SUBCLASS, type_dict, type_flags, type_mro, type_name
+from leakharness.probe.capture_names import (
+    HEAP_TYPE,
+    TYPE_SUBCLASS,
+    type_dict,
+    type_flags,
+    type_mro,
+    type_name,
+)
 from leakharness.probe.forking import quiet_fork
 
 __all__ = ["confirm"]
@@ -42,23 +50,26 @@ def confirm(
     ``targets()`` yields the retained tracked objects, or (object, label) pairs of them. Each of ``holders``
     describes references to cut, as the keys of a retainer path's edge:
 
-    - ``kind``: ``context`` (a closure cell or a local of a suspended frame), ``element`` (a position in a list,
-      deque or set) or ``property`` (an attribute, a dict key, a callback, ``__traceback__``);
+    - ``kind``: ``context`` (a closure cell or a local of a suspended frame), ``element`` (a position in a
+      list, deque or set) or ``property`` (an attribute, a dict key, a callback, ``__traceback__``);
     - ``name``: the variable, attribute or key as the graph has it; ignored for ``element``;
-    - ``holder``: the node that the reference goes out from, as the graph names it: a type (``_asyncio.Future``),
-      ``function on_done (jobs.py:88)``, ``coroutine run (jobs.py:12)`` (the place in brackets is not compared).
+    - ``holder``: the node that the reference goes out from, as the graph names it: a type
+      (``_asyncio.Future``), ``function on_done (jobs.py:88)``, ``coroutine run (jobs.py:12)`` (the place in
+      brackets is not compared).
 
     Only references that lead to a target are cut: a dict ``registry`` elsewhere stays as it is.
 
     All of them are cut, as objects may be held more than once; ``timeout`` is in seconds.
 
     Returns ``{"targets": n, "freed": n, "cut": n, "uncut": [what could not be cut and why], "seconds": s,
-    "error": str | None, "sentence": "cutting it freed 250 of 250"}``. Where forking is not possible, ``error`` says
-    so and nothing is cut.
+    "error": str | None, "sentence": "cutting it freed 250 of 250"}``. Where forking is not possible,
+    ``error`` says so and nothing is cut.
     """
     started = time.monotonic()
     if not hasattr(os, "fork"):
-        return _answer(0, 0, 0, [], started, "this platform cannot fork, and the measured process is never changed")
+        return _answer(
+            0, 0, 0, [], started, "this platform cannot fork, and the measured process is never changed"
+        )
     reader, writer = os.pipe()
     pid = quiet_fork()
     if pid:
@@ -146,7 +157,8 @@ def _cut_and_count(targets: Callable[[], Iterable[Any]], holders: Sequence[dict[
 
 
 def _cut_all(targets: Callable[[], Iterable[Any]], edges: list[_Edge]) -> tuple[list[Any], int, set[str]]:
-    """Cut what there is to cut. Whatever this looks at is let go on return, or it would hold the targets itself."""
+    """Cut what there is to cut. Whatever this looks at is let go on return, or it would hold the targets
+    itself."""
     program = set(map(id, gc.get_objects()))  # all that is made from here on is ours
     alive = [item[0] if type(item) is tuple and len(item) == 2 else item for item in targets()]
     watched = [weakref.ref(item) for item in alive]
@@ -164,7 +176,7 @@ def _cut_all(targets: Callable[[], Iterable[Any]], edges: list[_Edge]) -> tuple[
             break
         front = [item for item in gc.get_referrers(*front) if id(item) in program and id(item) not in behind]
         front = [item for item in front if type(item) is not types.ModuleType]
-        behind.update(zip(map(id, front), front))
+        behind.update(zip(map(id, front), front, strict=True))
     uncut |= {f"{edge}: nothing of the kind leads to a target" for edge in waiting}
     return watched, done, uncut
 
@@ -183,7 +195,8 @@ class _Edge:
         return f"{self.kind} {self.name!r} of {f'{self.role} {self.where}'.strip()}"
 
     def cut_in(self, candidates: list[Any], behind: dict[int, Any]) -> tuple[int, set[str]]:
-        """Cut this reference from those of ``candidates`` that have it. Returns how many, and why not others."""
+        """Cut this reference from those of ``candidates`` that have it. Returns how many, and why not
+        others."""
         done, reasons = 0, set()
         for holder in candidates:
             if self.fits(holder):
@@ -225,7 +238,8 @@ def _unnested(name: str) -> str:
 
 
 def _cut(holder: Any, edge: _Edge, behind: dict[int, Any]) -> int:
-    """Remove the references of ``edge`` from ``holder`` that lead to something in ``behind``. Returns how many."""
+    """Remove the references of ``edge`` from ``holder`` that lead to something in ``behind``. Returns how
+    many."""
     kind = type(holder)
     if edge.kind == "context":
         return _cut_variable(holder, edge.name, behind)
@@ -282,18 +296,19 @@ def _clear_cell(cell: Any, behind: dict[int, Any]) -> int:
 
 def _cut_elements(holder: Any, behind: dict[int, Any]) -> int:
     kind = type(holder)
-    base = next((base for base in (list, deque, set) if issubclass(kind, base)), None)
+    base: Any = next((base for base in (list, deque, set) if issubclass(kind, base)), None)
     if base is None:
         raise _CannotCut(f"a {type_name(kind)} cannot be changed; cut what holds it")
     items = list(base.__iter__(holder))
     kept = [item for item in items if id(item) not in behind]
     base.clear(holder)
-    (base.update if base is set else base.extend)(holder, kept)  # type: ignore[attr-defined]
+    (base.update if base is set else base.extend)(holder, kept)
     return len(items) - len(kept)
 
 
 def _cut_from_dict(holder: dict[Any, Any], name: str, behind: dict[int, Any]) -> int:
-    """By key, or for a redacted key (``<int>``) and an object that is the key (``<key>``) by what it leads to."""
+    """By key, or for a redacted key (``<int>``) and an object that is the key (``<key>``) by what it leads
+    to."""
     if not name.startswith("<"):
         value = dict.get(holder, name)
         if value is None or id(value) not in behind:
@@ -302,7 +317,11 @@ def _cut_from_dict(holder: dict[Any, Any], name: str, behind: dict[int, Any]) ->
     doomed = [
         key
         for key, value in dict.items(holder)
-        if (id(key) in behind if name == "<key>" else id(value) in behind and f"<{type(key).__name__}>" == name)
+        if (
+            id(key) in behind
+            if name == "<key>"
+            else id(value) in behind and f"<{type(key).__name__}>" == name
+        )
     ]
     return sum(_delete_key(holder, key) for key in doomed)
 

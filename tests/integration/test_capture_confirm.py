@@ -119,8 +119,14 @@ def defaults(keep: list[Any]) -> None:
 
 
 CASES: dict[str, tuple[Callable[[list[Any]], None], dict[str, str]]] = {
-    "closure cell": (closures, {"kind": "context", "name": "transcript", "holder": "function on_done (x.py:88)"}),
-    "future callback": (future_callbacks, {"kind": "property", "name": "_callbacks", "holder": "_asyncio.Future"}),
+    "closure cell": (
+        closures,
+        {"kind": "context", "name": "transcript", "holder": "function on_done (x.py:88)"},
+    ),
+    "future callback": (
+        future_callbacks,
+        {"kind": "property", "name": "_callbacks", "holder": "_asyncio.Future"},
+    ),
     "dict value": (dict_values, {"kind": "property", "name": "<int>", "holder": "dict"}),
     "dict key": (dict_values, {"kind": "property", "name": "registry", "holder": "dict"}),
     "list": (list_items, {"kind": "element", "name": "1", "holder": "list"}),
@@ -128,12 +134,18 @@ CASES: dict[str, tuple[Callable[[list[Any]], None], dict[str, str]]] = {
     "set": (set_items, {"kind": "element", "name": "1", "holder": "set"}),
     "slot": (slots, {"kind": "property", "name": "payload", "holder": f"{__name__}.Slotted"}),
     "traceback": (tracebacks, {"kind": "property", "name": "__traceback__", "holder": "ValueError"}),
-    "local of a coroutine": (coroutines, {"kind": "context", "name": "transcript", "holder": "coroutine work (x:1)"}),
+    "local of a coroutine": (
+        coroutines,
+        {"kind": "context", "name": "transcript", "holder": "coroutine work (x:1)"},
+    ),
     "lru_cache": (
         cached_methods,
         {"kind": "property", "name": "<cached key>", "holder": "functools._lru_cache_wrapper"},
     ),
-    "default argument": (defaults, {"kind": "property", "name": "__defaults__", "holder": "function handler (x:1)"}),
+    "default argument": (
+        defaults,
+        {"kind": "property", "name": "__defaults__", "holder": "function handler (x:1)"},
+    ),
 }
 
 

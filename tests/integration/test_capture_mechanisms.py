@@ -1,6 +1,9 @@
-"""Every way in which Python code commonly keeps an object: planted in a process of its own, captured, read back.
+# ruff: noqa: E501 - a path is easier to read on one line
+"""Every way in which Python code commonly keeps an object: planted in a process of its own, captured, read
+back.
 
-The path to the planted object must name the edge that holds it; the twin that lets go must show no such object.
+The path to the planted object must name the edge that holds it; the twin that lets go must show no such
+object.
 """
 
 from __future__ import annotations
@@ -555,7 +558,12 @@ def captured(folder: Path, body: str, mode: str) -> Capture:
     (folder / "driver.py").write_text(DRIVER)
     out = folder / "heap.capture"
     done = subprocess.run(
-        [sys.executable, "driver.py", mode, str(out)], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "driver.py", mode, str(out)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return load_capture(out)
@@ -594,9 +602,16 @@ def shortest_path(graph: HeapGraph, target: int, barred: frozenset[int] = frozen
 
 
 def path_text(graph: HeapGraph, path: list[int]) -> str:
-    """An instance's own dict, which it has or has not by version and history, is left out: ``obj --attr-->``."""
-    text = "(root)" + "".join(f" --{edge_text(graph, e)}--> {graph.type_name(int(graph.edge_to[e]))}" for e in path)
-    return re.sub(r"(?<!function)(> (?!module |type )\S+) --internal __dict__--> dict --property", r"\1 --property", text)
+    """An instance's own dict, which it has or has not by version and history, is left out: ``obj
+    --attr-->``."""
+    text = "(root)" + "".join(
+        f" --{edge_text(graph, e)}--> {graph.type_name(int(graph.edge_to[e]))}" for e in path
+    )
+    return re.sub(
+        r"(?<!function)(> (?!module |type )\S+) --internal __dict__--> dict --property",
+        r"\1 --property",
+        text,
+    )
 
 
 def every_step(graph: HeapGraph, target: int) -> str:
