@@ -52,6 +52,8 @@ class Settings:
     env: Mapping[str, str] | None = None
     trace_allocations: bool = False
     """Trace allocations after a PASS as well (after a FAIL they always are)."""
+    confirm: bool = False
+    """Confirm retainers by cutting them in a forked copy."""
 
     def command_options(self) -> list[str]:
         """The options that were given, as they are typed."""
@@ -113,7 +115,11 @@ def run_found(
             evidence = snapshots.explain(worker, m)
             return Evidence({**evidence.changes, "allocations": births.result()})
 
-    snapshots = Snapshots(None if first_plan.snapshots == "never" else folder, always=first_plan.snapshots == "always")
+    snapshots = Snapshots(
+        None if first_plan.snapshots == "never" else folder,
+        always=first_plan.snapshots == "always",
+        confirm=settings.confirm,
+    )
     with (
         snapshots.closing(),
         WorkerProcess(python, env=settings.env, deadline=began + first_plan.timeout) as worker,

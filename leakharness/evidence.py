@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,13 @@ from leakharness.runner import Asker, Evidence, Measurement, suspects
 from leakharness.store import snapshot_path
 
 if TYPE_CHECKING:
+    from leakharness.heap.explain import RetainerGroup
     from leakharness.heap.ingest import Capture
 
 __all__ = ["Snapshots", "retainers_of"]
 
+MOST_CONFIRMED = 5
+"""Groups of retainers that are confirmed by cutting, the largest first."""
 CAPTURE_TIMEOUT_S = 120.0
 """How long a forked copy may take to write one capture."""
 OPINION_WAIT_S = 2.0
@@ -38,10 +41,12 @@ class Snapshots:
     """Takes snapshots of a measured process, and turns them into files and retainers, beside the measurement.
 
     ``folder`` None keeps no file: the one capture that explains a FAIL is then analysed and thrown away.
+    ``confirm``: cut each holding edge in a forked copy, and say what that freed.
     """
 
-    def __init__(self, folder: Path | None, *, always: bool) -> None:
+    def __init__(self, folder: Path | None, *, always: bool, confirm: bool = False) -> None:
         self._folder = folder
+        self._confirm = confirm
         self._always = always and folder is not None
         self._raw = Path(tempfile.mkdtemp(prefix="leakharness-"))
         self._pool = ThreadPoolExecutor(max_workers=1)
@@ -76,11 +81,13 @@ class Snapshots:
                 self._written.append(
                     self._pool.submit(self._write, raw, label, measurement.hello.get("pid", 0), capture)
                 )
-            changes: dict[str, Any] = {"retainers": retainers_of(capture)}
-        except (LeakHarnessError, ImportError) as exc:
+            groups = _groups(capture)
+            confirmed = [_confirm(worker, capture, group) if self._confirm else "" for group in groups[:MOST_CONFIRMED]]
+            changes: dict[str, Any] = {"retainers": retainers_of(groups, confirmed)}
+        except LeakHarnessError as exc:
             self.problems.append(f"no retainers: {exc}")
             return Evidence()
-        changes.update(_classified(measurement, capture))
+        changes.update(_classified(measurement, groups))
         changes["opinions"] = self._second_opinions(changes["retainers"])
         return Evidence(changes)
 
@@ -167,11 +174,11 @@ def opinions(answer: Mapping[str, Any], alive: int, path: str) -> tuple[str, ...
     return tuple(lines)
 
 
-def retainers_of(capture: Capture) -> tuple[Retainer, ...]:
-    """Every target of the capture, grouped by the way it is held."""
-    from leakharness.heap.explain import explain, sentence
+def retainers_of(groups: Sequence[RetainerGroup], confirmed: Sequence[str] = ()) -> tuple[Retainer, ...]:
+    """The groups of an explanation as the result's retainers. Pure."""
+    from leakharness.heap.explain import sentence
 
-    groups = explain(capture.graph, capture.targets, capture.labels)
+    said = [*confirmed, *[""] * (len(groups) - len(confirmed))]
     return tuple(
         Retainer(
             target=group.target,
@@ -180,14 +187,54 @@ def retainers_of(capture: Capture) -> tuple[Retainer, ...]:
             path=tuple(group.path),
             fingerprint=group.fingerprint,
             sentence=sentence(group),
-            also=tuple(group.also_held_by),
+            also=tuple(" -> ".join(way.path) for way in group.also_held_by),
+            confirmed=text,
         )
-        for group in groups
+        for group, text in zip(groups, said, strict=True)
     )
 
 
-def _classified(measurement: Measurement, capture: Capture) -> Mapping[str, Any]:
-    return {}
+def _groups(capture: Capture) -> list[RetainerGroup]:
+    from leakharness.heap.explain import explain
+
+    return explain(capture.graph, capture.targets, capture.labels)
+
+
+def _confirm(worker: Asker, capture: Capture, group: RetainerGroup) -> str:
+    """Cut the group's holding edges in a forked copy; what that freed, in words."""
+    graph = capture.graph
+    edges = {
+        (
+            graph.edge_kinds[int(graph.edge_kind[edge])],
+            graph.edge_text(edge),
+            graph.type_name(graph.edge_source(edge)),
+        )
+        for edge in group.holding_edges
+    }
+    holders = [{"kind": kind, "name": name, "holder": holder} for kind, name, holder in sorted(edges)]
+    answer = worker.ask("confirm", holders, doing="cutting the edge in a forked copy")
+    return str(answer["error"] or answer["sentence"])
+
+
+def _classified(measurement: Measurement, groups: Sequence[RetainerGroup]) -> dict[str, Any]:
+    """The class of the growth, and what it rests on: retainers where there are any, else the counters."""
+    from leakharness.heap.classify import classify_growth, classify_path
+
+    if groups:
+        found = [(classify_path("object", group.target, group.path), group.retained_bytes) for group in groups]
+        kinds = [(classification.kind, size) for classification, size in found]
+        return {"growth_class": classify_growth(kinds), "class_evidence": found[0][0].evidence}
+    assessment = measurement.assessment
+    grows = {g.counter for g in assessment.growth if g.grows} if assessment is not None else set()
+    if "objects" in grows or "tracked" in grows:
+        return {"growth_class": "ambiguous", "class_evidence": "objects grow, and no retainer was found"}
+    if "blocks" in grows:
+        return {
+            "growth_class": "runtime-objects",
+            "class_evidence": "by counters: allocator blocks grow, objects that refer to others do not "
+            "(str, bytes, int and the like)",
+        }
+    return {"growth_class": "native", "class_evidence": "by counters: no object of Python's grows"}
 
 
 def _wait_for(raw: Path) -> None:

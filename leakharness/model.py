@@ -132,6 +132,9 @@ class Retainer:
     fingerprint: str
     sentence: str = ""
     also: tuple[str, ...] = ()
+    """Other ways in which the same objects are held: cutting the first frees nothing."""
+    confirmed: str = ""
+    """What cutting the holding edge in a forked copy freed, where that was asked for."""
 
     def document(self) -> dict[str, Any]:
         return {
@@ -142,6 +145,7 @@ class Retainer:
             "fingerprint": self.fingerprint,
             "sentence": self.sentence,
             "also_held_by": list(self.also),
+            "confirmed": self.confirmed,
         }
 
 

@@ -111,6 +111,9 @@ def run_command(
     trace_allocations: Annotated[
         bool, typer.Option("--trace-allocations", help="Say where memory is born even if nothing leaks.")
     ] = False,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="On FAIL, cut the named edge in a forked copy and count what that frees.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -124,7 +127,7 @@ def run_command(
     options = _options(
         iters, batches, warmup, scope_bytes, max_tracked_retention, max_rss_growth_mb, max_runs, max_seconds, timeout, snapshots
     )
-    settings = Settings(options, target, python, snap_dir, trace_allocations=trace_allocations)
+    settings = Settings(options, target, python, snap_dir, trace_allocations=trace_allocations, confirm=confirm)
     with Progress(quiet=quiet or json) as progress:
         result = run_found(find(scenario), mode, settings, progress)
     place = write_report(result, _report_dir(report_dir))

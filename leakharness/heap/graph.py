@@ -65,6 +65,16 @@ class HeapGraph:
     def edge_count(self) -> int:
         return len(self.edge_to)
 
+    def edge_text(self, edge: int) -> str:
+        """Name of an edge; the position for ``element`` and ``hidden`` ones."""
+        name = int(self.edge_name[edge])
+        kind = self.edge_kinds[int(self.edge_kind[edge])]
+        return str(name) if kind in ("element", "hidden") else self.strings[name]
+
+    def edge_source(self, edge: int) -> int:
+        """The node that an edge goes out from."""
+        return int(np.searchsorted(self.edge_start, edge, side="right")) - 1
+
     def type_name(self, node: int) -> str:
         """Name of a node: its type for objects of ours, the constructor or text for V8's."""
         return self.strings[int(self.node_name[node])]

@@ -163,6 +163,12 @@ class Worker:
         assert self._gauge is not None
         return list(self._tracker.survivors()) or self._gauge.newest_of(types)
 
+    def confirm(self, holders: list[dict[str, str]]) -> dict[str, Any]:
+        """Cut references in a forked copy and count what dies."""
+        from leakharness.probe.confirm import confirm
+
+        return confirm(self._tracker.survivors, holders)
+
     def opinions(self, path: str) -> dict[str, Any]:
         """Let objgraph and guppy3 write what they think to ``path``, from a forked copy."""
         from leakharness.probe.opinions import ask
@@ -215,6 +221,7 @@ def _handlers(worker: Worker) -> dict[str, Callable[..., dict[str, Any]]]:
         "census": worker.census,
         "what_if_cleared": worker.what_if_cleared,
         "snapshot": worker.snapshot,
+        "confirm": worker.confirm,
         "opinions": worker.opinions,
         "trace": worker.trace,
         "sites": worker.sites,

@@ -36,16 +36,16 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
         for retainer in result.retainers[:MOST_RETAINERS]:
             lines += _wrap(retainer.sentence or f"{retainer.count} {retainer.target}", "    ", width)
             lines += _path(retainer.path, width)
+            if retainer.confirmed:
+                lines += _wrap(f"confirmed: {retainer.confirmed}", "      ", width)
             for other in retainer.also:
-                lines += _wrap(f"also: {other}", "      ", width)
+                lines += _wrap(f"also held (cutting the first frees nothing): {other}", "      ", width)
         if len(result.retainers) > MOST_RETAINERS:
             lines.append(f"    … and {len(result.retainers) - MOST_RETAINERS} more ways (see the report)")
     elif result.families:
         lines += ["", "  what stays, per run"]
         for family in result.families[:MOST_FAMILIES]:
             lines.append(_cut(f"    {figure(family.count_per_run):>9}  {family.type}", width))
-    if result.growth_class:
-        lines += _labelled("class", f"{result.growth_class} ({result.class_evidence})", width)
     if result.allocations:
         lines += ["", "  born at"]
         for site in result.allocations[:3]:
@@ -127,6 +127,8 @@ def _sentence(result: RunResult) -> str:
 
 
 def _small_print(result: RunResult, report: str | None) -> Iterable[tuple[str, str]]:
+    if result.growth_class:
+        yield "class", f"{result.growth_class} ({result.class_evidence})"
     if result.verdict != "NOT_JUDGED":
         yield "would have seen", detectable_line(result)
     for line in result.forgiven:
