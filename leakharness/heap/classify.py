@@ -115,7 +115,7 @@ _OWN_CLASS = re.compile(r"[A-Za-z_][\w.]*\.(<locals>\.)?[A-Z]\w*|[A-Z][A-Za-z0-9
 _SOFT_NAMES = frozenset({"system / Context"})
 
 _MODULE_PATH = re.compile(
-    r"linecache\.cache|re\._cache|\b_cache \(dict\)|importlib|__spec__|__loader__|_pytest\.|sys\.path_importer"
+    r"linecache\.cache|re\._cache|\b_cache \(dict\)|importlib|__spec__|_pytest\.|path_importer_cache"
 )
 _RUNTIME_PATH = re.compile(
     r"closure cell|local '|context '|_callbacks|\bTask\b|\bFuture\b|\[\*\]|\[<|Map\.table|listeners|_events"

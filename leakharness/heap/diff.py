@@ -41,7 +41,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two snapshots of one process, the earliest and the latest of ``snapshots``; no ``pid`` for named files."""
+    """Two snapshots of one process, the earliest and the latest of ``snapshots``."""
 
     before: Path
     after: Path
@@ -105,8 +105,8 @@ class SnapshotDiff:
 def lane_pair(folder: Path | str, pid: int | None = None) -> Pair:
     """Earliest and latest snapshot of ``pid`` in a lane, or of the PID with the most (the lowest on a tie).
 
-    Names: see `leakharness.heap.v8.parse_name`; other files are left alone. Raises `SnapshotError` where no PID
-    has two.
+    Names: see `leakharness.heap.v8.parse_name`; other files are left alone. Raises `SnapshotError` where no
+    PID has two.
     """
     folder = Path(folder)
     found: dict[int, list[tuple[str, int, Path]]] = defaultdict(list)
@@ -140,10 +140,11 @@ def diff(
     min_kb: int = MIN_KB,
     by: str = "name",
 ) -> SnapshotDiff:
-    """Families by growth, largest first: those whose shallow size grew by ``min_kb`` KiB or more, ``top`` of them.
+    """Families by growth, largest first: those whose shallow size grew by ``min_kb`` KiB, ``top`` of them.
 
-    Either two files or a lane. ``by="path"`` groups the growth of those families by retainer fingerprint instead;
-    figures of a family of more than `_PATH_SAMPLE` objects are then estimates from a sample. Raises `OptionError` for a contradiction, `SnapshotError` for an unreadable file.
+    Either two files or a lane. ``by="path"`` groups the growth of those families by retainer fingerprint;
+    figures of a family of more than `_PATH_SAMPLE` objects are then estimates from a sample. Raises
+    `OptionError` for a contradiction, `SnapshotError` for an unreadable file.
     """
     if top < 1:
         raise OptionError(f"--top must be at least 1, not {top}")

@@ -194,6 +194,10 @@ class _View:
         """The module-qualified type, without line numbers: it goes into fingerprints."""
         return _LINE.sub("", clip(described(self.name(node) or self._nameless(node))))
 
+    def label(self, node: int) -> str:
+        """The whole name, as it is listed."""
+        return clip(self.name(node) or self._nameless(node))
+
     def _nameless(self, node: int) -> str:
         return f"({self.graph.node_kinds[int(self.graph.node_kind[node])]})"
 
@@ -407,7 +411,7 @@ class PathFamily:
 
 
 def path_families(graph: HeapGraph, tree: PathTree, nodes: Sequence[int]) -> list[PathFamily]:
-    """``nodes`` grouped by retainer fingerprint, most first; for diffs, where sizes of sets are not asked for."""
+    """``nodes`` grouped by retainer fingerprint, most first. Sizes of sets are not asked for."""
     view = _View(graph)
     groups = _group(view, tree, list(nodes), [""] * len(nodes))
     shown = [(_shown_path(view, tree, members), members) for _, members in groups]
@@ -655,7 +659,7 @@ def dominator_rows(
             largest = int(same[np.argmax(retained[same])])
             rows.append(
                 DominatorRow(
-                    name=clip(view.name(largest)),
+                    name=view.label(largest),
                     count=len(same),
                     shallow_bytes=int(graph.self_size[same].sum()),
                     retained_bytes=size,

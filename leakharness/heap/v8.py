@@ -70,7 +70,8 @@ _KEY = re.compile(rb'[\s,]*"((?:[^"\\]|\\.)*)"\s*:\s*')
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 _SCALAR = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\s,}\]]+')
 _LONE_SURROGATE = re.compile(
-    rb"(?<!\\)((?:\\\\)*)(?:(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"(?<!\\)((?:\\\\)*)"  # an even number of backslashes: the next one escapes
+    rb"(?:(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 _NODE_NAME = re.compile(r"Heap\.(?P<time>\d{8}\.\d{6})\.(?P<pid>\d+)\.0\.(?P<sequence>\d+)\.heapsnapshot")
 _OUR_NAME = re.compile(

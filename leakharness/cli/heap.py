@@ -1,0 +1,333 @@
+"""``diff``, ``retainers``, ``dominators`` and ``snapshot info``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from leakharness.heap.diff import SnapshotDiff
+    from leakharness.heap.explain import DominatorRow, RetainerGroup
+    from leakharness.heap.graph import HeapGraph
+    from leakharness.heap.v8 import SnapshotInfo
+
+__all__ = ["register"]
+
+WIDTH = 100
+"""Columns that text output fits in."""
+DEEPEST_INDENT = 16
+"""Levels of a tree that are indented; deeper ones stay below each other, so that they still fit."""
+NAMES_SUGGESTED = 5
+
+Snapshot = Annotated[
+    Path, typer.Argument(help="A .heapsnapshot of ours, Node or Chrome.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command("diff", help="Families by growth between two snapshots, or the first and last of a lane.")(
+        diff_command
+    )
+    app.command(
+        "retainers", help="Shortest retainer paths of a type's objects, by what they have in common."
+    )(retainers_command)
+    app.command("dominators", help="Largest retained sizes, as a tree of what would be freed together.")(
+        dominators_command
+    )
+    snapshot = typer.Typer(help="Look at snapshot files.", no_args_is_help=True)
+    snapshot.command("info", help="What a snapshot is: producer, process, time, counts, sizes.")(info_command)
+    snapshot.callback()(lambda: None)  # a group with one command stays a group
+    app.add_typer(snapshot, name="snapshot")
+
+
+# ── commands ─────────────────────────────────────────────────────────────────────────────────
+
+
+def diff_command(
+    before: Annotated[Path | None, typer.Argument(help="The earlier snapshot.", show_default=False)] = None,
+    after: Annotated[Path | None, typer.Argument(help="The later snapshot.", show_default=False)] = None,
+    lane_dir: Annotated[
+        Path | None, typer.Option(help="A folder of snapshots: the earliest against the latest of one PID.")
+    ] = None,
+    pid: Annotated[int | None, typer.Option(help="Which PID of the lane [that with most files].")] = None,
+    top: Annotated[int, typer.Option(help="Rows shown.")] = 30,
+    min_kb: Annotated[int, typer.Option(help="KiB by which a family must have grown.")] = 64,
+    by: Annotated[str, typer.Option(help="name: by type and name. path: by who holds them.")] = "name",
+    json: Json = False,
+) -> None:
+    from leakharness.heap.diff import diff
+
+    found = diff(before, after, lane_dir=lane_dir, pid=pid, top=top, min_kb=min_kb, by=by)
+    _emit_json(found.document()) if json else _emit(_diff_lines(found))
+
+
+def retainers_command(
+    snapshot: Snapshot,
+    type_: Annotated[
+        str, typer.Option("--type", help="Type of the objects, qualified or not.", show_default=False)
+    ],
+    top: Annotated[int, typer.Option(help="Groups shown.", min=1)] = 10,
+    json: Json = False,
+) -> None:
+    from leakharness.heap import v8
+    from leakharness.heap.explain import explain
+
+    graph = v8.read(snapshot)
+    nodes = _nodes_of_type(graph, type_, snapshot)
+    groups = explain(graph, nodes)
+    if json:
+        _emit_json(
+            {
+                "schema": "leakharness.retainers/1",
+                "snapshot": str(snapshot),
+                "type": type_,
+                "count": len(nodes),
+                "groups": [_group_document(group) for group in groups[:top]],
+            }
+        )
+        return
+    _emit(_retainer_lines(type_, len(nodes), groups, top))
+
+
+def dominators_command(
+    snapshot: Snapshot,
+    top: Annotated[int, typer.Option(help="Rows shown at each level.", min=1)] = 10,
+    levels: Annotated[int, typer.Option(help="Levels shown.", min=1)] = 4,
+    json: Json = False,
+) -> None:
+    from leakharness.heap import v8
+    from leakharness.heap.dominators import dominators, retained_sizes
+    from leakharness.heap.explain import dominator_rows, size_text
+
+    graph = v8.read(snapshot)
+    tree = dominators(graph)
+    retained = retained_sizes(graph, tree)
+    rows = dominator_rows(graph, tree, retained, top=top, levels=levels)
+    total = int(retained[0])
+    if json:
+        _emit_json(
+            {
+                "schema": "leakharness.dominators/1",
+                "snapshot": str(snapshot),
+                "reachable_bytes": total,
+                "rows": [_row_document(row) for row in rows],
+            }
+        )
+        return
+    head = [f"{size_text(total)} reachable", "   retained    shallow      count  dominator tree", ""]
+    _emit([*head, *(line for row in rows for line in _dominator_lines(row, 0))])
+
+
+def info_command(snapshot: Snapshot, json: Json = False) -> None:
+    from leakharness.heap import v8
+
+    found = v8.info(snapshot)
+    _emit_json(_info_document(found)) if json else _emit(_info_lines(found))
+
+
+# ── what they look for ───────────────────────────────────────────────────────────────────────
+
+
+def _nodes_of_type(graph: HeapGraph, wanted: str, snapshot: Path) -> list[int]:
+    """Nodes whose name is ``wanted``, or ends with it after a dot where no name is exactly that."""
+    import numpy as np
+
+    from leakharness.errors import UsageError
+
+    numbers = [number for number, text in enumerate(graph.strings) if text == wanted]
+    nodes = np.flatnonzero(np.isin(graph.node_name, numbers))
+    if not len(nodes):
+        numbers = [number for number, text in enumerate(graph.strings) if text.endswith("." + wanted)]
+        nodes = np.flatnonzero(np.isin(graph.node_name, numbers))
+    if not len(nodes):
+        raise UsageError(f"{snapshot}: no object of type {wanted!r} in it{_similar(graph, wanted)}")
+    found: list[int] = nodes.tolist()
+    return found
+
+
+def _similar(graph: HeapGraph, wanted: str) -> str:
+    import difflib
+
+    import numpy as np
+
+    names = {graph.strings[number] for number in np.unique(graph.node_name).tolist()}
+    short = {name.rsplit(".", 1)[-1]: name for name in names if 0 < len(name) <= 80}
+    close = difflib.get_close_matches(wanted.rsplit(".", 1)[-1], short, n=NAMES_SUGGESTED, cutoff=0.7)
+    return "; like it: " + ", ".join(short[name] for name in close) if close else ""
+
+
+# ── as text ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _fit(text: str, width: int = WIDTH) -> str:
+    """At most ``width`` columns; what is too long loses its middle, since a path's ends say most."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return text[: width - 1 - tail] + "…" + text[len(text) - tail :]
+
+
+def _diff_lines(found: SnapshotDiff) -> Iterator[str]:
+    pair, (before, after) = found.pair, found.nodes
+    yield f"before: {pair.before}"
+    yield f"after:  {pair.after}"
+    if pair.pid is not None:
+        yield f"pid:    {pair.pid} ({pair.snapshots} snapshots found)"
+    yield f"nodes:  {before} -> {after} ({after - before:+d})"
+    yield f"filter: top={found.top} min={found.min_kb} KiB"
+    yield ""
+    if not found.rows:
+        yield f"Nothing grew by {found.min_kb} KiB or more."
+        return
+    for row in found.rows:
+        lead = f"{_signed(row.size_delta):>12}  {row.count_delta:>+9d}  {row.type:<10.16}  "
+        tail = f"  {row.classification.kind:<15}"
+        room = WIDTH - len(lead) - len(tail)
+        yield (lead + f"{_fit(_printable(row.name) or '(empty)', room):<{room}}" + tail).rstrip()
+        if row.path:
+            yield from _path_lines(row.path, "      ")
+    yield ""
+    yield f"class:  {found.kind} ({found.evidence})"
+    if found.kind == "ambiguous" and found.evidence == "by name":
+        yield "        a name is triage: --by path, retainers or dominators settle it"
+
+
+def _signed(size: int) -> str:
+    """Signed and binary (KiB, MiB), as the filter is."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if abs(size) >= factor:
+            return f"{size / factor:+.2f} {unit}"
+    return f"{size:+d} B"
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def _retainer_lines(wanted: str, count: int, groups: list[RetainerGroup], top: int) -> Iterator[str]:
+    from leakharness.heap.explain import sentence
+
+    yield f"{count} {wanted} in {len(groups)} group{'s' if len(groups) != 1 else ''}"
+    for group in groups[:top]:
+        yield ""
+        yield from _wrapped(sentence(group))
+        yield from _path_lines(group.path, "  ")
+        for way in group.also_held_by:
+            yield f"  and {way.count} of them also by"
+            yield from _path_lines(way.path, "    ")
+    if len(groups) > top:
+        yield ""
+        yield f"{len(groups) - top} more groups: --top {len(groups)} shows them"
+
+
+def _wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, WIDTH, break_on_hyphens=False) or [""]
+
+
+def _path_lines(path: list[str] | tuple[str, ...], indent: str) -> Iterator[str]:
+    for level, text in enumerate(path):
+        lead = indent + ("  " * (min(level, DEEPEST_INDENT) - 1) + "└─ " if level else "")
+        yield _fit(lead + _printable(text))
+
+
+def _dominator_lines(row: DominatorRow, level: int) -> Iterator[str]:
+    from leakharness.heap.explain import size_text
+
+    figures = f"{size_text(row.retained_bytes):>11}{size_text(row.shallow_bytes):>11}{row.count:>11}  "
+    indent = "  " * min(level, DEEPEST_INDENT)
+    more = f" (below the largest of {row.count})" if row.count > 1 and row.children else ""
+    yield figures + _fit(indent + row.name + more, WIDTH - len(figures))
+    for child in row.children:
+        yield from _dominator_lines(child, level + 1)
+
+
+def _info_lines(found: SnapshotInfo) -> Iterator[str]:
+    from leakharness.heap.explain import size_text
+
+    facts = {
+        "file": f"{found.path} ({size_text(found.file_bytes)})",
+        "producer": found.producer + (f", Python {found.python}" if found.python else ""),
+        "pid": found.pid,
+        "time": found.time,
+        "nodes": found.node_count,
+        "edges": found.edge_count,
+        "strings": found.string_count,
+        "shallow": size_text(found.shallow_bytes),
+    }
+    for name, value in facts.items():
+        if value is not None:
+            yield _fit(f"{name + ':':<10}{value}")
+    yield ""
+    for kind, (count, size) in found.by_kind.items():
+        yield f"  {kind:<20}{count:>12}{size_text(size):>12}"
+
+
+# ── as documents ─────────────────────────────────────────────────────────────────────────────
+
+
+def _group_document(group: RetainerGroup) -> dict[str, Any]:
+    from leakharness.heap.explain import sentence
+
+    return {
+        "target": group.target,
+        "count": group.count,
+        "retained_bytes": group.retained_bytes,
+        "exact": group.exact,
+        "path": group.path,
+        "fingerprint": group.fingerprint,
+        "holding_edge": group.holding_edge,
+        "registered_in": group.registered_in,
+        "also_held_by": [
+            {
+                "count": way.count,
+                "path": way.path,
+                "fingerprint": way.fingerprint,
+                "holding_edge": way.holding_edge,
+            }
+            for way in group.also_held_by
+        ],
+        "sentence": sentence(group),
+    }
+
+
+def _row_document(row: DominatorRow) -> dict[str, Any]:
+    return {
+        "type": row.name,
+        "count": row.count,
+        "shallow_bytes": row.shallow_bytes,
+        "retained_bytes": row.retained_bytes,
+        "children": [_row_document(child) for child in row.children],
+    }
+
+
+def _info_document(found: SnapshotInfo) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    kinds = {kind: {"count": count, "bytes": size} for kind, (count, size) in found.by_kind.items()}
+    return {"schema": "leakharness.snapshot/1", **asdict(found), "by_kind": kinds}
+
+
+def _emit_json(document: dict[str, Any]) -> None:
+    import orjson
+
+    sys.stdout.flush()
+    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _emit(lines: Iterator[str] | list[str]) -> None:
+    """Print lines; the first one bold on a terminal that wants it. What cannot be shown becomes ``?``."""
+    encoding = sys.stdout.encoding or "utf-8"
+    bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    for index, line in enumerate(lines):
+        text = line.encode(encoding, "replace").decode(encoding)
+        print(f"\x1b[1m{text}\x1b[0m" if bold and index == 0 else text)
