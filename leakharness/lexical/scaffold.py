@@ -642,7 +642,9 @@ class _File:
         if hand.to == "return":
             value = self._given_value(step)
             if not is_last or self.scopes[path].kind == "async generator":
-                self.line(indent, "if run.index < 0:  # FILL IN: when the original returns here")
+                is_taken = bool(self.leaks) and step is self.leaks[-1]
+                condition = "run.index >= 0" if is_taken else "run.index < 0"
+                self.line(indent, f"if {condition}:  # FILL IN: when the original returns here")
                 indent += 1
             self.line(indent, f"return {value}")
         elif hand.to == "[...] =":
