@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leakharness.api import check, run
-    from leakharness.errors import LeakFound, LeakHarnessError, NotJudged, OptionError, ScenarioError
-    from leakharness.errors import SnapshotError, UnknownScenario, UsageError
+    from leakharness.errors import (
+        LeakFound,
+        LeakHarnessError,
+        NotJudged,
+        OptionError,
+        ScenarioError,
+        SnapshotError,
+        UnknownScenario,
+        UsageError,
+    )
     from leakharness.model import Certificate, Growth, RunResult
     from leakharness.scenario import Known, Mode, Run, Scenario
 

@@ -50,7 +50,9 @@ def trace_allocations(
         return ()
     runs = BATCHES * RUNS_A_BATCH
     born = [
-        _site(row["stack"][0], f"retained {row['label']}", row["count"] / runs, 0.0) for row in births[:MOST] if row["stack"]
+        _site(row["stack"][0], f"retained {row['label']}", row["count"] / runs, 0.0)
+        for row in births[:MOST]
+        if row["stack"]
     ]
     return (*born, *growing_sites(readings, RUNS_A_BATCH)[:MOST])
 

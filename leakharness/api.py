@@ -167,9 +167,7 @@ def check_found(found: Found, settings: Settings, listener: Listener | None = No
             for job in jobs:
                 job.cancel()
             raise
-    results = [
-        replace(result, must=must, control=noise) for result, (_, must) in zip(results, arms, strict=True)
-    ]
+    results = [replace(result, must=must, control=noise) for result, (_, must) in zip(results, arms, strict=True)]
     return certify(scenario["name"], results, notes)
 
 
@@ -181,16 +179,20 @@ def certify(name: str, arms: Sequence[RunResult], notes: Sequence[str] = ()) -> 
     uncounted = [
         arm
         for arm in arms
-        if arm.mode == SYNTHETIC_LEAK and arm.verdict == "FAIL" and not any(g.grows and g.counter == "tracked" for g in arm.growth)
+        if arm.mode == SYNTHETIC_LEAK
+        and arm.verdict == "FAIL"
+        and not any(g.grows and g.counter == "tracked" for g in arm.growth)
     ]
     verdict: CertificateVerdict
     if blind:
-        verdict, reason = "INVALID", (
-            f"{_names(blind)} must FAIL and passed: the detector or the scenario is blind, so no PASS counts"
+        verdict, reason = (
+            "INVALID",
+            (f"{_names(blind)} must FAIL and passed: the detector or the scenario is blind, so no PASS counts"),
         )
     elif uncounted:
-        verdict, reason = "INVALID", (
-            f"{SYNTHETIC_LEAK} keeps every tracked object and the tracker did not count them: no PASS counts"
+        verdict, reason = (
+            "INVALID",
+            (f"{SYNTHETIC_LEAK} keeps every tracked object and the tracker did not count them: no PASS counts"),
         )
     elif leaky:
         verdict, reason = "LEAK", f"{_names(leaky)} must PASS and failed: {leaky[0].reason}"
@@ -312,7 +314,9 @@ def _settings(options: Mapping[str, Any], **defaults: Any) -> Settings:
     rest = {name: value for name, value in options.items() if name not in DEFAULTS}
     unknown = sorted(set(rest) - {"snap_dir", "target", "python", "env"})
     if unknown:
-        raise OptionError(f"unknown option {unknown[0]!r}; there are {', '.join(sorted(DEFAULTS))}, snap_dir, target, python")
+        raise OptionError(
+            f"unknown option {unknown[0]!r}; there are {', '.join(sorted(DEFAULTS))}, snap_dir, target, python"
+        )
     return Settings(
         {name: value for name, value in options.items() if name in DEFAULTS},
         rest.get("target"),
@@ -340,5 +344,3 @@ def _reference(found: Found) -> str:
 
 def _names(arms: Sequence[RunResult]) -> str:
     return " and ".join(arm.mode for arm in arms)
-
-

@@ -101,9 +101,7 @@ def calibrate(
     for name, (kind, every, size) in PLANTS.items():
         jobs += [(name, {"kind": kind, "every": every, "size": size})] * repeats
     with ThreadPoolExecutor(ARMS_AT_ONCE) as pool:
-        results = list(
-            pool.map(lambda job: measure(found, None, replace(settings, plant=job[1]), listener), jobs)
-        )
+        results = list(pool.map(lambda job: measure(found, None, replace(settings, plant=job[1]), listener), jobs))
     by_name: dict[str, list[RunResult]] = {}
     for (name, _), result in zip(jobs, results, strict=True):
         by_name.setdefault(name, []).append(result)

@@ -11,6 +11,7 @@ with the numbers that it used. Undecided asks for more runs.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -118,7 +119,9 @@ def trend(
     total = runs[-1] - runs[0]
     per_run = rise / total
     if rise <= 0:
-        return Trend("steady", 0.0, rise, swing, f"ends {_number(-rise)} below where it began" if rise else "stands still")
+        return Trend(
+            "steady", 0.0, rise, swing, f"ends {_number(-rise)} below where it began" if rise else "stands still"
+        )
     for start in _starts(low):
         found = _persists(runs[start:], values[start:], low[start:], floor, earlier_pace if start == 0 else None)
         if found is not None and found.state == "grows":
@@ -152,7 +155,7 @@ def _persists(
     if batches < SEGMENTS:
         return None
     cuts = [round(i * batches / SEGMENTS) for i in range(SEGMENTS + 1)]
-    rises = [low[b] - low[a] for a, b in zip(cuts, cuts[1:], strict=False)]
+    rises = [low[b] - low[a] for a, b in itertools.pairwise(cuts)]
     if min(rises) <= 0:
         return None
     rise, total = low[-1] - low[0], runs[-1] - runs[0]
@@ -292,9 +295,7 @@ def _pace(runs: Sequence[int], low: Sequence[float]) -> float:
     """Rise per run: the median batch's where the whole agrees with it within a twentieth (one odd batch then leaves
     the figure exact), else the whole rise over all runs."""
     whole = (low[-1] - low[0]) / (runs[-1] - runs[0])
-    paces = [
-        (b - a) / (n - m) for a, b, m, n in zip(low, low[1:], runs, runs[1:], strict=False)
-    ]
+    paces = [(b - a) / (n - m) for a, b, m, n in zip(low, low[1:], runs, runs[1:], strict=False)]
     middle = statistics.median(paces)
     return middle if abs(middle - whole) <= 0.05 * abs(whole) else whole
 
@@ -369,9 +370,7 @@ def _close(found: Trend) -> Trend:
     return found
 
 
-def _over_limits(
-    readings: Sequence[Reading], max_tracked: int | None, max_rss_bytes: float | None
-) -> str | None:
+def _over_limits(readings: Sequence[Reading], max_tracked: int | None, max_rss_bytes: float | None) -> str | None:
     """The hard limits on top of the judge, as the original harness has them."""
     first, last = readings[0], readings[-1]
     retained = last.counters.get("tracked", 0) - first.counters.get("tracked", 0)

@@ -102,7 +102,9 @@ def pyproject_options(folder: Path) -> dict[str, Any]:
     options = {key.replace("-", "_"): value for key, value in section.items()}
     unknown = sorted(key for key in options if key not in TOOL_KEYS and not key.startswith("leak_"))
     if unknown:
-        raise OptionError(f"{path}: [tool.leakharness] has no option {unknown[0]!r}; it takes {', '.join(sorted(TOOL_KEYS))}")
+        raise OptionError(
+            f"{path}: [tool.leakharness] has no option {unknown[0]!r}; it takes {', '.join(sorted(TOOL_KEYS))}"
+        )
     return options
 
 

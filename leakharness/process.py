@@ -18,12 +18,23 @@ from typing import Any
 from leakharness.errors import NotJudged, UsageError
 from leakharness.probe.boot import boot_arguments, boot_environment
 
-__all__ = ["WorkerProcess"]
+__all__ = ["WorkerProcess", "end_all", "interpreter"]
 
 STDERR_KEPT_BYTES = 16_384
 """How much of the end of the measured process's stderr is kept for a report."""
 ABORT_WAIT_S = 2.0
 """Seconds a hung process gets to print its stacks before it is killed."""
+_RUNNING: set[WorkerProcess] = set()
+"""Those that were started and not closed, by whichever thread."""
+
+
+def end_all() -> None:
+    """Kill every measured process of this one: what waits for them, in whichever thread, then comes to its end.
+
+    For an interrupted command. Safe in a signal handler: takes no lock and waits for nothing.
+    """
+    for worker in list(_RUNNING):
+        worker.kill()
 
 
 class WorkerProcess:
@@ -61,6 +72,7 @@ class WorkerProcess:
             threading.Thread(target=self._read_answers, daemon=True),
             threading.Thread(target=self._read_stderr, daemon=True),
         ]
+        _RUNNING.add(self)
         for reader in self._readers:
             reader.start()
 
@@ -104,10 +116,12 @@ class WorkerProcess:
 
     def close(self) -> None:
         """End the process and its group. Safe to call twice."""
+        _RUNNING.discard(self)
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
-        self._kill()
+        self.kill()
+        self._process.wait()
         for stream in (self._process.stdout, self._process.stderr):
             for reader in self._readers:
                 reader.join(1.0)
@@ -120,7 +134,8 @@ class WorkerProcess:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """Kill the process and its group, without waiting for their end. Safe to call twice."""
         if self._process.returncode is not None:
             return
         # The group first, while its leader is not reaped and the number cannot be given away.
@@ -129,7 +144,6 @@ class WorkerProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
             self._process.kill()
-        self._process.wait()
 
     def _hung(self, doing: str) -> NotJudged:
         """Ask for the stacks of all threads (faulthandler prints them on SIGABRT), then kill."""

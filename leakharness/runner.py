@@ -6,6 +6,7 @@ listens to its progress, and who explains a leak once there is one.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 
 from leakharness import judge
 from leakharness.errors import NotJudged
-from leakharness.model import Family, Growth, Plan, Reading, RunResult, Verdict
+from leakharness.model import Detectable, Family, Growth, Plan, Reading, RunResult, Verdict
 
 __all__ = ["Asker", "Evidence", "Measurement", "Observer", "Request", "measure"]
 
@@ -324,7 +325,11 @@ def _judge_in_batches(
             return "PASS", _pass_reason(m, number), noise
         if out_of_budget and found.state != "steady":
             needed = f"; it would take about {found.runs_needed:,} more runs" if found.runs_needed else ""
-            return "NOT_JUDGED", f"not clear after {m.runs} runs: {found.why}{needed} (--max-runs, --max-seconds)", noise
+            return (
+                "NOT_JUDGED",
+                f"not clear after {m.runs} runs: {found.why}{needed} (--max-runs, --max-seconds)",
+                noise,
+            )
         if out_of_budget:
             return "PASS", _pass_reason(m, number), noise
 
@@ -398,9 +403,7 @@ def _sizes() -> Iterator[int]:
 
 def _exact(reading: Reading) -> list[int]:
     names = ("tracked", "fds", "threads", "children", "tasks", "objects", "blocks")
-    return [
-        reading.counters[name] - reading.declared.get(name, 0) for name in names if name in reading.counters
-    ]
+    return [reading.counters[name] - reading.declared.get(name, 0) for name in names if name in reading.counters]
 
 
 def _at_rest(warm_up: Sequence[Reading]) -> bool:
@@ -418,7 +421,7 @@ def _linear(warm_up: Sequence[Reading]) -> bool:
     last = warm_up[-4:]
     steps = [
         [(b - a) / (two.runs - one.runs) for a, b in zip(_exact(one), _exact(two), strict=False)]
-        for one, two in zip(last, last[1:], strict=False)
+        for one, two in itertools.pairwise(last)
     ]
     return all(max(paces) - min(paces) <= LINEAR * max(1.0, *map(abs, paces)) for paces in zip(*steps, strict=False))
 
@@ -471,7 +474,7 @@ def _result(
         series=tuple(m.readings),
         growth=growth,
         families=families(m.census) if verdict == "FAIL" else (),
-        detectable=judge.detectable(m.readings) if m.readings else judge.Detectable(),
+        detectable=judge.detectable(m.readings) if m.readings else Detectable(),
         forgiven=found.forgiven if found is not None else (),
         notes=tuple(m.notes + _collector_note(m)),
         blind=m.hello.get("blind", {}),

@@ -181,7 +181,8 @@ class Scenario:
         unknown = sorted(set(options) - SCENARIO_OPTIONS)
         if unknown:
             raise ScenarioError(
-                f"{where}: scenario {name!r}: unknown option {unknown[0]!r}; it takes {', '.join(sorted(SCENARIO_OPTIONS))}"
+                f"{where}: scenario {name!r}: unknown option {unknown[0]!r}; "
+                f"it takes {', '.join(sorted(SCENARIO_OPTIONS))}"
             )
         for spec, field in ((mimics, "mimics"), (target, "target")):
             if spec is not None and spec.count(":") != 1:
@@ -251,9 +252,7 @@ class Scenario:
         pending = self._pending[name] = _Pending(name, where)
 
         def register(function: F) -> F:
-            pending.mode = self._build(
-                name, function, must, default, abort, abort_after, needs, needs_target, where
-            )
+            pending.mode = self._build(name, function, must, default, abort, abort_after, needs, needs_target, where)
             return function
 
         return register
@@ -283,9 +282,7 @@ class Scenario:
         if must is None:
             must = USUAL_MUST.get(name, "PASS" if default else None)
         after = abort_after if abort_after is not None else (DEFAULT_DEADLINE_S if style == "timeout" else 0.0)
-        return Mode(
-            name, function, must, style, float(after), default, dict(needs or {}), needs_target, where
-        )
+        return Mode(name, function, must, style, float(after), default, dict(needs or {}), needs_target, where)
 
     @property
     def modes(self) -> dict[str, Mode]:

@@ -19,18 +19,26 @@ MaxTracked = Annotated[
 ]
 MaxRss = Annotated[float | None, typer.Option(help="FAIL if resident size grows by more [off].", show_default=False)]
 MaxRuns = Annotated[int | None, typer.Option(help="Budget of runs for an unclear case [10000].", show_default=False)]
-MaxSeconds = Annotated[float | None, typer.Option(help="Budget of seconds for an unclear case [20].", show_default=False)]
-SnapDir = Annotated[str | None, typer.Option(help="Where snapshots go [.tmp/leakharness/SCENARIO].", show_default=False)]
+MaxSeconds = Annotated[
+    float | None, typer.Option(help="Budget of seconds for an unclear case [20].", show_default=False)
+]
+SnapDir = Annotated[
+    str | None, typer.Option(help="Where snapshots go [.tmp/leakharness/SCENARIO].", show_default=False)
+]
 SnapshotsWhen = Annotated[
     str | None,
     typer.Option(help="never, on-fail or always [always for run, on-fail for check].", show_default=False),
 ]
 ReportDir = Annotated[str | None, typer.Option(help="Where reports go [reports].", show_default=False)]
 Timeout = Annotated[float | None, typer.Option(help="Seconds for one mode [300].", show_default=False)]
-Target = Annotated[str | None, typer.Option(help="module:attribute that the production mode imports.", show_default=False)]
+Target = Annotated[
+    str | None, typer.Option(help="module:attribute that the production mode imports.", show_default=False)
+]
 Python = Annotated[
     str | None,
-    typer.Option(help="The interpreter to measure in; nothing of ours is installed there [this one].", show_default=False),
+    typer.Option(
+        help="The interpreter to measure in; nothing of ours is installed there [this one].", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
@@ -93,7 +101,9 @@ def list_command(json: Json = False, python: Python = None) -> None:
 
 def run_command(
     scenario: Scenario,
-    mode: Annotated[str | None, typer.Option("--mode", help="Which mode [the default one].", show_default=False)] = None,
+    mode: Annotated[
+        str | None, typer.Option("--mode", help="Which mode [the default one].", show_default=False)
+    ] = None,
     iters: Iters = None,
     batches: Batches = None,
     warmup: Warmup = None,
@@ -125,7 +135,16 @@ def run_command(
     from leakharness.store import write_report
 
     options = _options(
-        iters, batches, warmup, scope_bytes, max_tracked_retention, max_rss_growth_mb, max_runs, max_seconds, timeout, snapshots
+        iters,
+        batches,
+        warmup,
+        scope_bytes,
+        max_tracked_retention,
+        max_rss_growth_mb,
+        max_runs,
+        max_seconds,
+        timeout,
+        snapshots,
     )
     settings = Settings(options, target, python, snap_dir, trace_allocations=trace_allocations, confirm=confirm)
     with Progress(quiet=quiet or json) as progress:
@@ -169,7 +188,16 @@ def check_command(
     if all_ == bool(scenarios):
         raise OptionError("check needs scenarios or --all, and not both: see `leakharness list`")
     options = _options(
-        iters, batches, warmup, scope_bytes, max_tracked_retention, max_rss_growth_mb, max_runs, max_seconds, timeout, snapshots
+        iters,
+        batches,
+        warmup,
+        scope_bytes,
+        max_tracked_retention,
+        max_rss_growth_mb,
+        max_runs,
+        max_seconds,
+        timeout,
+        snapshots,
     )
     settings = Settings(options, target, python, snap_dir)
     found = all_scenarios() if all_ else [find(name) for name in scenarios or ()]
@@ -184,9 +212,7 @@ def check_command(
     if json:
         documents = [certificate.document() for certificate in certificates]
         emit_json(
-            documents[0]
-            if len(documents) == 1
-            else {"schema": "leakharness.checks/1", "certificates": documents}
+            documents[0] if len(documents) == 1 else {"schema": "leakharness.checks/1", "certificates": documents}
         )
     raise typer.Exit(_worst([certificate.exit_code for certificate in certificates]))
 

@@ -57,7 +57,9 @@ class Progress(Listener):
     def done(self, result: RunResult) -> None:
         if self._bar is None and not self._quiet:
             with self._lock:
-                print(f"{result.scenario} / {result.mode}: {result.verdict} ({result.duration_s:.1f} s)", file=sys.stderr)
+                print(
+                    f"{result.scenario} / {result.mode}: {result.verdict} ({result.duration_s:.1f} s)", file=sys.stderr
+                )
 
 
 def colour_verdict(block: str) -> str:

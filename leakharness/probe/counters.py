@@ -167,7 +167,18 @@ def _malloc_readers() -> tuple[Callable[[], int], Callable[[], int]] | str:
         _fields_ = tuple(
             (name, ctypes.c_size_t)
             for name in (
-                "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+                [
+                    "arena",
+                    "ordblks",
+                    "smblks",
+                    "hblks",
+                    "hblkhd",
+                    "usmblks",
+                    "fsmblks",
+                    "uordblks",
+                    "fordblks",
+                    "keepcost",
+                ]
             )
         )
 
@@ -208,8 +219,18 @@ def _macos_rss_reader() -> Callable[[], int] | str:
             *(
                 (name, ctypes.c_uint64)
                 for name in (
-                    "user system pkg_idle_wkups interrupt_wkups pageins wired_size resident_size "
-                    "phys_footprint start exit".split()
+                    [
+                        "user",
+                        "system",
+                        "pkg_idle_wkups",
+                        "interrupt_wkups",
+                        "pageins",
+                        "wired_size",
+                        "resident_size",
+                        "phys_footprint",
+                        "start",
+                        "exit",
+                    ]
                 )
             ),
         )
@@ -235,7 +256,16 @@ def _windows_rss_reader() -> Callable[[], int] | str:
             ("page_faults", ctypes.c_uint32),
             *(
                 (name, ctypes.c_size_t)
-                for name in "peak_ws ws peak_paged paged peak_nonpaged nonpaged pagefile peak_pagefile".split()
+                for name in [
+                    "peak_ws",
+                    "ws",
+                    "peak_paged",
+                    "paged",
+                    "peak_nonpaged",
+                    "nonpaged",
+                    "pagefile",
+                    "peak_pagefile",
+                ]
             ),
         )
 

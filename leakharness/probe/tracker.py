@@ -35,7 +35,11 @@ class Untrackable(TypeError):
         elif "__slots__" in vars(kind):
             cure = "add '__weakref__' to its __slots__"
         else:
-            cure = "track an object that owns it, or a subclass: class Tracked" + kind.__qualname__ + f"({kind.__qualname__}): pass"
+            cure = (
+                "track an object that owns it, or a subclass: class Tracked"
+                + kind.__qualname__
+                + f"({kind.__qualname__}): pass"
+            )
         super().__init__(f"run.track: {name} cannot be weakly referenced; {cure}")
 
 

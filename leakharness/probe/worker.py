@@ -7,6 +7,7 @@ The tool's process decides what to do next; this one only does it. Standard libr
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import json
@@ -105,7 +106,7 @@ class Worker:
         self._tear_down = _set_up(scenario.set_up, run, self._loop)
         self._runs = Runs(mode, run, self._loop, recorder.after_run if plant is not None else None)
         self._gauge = Gauge(self._counters, self._tracker, recorder, self._loop)
-        import leakharness.probe.capture  # now, so that no snapshot imports it in the middle of the measurement
+        importlib.import_module("leakharness.probe.capture")  # now: no snapshot imports it in mid-measurement
 
         return {}
 
@@ -336,7 +337,8 @@ def _scenarios(module: ModuleType) -> list[Scenario]:
         scenario.validate()
         if scenario.name in names:
             raise ScenarioError(
-                f"{scenario.where}: scenario {scenario.name!r} is declared twice (first at {names[scenario.name].where})"
+                f"{scenario.where}: scenario {scenario.name!r} is declared twice "
+                f"(first at {names[scenario.name].where})"
             )
         names[scenario.name] = scenario
     return unique
@@ -408,8 +410,12 @@ def _set_up(function: Callable[..., Any] | None, run: Run, loop: Any) -> Callabl
         return lambda: loop.run_until_complete(_finish_async(started))
     if inspect.isgenerator(started):
         next(started)
-        return lambda: next(started, None)
+        return lambda: _finish(started)
     return None
+
+
+def _finish(generator: Any) -> None:
+    next(generator, None)
 
 
 async def _finish_async(generator: Any) -> None:

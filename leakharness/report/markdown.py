@@ -49,7 +49,8 @@ def _compared(result: RunResult) -> str:
         "## What was compared",
         "",
         f"- process: pid {result.pid}, Python {result.python} ({result.executable}), {result.platform}",
-        f"- runs: {result.warmup_runs} of warm-up, then {result.runs} measured in {max(0, len(result.series) - 1)} batches",
+        f"- runs: {result.warmup_runs} of warm-up, then {result.runs} measured "
+        f"in {max(0, len(result.series) - 1)} batches",
     ]
     if result.snapshots:
         lines += ["- heap snapshots of that process:", *(f"  - `{path}`" for path in result.snapshots)]

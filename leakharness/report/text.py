@@ -84,9 +84,7 @@ def certificate_block(certificate: Certificate, *, report: str | None = None, wi
 
 def growth_rows(result: RunResult) -> list[tuple[str, str, str]]:
     """(counter, pace, rule) of what grows."""
-    return [
-        (g.counter, _signed(g.per_run), g.rule.partition(": ")[2]) for g in result.growth if g.grows
-    ]
+    return [(g.counter, _signed(g.per_run), g.rule.partition(": ")[2]) for g in result.growth if g.grows]
 
 
 def detectable_line(result: RunResult) -> str:
