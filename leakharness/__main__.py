@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 __all__ = ["main"]
@@ -11,6 +13,8 @@ USAGE = 2
 """Exit code of a command line that cannot be understood."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+TERMINATED = 143
+"""Exit code after SIGTERM: 128 + SIGTERM."""
 BROKEN = 3
 """Exit code of a bug of ours: nothing was judged. Python's own would be 1, and that says FAIL."""
 
@@ -19,14 +23,22 @@ def main() -> None:
     """Run the command line. Exits; does not return."""
     from leakharness.errors import LeakHarnessError
 
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
     try:
-        sys.exit(_run())
+        code = _run()
+        if code == INTERRUPTED:  # newer typers turn Ctrl-C into this
+            raise KeyboardInterrupt
+        sys.exit(code)
     except LeakHarnessError as exc:
         _say(str(exc))
         sys.exit(exc.exit_code)
     except KeyboardInterrupt:
         _say("interrupted")
         sys.exit(INTERRUPTED)
+    except _Terminated:
+        _say("terminated")
+        sys.exit(TERMINATED)
     except Exception as exc:
         import traceback
 
@@ -43,7 +55,7 @@ def _run() -> Any:
 
     try:
         return make_app()(prog_name="leakharness", standalone_mode=False)
-    except typer.Abort:  # older ones turn Ctrl-C into this, newer ones into exit code 130
+    except typer.Abort:  # older typers turn Ctrl-C into this
         raise KeyboardInterrupt from None
     except Exception as exc:
         # Command-line errors, by what they have: typer brings its own click in some versions, not in others.
@@ -56,6 +68,18 @@ def _run() -> Any:
         command = context.command_path if context is not None else "leakharness"
         _say(f"{exc.format_message().rstrip('.')}; see `{command} --help`")
         return USAGE
+
+
+class _Terminated(BaseException):
+    """SIGTERM came. Unwinds like Ctrl-C, so that everything is cleaned up."""
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C and SIGTERM: end the measured processes, for which other threads may wait, and unwind this one."""
+    process = sys.modules.get("leakharness.process")
+    if process is not None:
+        process.end_all()
+    raise _Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def _say(text: str) -> None:

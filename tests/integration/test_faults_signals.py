@@ -1,0 +1,300 @@
+"""Interrupting and killing the tool leaves nothing behind: no process, no half-written file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import clean_environment
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+MARKER = "LEAKHARNESS_TEST_MARKER"
+
+SLOW_RUNS = """
+import asyncio, time
+s = Scenario("case")
+class Thing: pass
+kept = []
+@s.mode("m", default=True, abort="none")
+def m(run: Run) -> None:
+    kept.append(run.track(Thing()))
+    time.sleep(0.01)
+@s.mode("busy", abort="none", must="FAIL")
+def busy(run: Run) -> None:
+    open("running", "a").close()
+    while True: pass
+"""
+
+
+class Tool:
+    """The command in a process of its own, with a mark by which everything it starts is found."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.folder, self.mark = folder, uuid.uuid4().hex
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "leakharness", *words],
+            cwd=folder,
+            env=clean_environment(**{MARKER: self.mark}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def processes(self) -> list[int]:
+        """Pids of every live process that carries the mark, the tool's own included."""
+        wanted = f"{MARKER}={self.mark}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                try:
+                    if wanted in (entry / "environ").read_bytes():
+                        found.append(int(entry.name))
+                except OSError:
+                    continue
+        return found
+
+    def until(self, what: Callable[[], object], seconds: float = 30.0) -> None:
+        end = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < end, "waited in vain"
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.01)
+
+    def end(self, number: int) -> tuple[int, str]:
+        """Send the signal, wait; (exit code, stderr)."""
+        self.process.send_signal(number)
+        _, err = self.process.communicate(timeout=30)
+        return self.process.returncode, err
+
+    def assert_gone(self) -> None:
+        end = time.monotonic() + 5.0
+        while left := self.processes():
+            assert time.monotonic() < end, f"still alive: {left}"
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Iterator[Callable[..., Tool]]:
+    started: list[Tool] = []
+
+    def start(*words: str) -> Tool:
+        started.append(Tool(tmp_path, *words))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+
+
+def half_files(folder: Path) -> list[Path]:
+    """Files of the tool that are temporary, or JSON that does not parse."""
+    bad = []
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix != ".py":
+            if path.name.startswith(".") or path.suffix in (".tmp", ".capture"):
+                bad.append(path)
+            elif path.suffix in (".json", ".heapsnapshot"):
+                try:
+                    json.loads(path.read_bytes())
+                except ValueError:
+                    bad.append(path)
+    return bad
+
+
+def temporary_folders() -> set[str]:
+    import tempfile
+
+    return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("leakharness-")}
+
+
+@linux
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("run", "case.py", "--mode", "busy", "--snapshots", "never"), id="in a run"),
+        pytest.param(("run", "case.py", "--mode", "busy"), id="in a run with snapshots"),
+        pytest.param(("check", "case.py"), id="in a check"),
+        pytest.param(("check", "case.py", "--json", "--snapshots", "always"), id="in a check with snapshots"),
+    ],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_leaves_nothing(
+    number: int, words: tuple[str, ...], tool: Callable[..., Tool], scenario_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Exit 130 with one line for Ctrl-C, 143 for SIGTERM; every process is gone, no file is half there."""
+    scenario_file(SLOW_RUNS)
+    before = temporary_folders()
+    running = tool(*words)
+    running.until(lambda: (tmp_path / "running").exists())
+    assert len(running.processes()) >= 2
+    code, err = running.end(number)
+    assert code == 128 + number
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("leakharness: ")
+    running.assert_gone()
+    assert half_files(tmp_path) == []
+    assert not temporary_folders() - before
+
+
+@linux
+def test_ctrl_c_while_snapshots_are_written(
+    tool: Callable[..., Tool], scenario_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """In the middle of the batches, with a snapshot after each: whole files only."""
+    scenario_file(SLOW_RUNS)
+    running = tool("run", "case.py", "--snapshots", "always", "--iters", "20", "--batches", "50")
+    running.until(lambda: list(tmp_path.glob(".tmp/leakharness/*/batch-1-*")))
+    code, _ = running.end(signal.SIGINT)
+    assert code == 130
+    running.assert_gone()
+    assert half_files(tmp_path) == []
+
+
+@linux
+def test_two_ctrl_c_in_a_row(tool: Callable[..., Tool], scenario_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Impatience leaves no process either."""
+    scenario_file(SLOW_RUNS)
+    running = tool("check", "case.py")
+    running.until(lambda: (tmp_path / "running").exists())
+    running.process.send_signal(signal.SIGINT)
+    code, err = running.end(signal.SIGINT)
+    assert code in (130, -signal.SIGINT)
+    assert "Traceback" not in err
+    running.assert_gone()
+
+
+@linux
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_killing_the_tool_kills_the_measured_process(
+    command: str, tool: Callable[..., Tool], scenario_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """SIGKILL leaves the tool no time; the measured process still goes, even in a busy loop."""
+    scenario_file(SLOW_RUNS)
+    running = tool(command, "case.py", *(("--mode", "busy") if command == "run" else ()))
+    running.until(lambda: (tmp_path / "running").exists())
+    code, _ = running.end(signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    running.assert_gone()
+
+
+@linux
+def test_what_a_run_started_goes_with_it(
+    tool: Callable[..., Tool], scenario_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A child process that a scenario leaves behind is ended when the measurement is over."""
+    scenario_file(
+        """
+        import subprocess, sys
+        s = Scenario("case")
+        @s.setup
+        def up():
+            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        @s.mode("m", abort="none")
+        def m(run): pass
+        """
+    )
+    running = tool("run", "case.py", "--snapshots", "never", "--json")
+    out, _ = running.process.communicate(timeout=60)
+    assert json.loads(out)["verdict"] == "PASS"
+    running.assert_gone()
+
+
+BIG = """
+s = Scenario("case")
+class Thing:
+    pass
+pile = [Thing() for _ in range(20_000)]
+@s.mode("m", default=True, abort="none")
+def m(run: Run) -> None:
+    run.track(Thing())
+@s.mode("leak", abort="none")
+def leak(run: Run) -> None:
+    pile.append(run.track(Thing()))
+"""
+
+
+def test_reports_that_cannot_be_written_are_one_line(cli: Callable[..., object], scenario_file: Callable[..., Path], tmp_path: Path) -> None:
+    """A folder that is a file: one line that names it, exit 2."""
+    scenario_file(BIG)
+    (tmp_path / "reports").write_text("a file")
+    answer = cli("run", "case.py", "--snapshots", "never", "--iters", "5", "--warmup", "5", "--quiet")
+    assert answer.code == 2
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith("leakharness: --report-dir reports: ")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KB; skipped where it may not be mounted."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if sys.platform != "linux":
+        pytest.skip("mounts a tmpfs")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount a tmpfs here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.fixture
+def limited() -> Callable[[], None]:
+    """For a child process: no file may grow past 100 KB, as on a full disk."""
+    import resource
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    return limit
+
+
+@linux
+@pytest.mark.parametrize("mode", ["m", "leak"])
+def test_no_room_for_snapshots(
+    mode: str, limited: Callable[[], None], scenario_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The verdict stands without its snapshots, a note says why there are none, and no half file is left."""
+    scenario_file(BIG)
+    done = subprocess.run(
+        [sys.executable, "-m", "leakharness", "run", "case.py", "--mode", mode, "--iters", "10", "--json"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=limited,
+    )
+    document = json.loads(done.stdout)
+    assert done.returncode == {"m": 0, "leak": 1}[mode], document["reason"]
+    assert document["snapshots"] == []
+    assert any("too large" in note.lower() or "snapshot" in note for note in document["notes"]), document["notes"]
+    assert "Traceback" not in done.stderr
+    assert half_files(tmp_path) == []
+
+
+@linux
+def test_no_room_for_the_report(small_disk: Path, cli: Callable[..., object], scenario_file: Callable[..., Path]) -> None:
+    """One line that names the file, exit 2, no half file."""
+    scenario_file(BIG)
+    with pytest.raises(OSError), open(small_disk / "filler", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    answer = cli("run", "case.py", "--snapshots", "never", "--report-dir", str(small_disk), "--quiet", "--json")
+    assert answer.code == 2
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith("leakharness: ")
+    assert str(small_disk) in line
+    assert half_files(small_disk) == []
