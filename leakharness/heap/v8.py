@@ -64,6 +64,8 @@ _NODE_FIELDS = ("type", "name", "id", "self_size", "edge_count")
 _EDGE_FIELDS = ("type", "name_or_index", "to_node")
 # current readers accept files without, but all of V8's have them
 _EXTRA_NODE_FIELDS = ("trace_node_id", "detachedness")
+_FLAT = frozenset({"nodes", "edges", "samples", "locations", "trace_function_infos"})
+_NEEDED_BEFORE = frozenset({"snapshot", "nodes", "edges"})
 _POSITION_KINDS = ("element", "hidden")  # edges whose name_or_index is a number and not a string
 
 _KEY = re.compile(rb'[\s,]*"((?:[^"\\]|\\.)*)"\s*:\s*')
@@ -74,9 +76,7 @@ _LONE_SURROGATE = re.compile(
     rb"(?:(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 _NODE_NAME = re.compile(r"Heap\.(?P<time>\d{8}\.\d{6})\.(?P<pid>\d+)\.0\.(?P<sequence>\d+)\.heapsnapshot")
-_OUR_NAME = re.compile(
-    r"(?:baseline|[\w.]+?-(?P<sequence>\d+))-(?P<pid>\d+)-(?P<time>\d[\w.:+]*)\.heapsnapshot"
-)
+_OUR_NAME = re.compile(r"(?:baseline|[\w.]+?-(?P<sequence>\d+))-(?P<pid>\d+)-(?P<time>\d[\w.:+]*)\.heapsnapshot")
 
 
 # ── names ─────────────────────────────────────────────────────────────────────────────────────────
@@ -190,9 +190,7 @@ def _named_errors(path: Path) -> Iterator[None]:
     except SnapshotError as error:
         raise SnapshotError(f"{path}: {error}; take the snapshot again or check the file") from None
     except MemoryError:
-        raise SnapshotError(
-            f"{path}: does not fit in this machine's memory; read it on a larger one"
-        ) from None
+        raise SnapshotError(f"{path}: does not fit in this machine's memory; read it on a larger one") from None
 
 
 def _sections(text: mmap.mmap) -> dict[str, tuple[int, int]]:
@@ -208,7 +206,7 @@ def _sections(text: mmap.mmap) -> dict[str, tuple[int, int]]:
             break
         name = key[1].decode("utf-8", "replace")
         at = key.end()
-        end = _value_end(text, at, tail=name == "strings")
+        end = _value_end(text, at, name, found)
         found[name] = (at, end)
         at = end
     rest = _skip_space(text, at)
@@ -227,20 +225,16 @@ def _skip_space(text: mmap.mmap, at: int) -> int:
     return at
 
 
-def _value_end(text: mmap.mmap, at: int, *, tail: bool) -> int:
-    """Where the value that starts at ``at`` ends. ``tail``: try first whether it ends where the file's
-    object ends.
-    """
+def _value_end(text: mmap.mmap, at: int, name: str, found: dict[str, tuple[int, int]]) -> int:
+    """Where the value of ``name`` that starts at ``at`` ends."""
     first = text[at : at + 1]
-    if first == b"[":
-        inner = _skip_space(text, at + 1)
-        if text[inner : inner + 1] in (b"]", *(b"%d" % digit for digit in range(10))):
-            end = text.find(b"]", inner)  # a flat array of numbers: no string or bracket can be inside
-            if end < 0:
-                raise SnapshotError(f"is truncated: the array at byte {at} has no end")
-            return end + 1
-        if tail and (end := _tail_end(text)) > at:
-            return end
+    if first == b"[" and name in _FLAT:
+        end = text.find(b"]", at)  # numbers alone: no string or bracket can be inside
+        if end < 0:
+            raise SnapshotError(f"is truncated: the array at byte {at} has no end")
+        return end + 1
+    if first == b"[" and name == "strings" and set(found) >= _NEEDED_BEFORE and (end := _tail_end(text)) > at:
+        return end
     if first in (b"[", b"{"):
         return _bracket_end(text, at)
     scalar = _SCALAR.match(text, at)
@@ -250,13 +244,13 @@ def _value_end(text: mmap.mmap, at: int, *, tail: bool) -> int:
 
 
 def _tail_end(text: mmap.mmap) -> int:
-    """End of the last array where the file ends with ``]}``, else -1. Saves a walk over all strings."""
+    """End of the last array where the file ends with ``]}``, else -1.
+
+    Strings come last in V8's files, and so a walk over all of them is saved; `_strings` makes up for a wrong guess.
+    """
     ending = text[max(0, len(text) - 64) :].rstrip()
-    if not ending.endswith(b"}") or not ending[:-1].rstrip().endswith(b"]"):
-        return -1
-    end = text.rfind(b"]") + 1
-    # Keys after the strings (samples, say) would end the same way: then the strings end somewhere before.
-    return -1 if re.search(rb'"\s*\]\s*,\s*"\w+"\s*:\s*[\[{]', text[max(0, len(text) - (1 << 16)) :]) else end
+    closed = ending.endswith(b"}") and ending[:-1].rstrip().endswith(b"]")
+    return text.rfind(b"]") + 1 if closed else -1
 
 
 def _bracket_end(text: mmap.mmap, at: int) -> int:
@@ -283,9 +277,7 @@ def _layout(text: mmap.mmap, sections: dict[str, tuple[int, int]]) -> _Layout:
         nodes, edges = _count(header["node_count"]), _count(header["edge_count"])
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise SnapshotError(f"is not a V8 heap snapshot (its header cannot be used: {error!r})") from None
-    missing = [f for f in _NODE_FIELDS if f not in node_fields] + [
-        f for f in _EDGE_FIELDS if f not in edge_fields
-    ]
+    missing = [f for f in _NODE_FIELDS if f not in node_fields] + [f for f in _EDGE_FIELDS if f not in edge_fields]
     if missing:
         raise SnapshotError(f"lacks the fields {', '.join(missing)}")
     if len(node_kinds) > 255 or len(edge_kinds) > 255:
@@ -310,20 +302,27 @@ def _count(value: Any) -> int:
 
 def _strings(text: mmap.mmap, sections: dict[str, tuple[int, int]]) -> list[str]:
     start, end = sections["strings"]
-    with memoryview(text) as view, view[start:end] as part:
-        strings = _load_strings(part)
+    try:
+        strings = _load_strings(text, start, end)
+    except SnapshotError:
+        walked = _bracket_end(text, start) if text[start : start + 1] == b"[" else end
+        following = _skip_space(text, walked)
+        if walked == end or text[following : following + 1] != b",":
+            raise
+        strings = _load_strings(text, start, walked)  # there are more keys behind them
     _drop_pages(text, start, end)
     if not isinstance(strings, list) or not set(map(type, strings)) <= {str}:
         raise SnapshotError("is corrupt: its strings are not a list of strings")
     return strings
 
 
-def _load_strings(part: memoryview) -> Any:
-    try:
-        return orjson.loads(part)
-    except orjson.JSONDecodeError as error:
-        problem = str(error)
-    raw = bytes(part)
+def _load_strings(text: mmap.mmap, start: int, end: int) -> Any:
+    with memoryview(text) as view, view[start:end] as part:
+        try:
+            return orjson.loads(part)
+        except orjson.JSONDecodeError as error:
+            problem = str(error)
+    raw = text[start:end]
     try:
         raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -360,14 +359,10 @@ def _graph(
         name[part] = _below(rows[:, column["name"]], len(strings), "node name")
         node_id[part] = rows[:, column["id"]]
         size[part] = rows[:, column["self_size"]]
-        start[first + 1 : first + 1 + len(rows)] = _below(
-            rows[:, column["edge_count"]], layout.edges + 1, "edge count"
-        )
+        start[first + 1 : first + 1 + len(rows)] = _below(rows[:, column["edge_count"]], layout.edges + 1, "edge count")
     np.cumsum(start, out=start)
     if int(start[-1]) != layout.edges:
-        raise SnapshotError(
-            f"is corrupt: its nodes have {int(start[-1])} edges, its header says {layout.edges}"
-        )
+        raise SnapshotError(f"is corrupt: its nodes have {int(start[-1])} edges, its header says {layout.edges}")
     if with_edges:
         edge_kind, edge_name, edge_to = _edges(text, sections["edges"], layout, len(strings))
     else:
@@ -416,22 +411,16 @@ def _check_room(what: str, span: tuple[int, int], rows: int, width: int) -> None
     them.
     """
     if rows > INT32_MAX or rows * width * 2 > span[1] - span[0]:
-        raise SnapshotError(
-            f"is truncated or corrupt: its header counts {rows} {what}, which the file has no room for"
-        )
+        raise SnapshotError(f"is truncated or corrupt: its header counts {rows} {what}, which the file has no room for")
 
 
 def _below(values: Ints, limit: int, what: str) -> Ints:
     if len(values) and int(values.max()) >= limit:
-        raise SnapshotError(
-            f"is corrupt: {what} {int(values.max())} is out of range (below {limit} was expected)"
-        )
+        raise SnapshotError(f"is corrupt: {what} {int(values.max())} is out of range (below {limit} was expected)")
     return values
 
 
-def _rows(
-    text: mmap.mmap, span: tuple[int, int], what: str, rows: int, width: int
-) -> Iterator[tuple[int, Ints]]:
+def _rows(text: mmap.mmap, span: tuple[int, int], what: str, rows: int, width: int) -> Iterator[tuple[int, Ints]]:
     """Pieces of a flat array as (index of the first row, rows by width)."""
     parse = _number_parser()
     done, carry = 0, np.empty(0, np.int64)
@@ -643,9 +632,7 @@ def _write_to(file: IO[bytes], graph: HeapGraph) -> None:
     _write_rows(file, (graph.node_kind, graph.node_name, ids, graph.self_size, degree, none, none))
     file.write(b'],\n"edges":[')
     _write_rows(file, (graph.edge_kind, graph.edge_name, graph.edge_to), scale=(1, 1, width))
-    file.write(
-        b'],\n"trace_function_infos":[],\n"trace_tree":[],\n"samples":[],\n"locations":[],\n"strings":['
-    )
+    file.write(b'],\n"trace_function_infos":[],\n"trace_tree":[],\n"samples":[],\n"locations":[],\n"strings":[')
     for first in range(0, len(graph.strings), CHUNK_STRINGS):
         if first:
             file.write(b",\n")
@@ -653,9 +640,7 @@ def _write_to(file: IO[bytes], graph: HeapGraph) -> None:
     file.write(b"]}\n")
 
 
-def _write_rows(
-    file: IO[bytes], columns: tuple[npt.NDArray[Any], ...], scale: tuple[int, ...] | None = None
-) -> None:
+def _write_rows(file: IO[bytes], columns: tuple[npt.NDArray[Any], ...], scale: tuple[int, ...] | None = None) -> None:
     rows, factors = len(columns[0]), scale or (1,) * len(columns)
     for first in range(0, rows, CHUNK_ROWS):
         part = slice(first, min(first + CHUNK_ROWS, rows))

@@ -1,0 +1,289 @@
+"""Snapshot files: what is written can be read, V8's variants can be read, and no broken file does harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from heap_graphs import draw, plain
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from leakharness.errors import SnapshotError
+from leakharness.heap import v8
+from leakharness.heap.graph import HeapGraph
+
+COLUMNS = ("node_kind", "node_name", "self_size", "edge_start", "edge_kind", "edge_name", "edge_to")
+
+
+def heap() -> HeapGraph:
+    return draw("root -property:a-> A -element:7-> B -weak:w-> A\nroot -context:cell-> B\nB -> C", {"A": 10, "B": 5})
+
+
+def small() -> dict[str, Any]:
+    """A file as Node writes it, as a dictionary."""
+    return {
+        "snapshot": {
+            "meta": {
+                "node_fields": ["type", "name", "id", "self_size", "edge_count", "trace_node_id", "detachedness"],
+                "node_types": [["synthetic", "object"], "string", "number", "number", "number", "number"],
+                "edge_fields": ["type", "name_or_index", "to_node"],
+                "edge_types": [["property", "element"], "string_or_number", "node"],
+            },
+            "node_count": 2,
+            "edge_count": 2,
+        },
+        "nodes": [0, 0, 1, 0, 1, 0, 0, 1, 1, 3, 16, 1, 0, 0],
+        "edges": [0, 2, 7, 1, 99, 7],
+        "strings": ["root", "Thing", "x"],
+    }
+
+
+def saved(tmp_path: Path, content: Any) -> Path:
+    path = tmp_path / "x.heapsnapshot"
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return path
+
+
+def same(a: HeapGraph, b: HeapGraph) -> bool:
+    return a.strings == b.strings and all(np.array_equal(getattr(a, c), getattr(b, c)) for c in COLUMNS)
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    """All columns, strings and our metadata survive; the file is private and leaves nothing beside it."""
+    graph = heap()
+    graph.meta.update(producer="leakharness 1", pid=42, python="3.11.7", harness_nodes=[2])
+    path = tmp_path / "g.heapsnapshot"
+    v8.write(graph, path)
+    back = v8.read(path)
+    assert same(graph, back)
+    assert back.meta == graph.meta
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["g.heapsnapshot"]
+    assert set(json.loads(path.read_bytes())["snapshot"]) >= {"meta", "node_count", "leakharness"}
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_half_one(tmp_path: Path) -> None:
+    """An error on the way (a string count that lies) neither replaces nor litters."""
+    path = tmp_path / "g.heapsnapshot"
+    path.write_text("old")
+    broken = heap()
+    broken.strings.append(object())  # type: ignore[arg-type]
+    with pytest.raises(Exception):  # noqa: B017
+        v8.write(broken, path)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["g.heapsnapshot"]
+    with pytest.raises(SnapshotError, match="cannot be written"):
+        v8.write(heap(), tmp_path / "missing" / "g.heapsnapshot")
+
+
+def test_metadata_may_not_use_words_other_readers_look_for(tmp_path: Path) -> None:
+    """memlab looks for `"nodes":` anywhere in the text."""
+    graph = heap()
+    graph.meta["counts"] = [{"nodes": 3}]
+    with pytest.raises(ValueError, match="nodes"):
+        v8.write(graph, tmp_path / "g.heapsnapshot")
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_graph_survives(tmp_path: Path, data: st.DataObject) -> None:
+    """Random graphs with any strings, small pieces and all."""
+    n = data.draw(st.integers(1, 9))
+    node = st.integers(0, n - 1)
+    graph = plain(n, data.draw(st.lists(st.tuples(node, node), max_size=20)))
+    graph.strings.extend(data.draw(st.lists(st.text(), max_size=4)))
+    v8.write(graph, tmp_path / "g.heapsnapshot")
+    assert same(graph, v8.read(tmp_path / "g.heapsnapshot"))
+
+
+def test_pieces_of_any_size_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The piece size changes nothing, even where pieces cut rows."""
+    graph = plain(300, [(i, (i * 7) % 300) for i in range(300)])
+    v8.write(graph, tmp_path / "g.heapsnapshot")
+    for size in (40, 97, 1000):
+        monkeypatch.setattr(v8, "CHUNK_BYTES", size)
+        assert same(graph, v8.read(tmp_path / "g.heapsnapshot"))
+
+
+def test_compiled_and_plain_parsing_agree() -> None:
+    """The source for the compiler gives what numpy gives, and refuses what numpy refuses."""
+    table = [b"1,2,3", b" 10 ,\n20\t,\r30 ", b"0", b"1,,2", b"1,2,", b",1", b"1 2", b"1,x", b"1.5", b"9" * 25]
+    for text in table:
+        out = np.empty(text.count(b",") + 1, np.int64)
+        found = v8._scan_numbers(text, out)
+        try:
+            expected = v8._parse_numbers(text).tolist()
+        except SnapshotError:
+            assert found == -1, text
+        else:
+            assert out[:found].tolist() == expected, text
+
+
+def test_files_of_v8_are_read_whatever_their_layout(tmp_path: Path) -> None:
+    """Other key order, fields missing or added, keys we do not know, spaces and line ends: the same graph."""
+    expected = v8.read(saved(tmp_path, small()))
+    assert expected.edge_name.tolist() == [2, 99]
+    assert expected.meta == {}
+    reordered = {"strings": small()["strings"], "trace_tree": [0, [1, ["a]"]]], "x": {"y": "]}"}, "z": None, **small()}
+    assert same(v8.read(saved(tmp_path, dict(reversed(reordered.items())))), expected)
+    assert same(v8.read(saved(tmp_path, reordered)), expected)
+    assert same(v8.read(saved(tmp_path, json.dumps(small(), indent=3).encode())), expected)
+    behind = {**small(), "samples": [1, 2], "more": [["]"]], "last": [5]}
+    assert same(v8.read(saved(tmp_path, behind)), expected)
+    older = small()
+    older["snapshot"]["meta"]["node_fields"] = ["id", "type", "name", "edge_count", "self_size"]
+    older["snapshot"]["meta"]["node_types"] = ["number", ["synthetic", "object"], "string", "number", "number"]
+    older["nodes"] = [1, 0, 0, 1, 0, 3, 1, 1, 1, 16]
+    older["edges"] = [0, 2, 5, 1, 99, 5]
+    assert same(v8.read(saved(tmp_path, older)), expected)
+
+
+def test_halves_of_surrogate_pairs_are_replaced_and_whole_pairs_kept(tmp_path: Path) -> None:
+    """V8 cuts strings between the halves of a pair."""
+    text = json.dumps(small()).replace('"x"', r'"a\ud83d","\ude00b","\ud83d\ude00","\\ud83d","x"').encode()
+    read = v8.read(saved(tmp_path, text)).strings
+    assert read[2:6] == ["a\ufffd", "\ufffdb", "\U0001f600", r"\ud83d"]
+    graph = heap()
+    graph.strings.append("\udc80")
+    v8.write(graph, tmp_path / "out.heapsnapshot")
+    assert v8.read(tmp_path / "out.heapsnapshot").strings[-1] == "?"
+
+
+def change(**values: Any) -> dict[str, Any]:
+    document = small()
+    document["snapshot"].update({k: v for k, v in values.items() if k in ("node_count", "edge_count", "meta")})
+    document.update({k: v for k, v in values.items() if k not in ("node_count", "edge_count", "meta")})
+    return document
+
+
+BROKEN: dict[str, Any] = {
+    "empty": b"",
+    "blank": b"   \n",
+    "text": b"hello",
+    "array": b"[1,2]",
+    "other JSON": b'{"a": 1}',
+    "binary": bytes(range(256)),
+    "gzip": b"\x1f\x8b\x08" + bytes(100),
+    "not UTF-8": json.dumps(small()).encode().replace(b"Thing", b"Th\xff\xfeg"),
+    "huge node count": change(node_count=10**15),
+    "huge edge count": change(edge_count=10**15),
+    "negative count": change(node_count=-1),
+    "count is a text": change(node_count="2"),
+    "no nodes": change(node_count=0, edge_count=0, nodes=[], edges=[]),
+    "fewer nodes": change(nodes=small()["nodes"][:7]),
+    "more nodes": change(nodes=small()["nodes"] * 2),
+    "fewer edges": change(edges=small()["edges"][:3]),
+    "half a row": change(nodes=small()["nodes"][:-1]),
+    "edge sum": change(nodes=[0, 0, 1, 0, 2, 0, 0, 1, 1, 3, 16, 1, 0, 0]),
+    "edge count overflows": change(nodes=[0, 0, 1, 0, 2**62, 0, 0, 1, 1, 3, 16, 2**62, 0, 0]),
+    "target out of range": change(edges=[0, 2, 14, 1, 99, 7]),
+    "target between nodes": change(edges=[0, 2, 8, 1, 99, 7]),
+    "name out of range": change(nodes=[0, 9, 1, 0, 1, 0, 0, 1, 1, 3, 16, 1, 0, 0]),
+    "edge name out of range": change(edges=[0, 3, 7, 1, 99, 7]),
+    "type out of range": change(nodes=[2, 0, 1, 0, 1, 0, 0, 1, 1, 3, 16, 1, 0, 0]),
+    "negative": change(nodes=[0, 0, 1, -5, 1, 0, 0, 1, 1, 3, 16, 1, 0, 0]),
+    "float": change(nodes=[0, 0, 1, 0.5, 1, 0, 0, 1, 1, 3, 16, 1, 0, 0]),
+    "too large": change(nodes=[0, 0, 1, 10**30, 1, 0, 0, 1, 1, 3, 16, 1, 0, 0]),
+    "nodes are nested": change(nodes=[[1]]),
+    "nodes are an object": change(nodes={}),
+    "nodes are null": change(nodes=None),
+    "strings are numbers": change(strings=[1, 2, 3]),
+    "strings are mixed": change(strings=["a", 2, "x"]),
+    "no meta": change(meta=None),
+    "meta without fields": change(meta={}),
+    "field missing": change(meta={**small()["snapshot"]["meta"], "node_fields": ["type", "name", "id"]}),
+    "types missing": change(meta={**small()["snapshot"]["meta"], "node_types": []}),
+    "twice closed": json.dumps(small()).encode()[:-1] + b"]}",
+}
+
+
+# `info` reads no edges, so it cannot know.
+ABOUT_EDGES = {"fewer edges", "target out of range", "target between nodes", "edge name out of range"}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_one_sentence(tmp_path: Path, name: str) -> None:
+    """No other error and no memory for a count that lies: one line that names the file."""
+    path = saved(tmp_path, BROKEN[name])
+    for reader in (v8.read,) if name in ABOUT_EDGES else (v8.read, v8.info):
+        with pytest.raises(SnapshotError) as caught:
+            reader(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert caught.value.exit_code == 2
+
+
+def test_what_is_no_file_is_said(tmp_path: Path) -> None:
+    """Missing, a folder, a pipe, an impossible name."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "missing", tmp_path, tmp_path / "pipe", Path("a\0b")):
+        with pytest.raises(SnapshotError):
+            v8.read(path)
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_no_mutation_gets_past_as_another_error(tmp_path: Path, data: st.DataObject) -> None:
+    """Cut anywhere, or with bytes changed, a file is read as a valid graph or refused with SnapshotError."""
+    text = bytearray(json.dumps(small()).encode())
+    if data.draw(st.booleans()):
+        del text[data.draw(st.integers(0, len(text) - 1)) :]
+    for _ in range(data.draw(st.integers(0, 3))):
+        if text:
+            text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from(b'0129,]}[{"\\ x-\xff'))
+    try:
+        graph = v8.read(saved(tmp_path, bytes(text)))
+    except SnapshotError:
+        return
+    assert int(graph.edge_start[-1]) == graph.edge_count
+    assert not graph.edge_count or int(graph.edge_to.max()) < graph.node_count
+    assert int(graph.node_name.max()) < len(graph.strings)
+
+
+def test_ids_fit_other_readers_and_stay_the_same() -> None:
+    """Unique, below 2**32, the same for one address in two snapshots, and V8's own are kept."""
+    addresses = np.random.default_rng(3).choice(2**40, 100_000, replace=False).astype(np.uint64) * np.uint64(16)
+    ids = v8.stable_ids(addresses)
+    assert len(np.unique(ids)) == len(ids)
+    assert int(ids.max()) < 2**32
+    assert (ids % 2 == 1).all()
+    again = v8.stable_ids(addresses[::-1])[::-1]
+    assert (ids == again).mean() > 0.999
+    assert v8.stable_ids(np.array([1, 3, 8], np.uint64)).tolist() == [1, 3, 8]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Heap.20260101.120000.77.0.003.heapsnapshot", (77, "20260101.120000", 3)),
+        ("baseline-77-1700000000.heapsnapshot", (77, "1700000000", 0)),
+        ("batch-12-77-20260101T120000.heapsnapshot", (77, "20260101T120000", 12)),
+        ("Heap.20260101.120000.77.1.003.heapsnapshot", None),
+        ("other.heapsnapshot", None),
+        ("baseline-77-1.json", None),
+    ],
+)
+def test_names_tell_process_and_time(name: str, expected: tuple[int, str, int] | None) -> None:
+    """Node's names and ours; a worker thread's and others are not taken."""
+    parsed = v8.parse_name(name)
+    assert (parsed and (parsed.pid, parsed.time, parsed.sequence)) == expected
+
+
+def test_info_says_what_a_file_is(tmp_path: Path) -> None:
+    """Producer, process, counts and sizes, from our metadata or from the name."""
+    graph = heap()
+    graph.meta.update(producer="leakharness 1", pid=42, python="3.11.7")
+    v8.write(graph, tmp_path / "g.heapsnapshot")
+    found = v8.info(tmp_path / "g.heapsnapshot")
+    assert (found.producer, found.pid, found.python) == ("leakharness 1", 42, "3.11.7")
+    assert (found.node_count, found.edge_count, found.shallow_bytes) == (4, 5, 17)
+    named = tmp_path / "Heap.20260101.120000.77.0.003.heapsnapshot"
+    named.write_text(json.dumps(small()))
+    found = v8.info(named)
+    assert (found.producer, found.pid, found.time, found.by_kind["object"]) == ("V8", 77, "20260101.120000", (1, 16))
