@@ -1,0 +1,234 @@
+"""The measured side of a check inside a pytest process: makes runs and takes readings when the judge asks.
+
+Loop, judge and heap analysis live in a process of their own (``judge_process.py``), so that what they allocate is
+never counted here. Standard library and the probe only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from leakharness.errors import LeakHarnessError, NotJudged, UsageError
+from leakharness.probe.gauge import Gauge
+from leakharness.probe.recorder import ScenarioRecorder
+from leakharness.probe.runs import RunFailed
+from leakharness.probe.tracker import sing
+from leakharness.probe.worker import Worker, _failure, _handlers
+from leakharness.scenario import Run
+
+__all__ = ["Judge", "Subject", "Verdict", "error_text", "quiet_process"]
+
+BOOT = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv[1]); from leakharness.pytest_support.judge_process import main; main()"
+STDERR_KEPT_BYTES = 4000
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured. ``maker(run)`` gives what makes a number of runs, and raises RunFailed for one that did not
+    end as it should."""
+
+    nodeid: str
+    name: str
+    mode: str
+    maker: Callable[[Run], Callable[[int], None]]
+    loop: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options as they were asked for: command line before marker before ini."""
+    declared: Mapping[str, Any] = field(default_factory=dict)
+    passes_on: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
+    """Exceptions of a run that end the whole check and are raised as they are."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge said: ``verdict`` as of a RunResult, the evidence as text, and the documented JSON."""
+
+    verdict: str
+    text: str
+    document: Mapping[str, Any]
+
+
+class Patient(Worker):
+    """A worker whose runs are those of a subject that is in this process already."""
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__({})
+        self._subject = subject
+        self._make: Callable[[int], None] | None = None
+
+    def load(self) -> dict[str, Any]:
+        fault = sing(self._tracker)
+        if fault is not None:
+            raise RunFailed(f"the tracker's self-test failed: {fault}")
+        mode = {"name": self._subject.mode, "must": "PASS"}
+        return {
+            "pid": os.getpid(),
+            "python": sys.version.split()[0],
+            "implementation": sys.implementation.name,
+            "executable": sys.executable,
+            "blind": self._counters.blind,
+            "notes": [],
+            "scenario": {"name": self._subject.name, "options": {}, "default": mode["name"], "modes": [mode]},
+            "mode": mode["name"],
+        }
+
+    def start(self, scope_bytes: int) -> dict[str, Any]:
+        self._loop = self._counters.loop = self._subject.loop
+        self._recorder = ScenarioRecorder(self._tracker, self._loop, None, None)
+        run = Run(scope_bytes=scope_bytes, mode=self._subject.mode, recorder=self._recorder)
+        self._make = self._subject.maker(run)
+        self._gauge = Gauge(self._counters, self._tracker, self._recorder, self._loop)
+        import leakharness.probe.capture  # now, so that no snapshot imports it in the middle of the measurement
+
+        return {}
+
+    def runs(self, count: int) -> dict[str, Any]:
+        assert self._make is not None
+        self._make(count)
+        return {}
+
+    def close(self) -> None:
+        self._counters.reap()
+        self._counters.close()
+
+
+class Judge:
+    """The process that drives checks and judges them: started with the first check, one for a pytest process."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stderr: Any = None
+
+    def judge(self, subject: Subject) -> Verdict:
+        """Measure ``subject`` here and have it judged. Raises UsageError, NotJudged where there is no verdict,
+        and what ``subject.passes_on`` names."""
+        process = self.started()
+        patient = Patient(subject)
+        finished = False
+        try:
+            with quiet_process():
+                answer = self._serve(process, patient, subject)
+            finished = True
+        finally:
+            patient.close()
+            if not finished:
+                self.close()  # the conversation was cut: the next check gets a fresh judge
+        if "error" in answer:
+            raise UsageError(answer["error"]) if answer["kind"] == "usage" else NotJudged(answer["error"])
+        return Verdict(answer["verdict"], answer["text"], answer["document"])
+
+    def started(self) -> subprocess.Popen[bytes]:
+        """The judge's process, alive."""
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self.close()
+        self._stderr = tempfile.TemporaryFile()
+        package_parent = Path(__file__).resolve().parents[2]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", BOOT, str(package_parent)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env={**os.environ, "PYTHONMALLOC": "pymalloc"},
+            start_new_session=os.name == "posix",  # Ctrl-C is ours to answer
+        )
+        return self._process
+
+    def close(self) -> None:
+        """End the judge's process. Safe to call twice."""
+        process, self._process = self._process, None
+        if process is not None:
+            for stream in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    if stream is not None:
+                        stream.close()
+            process.kill()
+            process.wait()
+        if self._stderr is not None:
+            self._stderr.close()
+            self._stderr = None
+
+    def _serve(self, process: subprocess.Popen[bytes], patient: Patient, subject: Subject) -> dict[str, Any]:
+        """Answer the judge's commands until it has its verdict."""
+        commands, answers = process.stdout, process.stdin
+        assert commands is not None
+        assert answers is not None
+        order = {
+            "pid": os.getpid(),
+            "name": subject.name,
+            "nodeid": subject.nodeid,
+            "mode": subject.mode,
+            "options": dict(subject.options),
+            "declared": dict(subject.declared),
+        }
+        # Bound methods in a table and positional arguments, as in the worker: nothing is looked up by a string that
+        # came in as JSON, which would leave an entry a call in the interpreter's method cache.
+        handlers = _handlers(patient)
+        passes_on = subject.passes_on
+        try:
+            answers.write(json.dumps(order).encode() + b"\n")
+            answers.flush()
+            for line in commands:
+                op, *arguments = json.loads(line)
+                if op == "verdict":
+                    verdict: dict[str, Any] = arguments[0]
+                    return verdict
+                if op == "load":
+                    arguments.clear()
+                try:
+                    answer = handlers[op](*arguments)
+                except passes_on:
+                    raise
+                except BaseException as exc:
+                    answer = _failure(exc)
+                    del exc
+                answers.write(json.dumps(answer).encode() + b"\n")
+                answers.flush()
+                del answer, arguments
+        except BrokenPipeError:
+            pass
+        raise NotJudged(f"the judging process ended in the middle of the check: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        if self._stderr is None:
+            return "it said nothing"
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - STDERR_KEPT_BYTES))
+        return self._stderr.read().decode("utf-8", "replace").strip() or "it said nothing"
+
+
+@contextlib.contextmanager
+def quiet_process() -> Iterator[None]:
+    """What would count itself is off while we measure, and is as it was afterwards: tracing, frozen objects."""
+    tracemalloc = sys.modules.get("tracemalloc")
+    frames = 0
+    if tracemalloc is not None and tracemalloc.is_tracing():
+        frames = tracemalloc.get_traceback_limit()
+        tracemalloc.stop()
+    was_enabled = gc.isenabled()
+    had_frozen = gc.get_freeze_count() > 0
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if had_frozen:
+            gc.freeze()
+        gc.enable() if was_enabled else gc.disable()
+        if frames and tracemalloc is not None:
+            tracemalloc.start(frames)
+
+
+def error_text(error: LeakHarnessError) -> str:
+    """The message, and what is known beyond it."""
+    detail = getattr(error, "detail", "")
+    return f"{error}\n\n{detail}" if detail else str(error)
