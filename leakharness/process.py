@@ -22,6 +22,8 @@ __all__ = ["WorkerProcess", "end_all", "interpreter"]
 
 STDERR_KEPT_BYTES = 16_384
 """How much of the end of the measured process's stderr is kept for a report."""
+POLL_S = 0.5
+"""Seconds between two looks at whether a silent process is still there."""
 ABORT_WAIT_S = 2.0
 """Seconds a hung process gets to print its stacks before it is killed."""
 _RUNNING: set[WorkerProcess] = set()
@@ -56,6 +58,7 @@ class WorkerProcess:
         self._deadline = deadline
         self._answers: queue.Queue[bytes | None] = queue.Queue()
         self._stderr = bytearray()
+        self._killed = False
         try:
             self._process = subprocess.Popen(
                 boot_arguments(python, env),
@@ -94,11 +97,7 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             self._process.stdin.write(json.dumps([op, *arguments]).encode() + b"\n")
             self._process.stdin.flush()
-        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-        try:
-            line = self._answers.get(timeout=left)
-        except queue.Empty:
-            raise self._hung(doing or op) from None
+        line = self._next_answer(doing or op)
         if line is None:
             raise self._died(doing or op)
         try:
@@ -110,6 +109,19 @@ class WorkerProcess:
                 raise UsageError(answer["reason"])
             raise _with_detail(NotJudged(answer["reason"]), answer.get("detail", ""))
         return answer
+
+    def _next_answer(self, doing: str) -> bytes | None:
+        """One line, or None when the process is gone. Its end of the pipe may outlive it, in a child that it forked,
+        so the process is looked at as well."""
+        while True:
+            left = POLL_S if self._deadline is None else min(POLL_S, self._deadline - time.monotonic())
+            try:
+                return self._answers.get(timeout=max(0.0, left))
+            except queue.Empty:
+                if self._deadline is not None and time.monotonic() >= self._deadline:
+                    raise self._hung(doing) from None
+                if self._process.poll() is not None and self._answers.empty():
+                    return None
 
     def stderr_tail(self) -> str:
         return bytes(self._stderr[-STDERR_KEPT_BYTES:]).decode("utf-8", "replace").strip()
@@ -136,14 +148,16 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """Kill the process and its group, without waiting for their end. Safe to call twice."""
-        if self._process.returncode is not None:
+        if self._killed:
             return
-        # The group first, while its leader is not reaped and the number cannot be given away.
+        self._killed = True
+        # The group also when its leader has died by itself: what it started may still be there.
         if os.name == "posix":
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        with contextlib.suppress(OSError):
-            self._process.kill()
+        if self._process.returncode is None:
+            with contextlib.suppress(OSError):
+                self._process.kill()
 
     def _hung(self, doing: str) -> NotJudged:
         """Ask for the stacks of all threads (faulthandler prints them on SIGABRT), then kill."""
