@@ -53,6 +53,7 @@ class Snapshots:
         self._written: list[Future[str | None]] = []
         self._last: tuple[str, Path] | None = None
         self._lock = threading.Lock()
+        self._writers: dict[Path, int | None] = {}
         self._opinions: tuple[Path, int] | None = None
         self.problems: list[str] = []
 
@@ -113,6 +114,9 @@ class Snapshots:
             except LeakHarnessError as exc:
                 self.problems.append(str(exc))
                 continue
+            except OSError as exc:
+                self.problems.append(f"no snapshot file: {exc}")
+                continue
             if path is not None:
                 paths.append(path)
         self._written.clear()
@@ -131,7 +135,8 @@ class Snapshots:
 
     def _take(self, worker: Asker, label: str, types: list[str]) -> None:
         raw = self._raw / f"{label}-{time.monotonic_ns()}.capture"
-        worker.ask("snapshot", str(raw), types, doing=f"forking the snapshot of {label}")
+        answer = worker.ask("snapshot", str(raw), types, doing=f"forking the snapshot of {label}")
+        self._writers[raw] = answer.get("writer")
         self._last = (label, raw)
         if self._always:
             self._written.append(self._pool.submit(self._write, raw, label, worker.pid, None))
@@ -139,7 +144,7 @@ class Snapshots:
     def _capture(self, raw: Path) -> Capture:
         from leakharness.heap.ingest import load_capture
 
-        _wait_for(raw)
+        _wait_for(raw, self._writers.get(raw))
         with self._lock:
             return load_capture(raw)
 
@@ -237,13 +242,27 @@ def _classified(measurement: Measurement, groups: Sequence[RetainerGroup]) -> di
     return {"growth_class": "native", "class_evidence": "by counters: no object of Python's grows"}
 
 
-def _wait_for(raw: Path) -> None:
-    """Wait until the forked copy has written its capture. Raises LeakHarnessError where it could not."""
+def _wait_for(raw: Path, writer: int | None) -> None:
+    """Wait until the forked copy, process ``writer``, has written its capture. Raises LeakHarnessError where it
+    could not, or was killed."""
     error = raw.with_name(raw.name + ".error")
     end = time.monotonic() + CAPTURE_TIMEOUT_S
     while not raw.exists():
         if error.exists():
             raise LeakHarnessError(f"the snapshot failed: {error.read_text(errors='replace').strip()}")
+        if writer is not None and _is_gone(writer) and not raw.exists() and not error.exists():
+            raise LeakHarnessError("the snapshot failed: the copy that was writing it has been killed")
         if time.monotonic() > end:
             raise LeakHarnessError(f"the snapshot was not written within {CAPTURE_TIMEOUT_S:g} s")
         time.sleep(POLL_S)
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether the process has ended, reaped or not."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except ProcessLookupError:
+        return True
+    except OSError:  # another system without /proc, or another owner: it is there
+        return False

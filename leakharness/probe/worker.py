@@ -141,7 +141,8 @@ class Worker:
     def snapshot(self, path: str, types: list[str]) -> dict[str, Any]:
         """Write a raw capture of this process to ``path``, from a forked copy where there is one.
 
-        Its targets are the retained tracked objects; where there are none, the newest ones of ``types``.
+        Its targets are the retained tracked objects; where there are none, the newest ones of ``types``. Answers
+        with the pid of the copy, ``{"writer": pid}``; None where the capture is complete.
         """
         from leakharness.probe.capture import snapshot
 
@@ -158,7 +159,7 @@ class Worker:
         )
         if pid is not None:
             self._counters.ignore_child(pid)
-        return {}
+        return {"writer": pid}
 
     def _targets(self, types: list[str]) -> list[tuple[Any, str]]:
         assert self._gauge is not None

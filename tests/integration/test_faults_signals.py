@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import clean_environment
+from conftest import Answer, clean_environment
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 MARKER = "LEAKHARNESS_TEST_MARKER"
@@ -222,7 +222,9 @@ def leak(run: Run) -> None:
 """
 
 
-def test_reports_that_cannot_be_written_are_one_line(cli: Callable[..., object], scenario_file: Callable[..., Path], tmp_path: Path) -> None:
+def test_reports_that_cannot_be_written_are_one_line(
+    cli: Callable[..., Answer], scenario_file: Callable[..., Path], tmp_path: Path
+) -> None:
     """A folder that is a file: one line that names it, exit 2."""
     scenario_file(BIG)
     (tmp_path / "reports").write_text("a file")
@@ -285,8 +287,43 @@ def test_no_room_for_snapshots(
     assert half_files(tmp_path) == []
 
 
+def test_a_snapshot_folder_that_cannot_be_made(
+    cli: Callable[..., Answer], scenario_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The verdict stands, and a note says why there are no snapshots."""
+    scenario_file(BIG)
+    (tmp_path / "snaps").write_text("a file")
+    answer = cli("run", "case.py", "--snap-dir", "snaps/here", "--iters", "10", "--json")
+    assert answer.code == 0, answer.stderr
+    assert answer.document["snapshots"] == []
+    assert any("snaps" in note for note in answer.document["notes"]), answer.document["notes"]
+
+
 @linux
-def test_no_room_for_the_report(small_disk: Path, cli: Callable[..., object], scenario_file: Callable[..., Path]) -> None:
+def test_a_snapshot_whose_writer_is_killed_is_not_waited_for(
+    cli: Callable[..., Answer], scenario_file: Callable[..., Path]
+) -> None:
+    """As the out-of-memory killer may choose the forked copy: the verdict stands without that snapshot."""
+    scenario_file(
+        """
+        import os
+        import leakharness.probe.capture as capture
+        capture._capture = lambda *args, **more: os.kill(os.getpid(), 9)
+        s = Scenario("case")
+        @s.mode("m", abort="none")
+        def m(run): pass
+        """
+    )
+    answer = cli("run", "case.py", "--iters", "10", "--json", timeout=60)
+    assert answer.code == 0, answer.stderr
+    assert answer.document["snapshots"] == []
+    assert any("has been killed" in note for note in answer.document["notes"])
+
+
+@linux
+def test_no_room_for_the_report(
+    small_disk: Path, cli: Callable[..., Answer], scenario_file: Callable[..., Path]
+) -> None:
     """One line that names the file, exit 2, no half file."""
     scenario_file(BIG)
     with pytest.raises(OSError), open(small_disk / "filler", "wb", buffering=0) as file:
