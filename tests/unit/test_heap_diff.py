@@ -1,0 +1,230 @@
+"""Growth between two snapshots: filter, order and figures, lanes, and classes with the evidence they rest on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from heap_graphs import build
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leakharness.errors import OptionError, SnapshotError
+from leakharness.heap import v8
+from leakharness.heap.classify import (
+    AMBIGUOUS,
+    BY_NAME,
+    BY_RETAINERS,
+    MODULE_GRAPH,
+    NATIVE,
+    RUNTIME_OBJECTS,
+    Classification,
+    classify_growth,
+    classify_name,
+    classify_path,
+)
+from leakharness.heap.diff import Pair, diff, diff_graphs, lane_pair
+from leakharness.heap.graph import HeapGraph
+
+PAIR = Pair(Path("a"), Path("b"))
+
+
+def registry(sizes: list[tuple[str, int]], holder: str = "kept") -> HeapGraph:
+    """Objects of these types and sizes in a list of a module."""
+    names = ["<root>", "module m", "list", *(f"{name}#{i}" for i, (name, _) in enumerate(sizes))]
+    edges = [(0, "property", "sys.modules['m']", 1), (1, "property", holder, 2)]
+    edges += [(2, "element", str(i), 3 + i) for i in range(len(sizes))]
+    return build(names, edges, [0, 0, 0, *(size for _, size in sizes)])
+
+
+objects = st.lists(st.tuples(st.sampled_from(["m.A", "m.B", "m.C", "m.D"]), st.integers(0, 5)), max_size=25)
+
+
+@settings(max_examples=400, deadline=None)
+@given(objects, objects, st.integers(0, 3), st.integers(1, 5))
+def test_rows_are_those_of_the_definition(
+    before: list[tuple[str, int]], after: list[tuple[str, int]], min_kb: int, top: int
+) -> None:
+    """Families of the later snapshot that grew by min_kb, by size, then count, then first appearance; top of them."""
+    old, new = registry([(n, s * 1024) for n, s in before]), registry([(n, s * 1024) for n, s in after])
+    found = diff_graphs(PAIR, old, new, top=top, min_kb=min_kb)
+    sizes: dict[str, int] = dict.fromkeys(["<root>", "module m", "list"], 0)  # they are in both, in this order
+    counts: Counter[str] = Counter()
+    for sign, heap in ((1, after), (-1, before)):
+        for name, size in heap:
+            if sign == 1 or name in sizes:
+                sizes[name] = sizes.get(name, 0) + sign * size * 1024
+                counts[name] += sign
+    rows = [(name, size, counts[name]) for name, size in sizes.items() if size >= min_kb * 1024]
+    rows.sort(key=lambda row: (-row[1], -row[2]))
+    assert [(row.name, row.size_delta, row.count_delta) for row in found.rows] == rows[:top]
+    assert found.nodes == (3 + len(before), 3 + len(after))
+
+
+def test_by_path_groups_growth_by_who_holds_it() -> None:
+    """The same type held in two places is two rows, each with its path and evidence."""
+    old = registry([("m.A", 1024)])
+    names = ["<root>", "module m", "list", "list#1", *(f"m.A#{i}" for i in range(4))]
+    edges = [(0, "property", "sys.modules['m']", 1), (1, "property", "kept", 2), (1, "property", "log", 3)]
+    edges += [(2, "element", str(i), 4 + i) for i in range(3)] + [(3, "element", "0", 7)]
+    new = build(names, edges, [0, 0, 0, 0, *[4096] * 4])
+    found = diff_graphs(PAIR, old, new, min_kb=1, by="path")
+    assert [(row.name, row.size_delta, row.count_delta) for row in found.rows] == [
+        ("sys.modules['m'] -> m.kept (list)[*] -> m.A", 3 * 4096 - 1024, 2),
+        ("sys.modules['m'] -> m.log (list)[*] -> m.A", 4096, 1),
+    ]
+    assert found.evidence == "by retainers"
+
+
+def test_the_document_has_the_keys_that_stay(tmp_path: Path) -> None:
+    """The keys of `diff --json`, from two files."""
+    v8.write(registry([]), tmp_path / "a.heapsnapshot")
+    v8.write(registry([("m.A", 70_000)]), tmp_path / "b.heapsnapshot")
+    document = diff(tmp_path / "a.heapsnapshot", tmp_path / "b.heapsnapshot").document()
+    assert document == {
+        "schema": "leakharness.diff/1",
+        "before": str(tmp_path / "a.heapsnapshot"),
+        "after": str(tmp_path / "b.heapsnapshot"),
+        "pid": None,
+        "snapshots": 2,
+        "nodes": [3, 4],
+        "rows": [
+            {
+                "type": "object",
+                "name": "m.A",
+                "size_delta": 70_000,
+                "count_delta": 1,
+                "class": "runtime-objects",
+                "evidence": "by name",
+            }
+        ],
+        "class": "runtime-objects",
+        "evidence": "by name",
+    }
+
+
+def lane(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / f"{name}.heapsnapshot").touch()
+    return folder
+
+
+def test_a_lane_is_the_pid_with_most_snapshots_first_against_last(tmp_path: Path) -> None:
+    """By time and then sequence, not by name or by the file system's order; other files are left alone."""
+    folder = lane(
+        tmp_path,
+        "Heap.20260101.120000.9.0.002",
+        "Heap.20260101.120000.9.0.010",
+        "Heap.20251231.235959.9.0.011",
+        "Heap.20260101.120000.5.0.001",
+        "Heap.20260102.120000.5.0.001",
+        "notes",
+    )
+    (tmp_path / "x.txt").touch()
+    found = lane_pair(folder)
+    assert (found.pid, found.snapshots) == (9, 3)
+    assert found.before.name == "Heap.20251231.235959.9.0.011.heapsnapshot"
+    assert found.after.name == "Heap.20260101.120000.9.0.010.heapsnapshot"
+    assert lane_pair(folder, 5).after.name == "Heap.20260102.120000.5.0.001.heapsnapshot"
+
+
+def test_on_a_tie_the_lowest_pid_is_taken_and_our_names_count_too(tmp_path: Path) -> None:
+    """baseline-PID-TIME and batch-N-PID-TIME make a lane like Node's names."""
+    names = ("batch-1-30-1002", "baseline-30-1000", "batch-2-30-1003", "baseline-7-1", "batch-1-7-2", "batch-2-7-3")
+    found = lane_pair(lane(tmp_path, *names))
+    assert (found.pid, found.before.name, found.after.name) == (
+        7,
+        "baseline-7-1.heapsnapshot",
+        "batch-2-7-3.heapsnapshot",
+    )
+
+
+def test_a_lane_without_a_pair_and_contradictions_are_refused(tmp_path: Path) -> None:
+    """Each with a message that says what to do."""
+    with pytest.raises(SnapshotError, match="no heap snapshots"):
+        lane_pair(tmp_path)
+    lane(tmp_path, "baseline-7-1", "baseline-8-1")
+    with pytest.raises(SnapshotError, match="at least two"):
+        lane_pair(tmp_path)
+    with pytest.raises(SnapshotError, match="PID 9"):
+        lane_pair(tmp_path, 9)
+    with pytest.raises(SnapshotError, match="cannot be read"):
+        lane_pair(tmp_path / "missing")
+    for arguments in (
+        {},
+        {"before": "a"},
+        {"before": "a", "after": "b", "lane_dir": "c"},
+        {"before": "a", "after": "b", "pid": 3},
+        {"before": "a", "after": "b", "top": 0},
+        {"before": "a", "after": "b", "min_kb": -1},
+        {"before": "a", "after": "b", "by": "colour"},
+    ):
+        with pytest.raises(OptionError):
+            diff(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "expected"),
+    [
+        ("object", "module gateway", MODULE_GRAPH),
+        ("code", "code run (a.py:3)", MODULE_GRAPH),
+        ("object", "type gateway.Transcript", MODULE_GRAPH),
+        ("object", "_frozen_importlib.ModuleSpec", MODULE_GRAPH),
+        ("regexp", "re.Pattern", MODULE_GRAPH),
+        ("object", "_pytest.assertion.rewrite.AssertionRewritingHook", MODULE_GRAPH),
+        ("object", "_pytest.fixtures.FixtureDef", MODULE_GRAPH),
+        ("object", "gateway.Transcript", RUNTIME_OBJECTS),
+        ("object", "t.test_x.<locals>.Session", RUNTIME_OBJECTS),
+        ("object", "_asyncio.Future", RUNTIME_OBJECTS),
+        ("object", "coroutine run (a.py:3)", RUNTIME_OBJECTS),
+        ("object", "unittest.mock.MagicMock", RUNTIME_OBJECTS),
+        ("object", "dict", AMBIGUOUS),
+        ("closure", "function", AMBIGUOUS),
+        ("string", "str", AMBIGUOUS),
+        ("code", "(code)", MODULE_GRAPH),
+        ("object shape", "system / Map", MODULE_GRAPH),
+        ("object", "system / Context", MODULE_GRAPH),
+        ("array", "(object elements)", AMBIGUOUS),
+        ("array", "system / DescriptorArray", MODULE_GRAPH),
+        ("string", "import x from 'y';" + "a" * 300, MODULE_GRAPH),
+        ("string", "hello", AMBIGUOUS),
+        ("native", "Node / BackingStore", NATIVE),
+        ("native", "system / JSArrayBufferData", NATIVE),
+        ("object", "Timeout", RUNTIME_OBJECTS),
+        ("object", "TLSSocket", RUNTIME_OBJECTS),
+        ("object", "Session", RUNTIME_OBJECTS),
+        ("object", "Object", AMBIGUOUS),
+        ("closure", "", AMBIGUOUS),
+    ],
+)
+def test_names_speak_for_a_class_or_for_none(kind: str, name: str, expected: str) -> None:
+    """Names of Python's and of V8's; what both sides use stays ambiguous."""
+    assert classify_name(kind, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "expected"),
+    [
+        ("dict", ["sys.modules['m']", "m.CACHE (dict)[*]", "dict"], Classification(RUNTIME_OBJECTS, BY_RETAINERS)),
+        ("dict", ["sys.modules['m']", "m.__dict__", "dict"], Classification(MODULE_GRAPH, BY_RETAINERS)),
+        ("list", ["sys.modules['linecache']", "linecache.cache (dict)[*]", "list"],
+         Classification(MODULE_GRAPH, BY_RETAINERS)),
+        ("system / Context", ["(GC roots)", "x context 'keep'", "system / Context"],
+         Classification(RUNTIME_OBJECTS, BY_RETAINERS)),
+        ("m.Session", ["held by C or unknown", "m.Session"], Classification(RUNTIME_OBJECTS, BY_NAME)),
+        ("dict", ["held by C or unknown", "dict"], Classification(AMBIGUOUS, BY_RETAINERS)),
+    ],
+)  # fmt: skip
+def test_a_path_settles_what_a_name_does_not(name: str, path: list[str], expected: Classification) -> None:
+    """The answer says which evidence it rests on, and unknown holders settle nothing."""
+    assert classify_path("object", name, path) == expected
+
+
+def test_a_whole_has_a_class_only_by_a_clear_majority() -> None:
+    """Ambiguous growth counts against every class, shrinking families not at all."""
+    assert classify_growth([(MODULE_GRAPH, 60), (RUNTIME_OBJECTS, 40)]) == MODULE_GRAPH
+    assert classify_growth([(MODULE_GRAPH, 59), (RUNTIME_OBJECTS, 41)]) == AMBIGUOUS
+    assert classify_growth([(RUNTIME_OBJECTS, 50), (AMBIGUOUS, 50)]) == AMBIGUOUS
+    assert classify_growth([(NATIVE, 10), (RUNTIME_OBJECTS, -90)]) == NATIVE
+    assert classify_growth([]) == AMBIGUOUS
