@@ -79,9 +79,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Literal["SAME", "DRIFTED"]:
-        return (
-            "DRIFTED" if any(difference.effect != "harmless" for difference in self.differences) else "SAME"
-        )
+        return "DRIFTED" if any(difference.effect != "harmless" for difference in self.differences) else "SAME"
 
     @property
     def can_hide(self) -> bool:
@@ -183,8 +181,8 @@ class _Matching:
                 self._pair((*s_path, i), (*f_path, j))
 
     def _match_variables(self, s_path: Path, f_path: Path) -> None:
-        theirs = {name: self._captors(self.suspect, s_path, name) for name in self.suspect.own(s_path)}
-        ours = {name: self._captors(self.fixture, f_path, name) for name in self.fixture.own(f_path)}
+        theirs = {name: self._roles(self.suspect, s_path, name) for name in self.suspect.own(s_path)}
+        ours = {name: self._roles(self.fixture, f_path, name) for name in self.fixture.own(f_path)}
         self._match_functions(s_path, f_path, theirs, ours)
 
         def settle(accept: Any) -> None:
@@ -205,19 +203,27 @@ class _Matching:
             del ours[name]
         settle(lambda s, f: not theirs[s] and not ours[f])
 
-    def _captors(self, tree: _Tree, path: Path, name: str) -> frozenset[Path]:
-        """The matched scopes (as paths of the original) that capture this variable."""
+    def _roles(self, tree: _Tree, path: Path, name: str) -> frozenset[tuple[str, Path]]:
+        """What is done with this variable in matched scopes (named by the original's paths): how renames
+        are seen.
+        """
+        variable = path, name
         found = set()
-        for inner in tree.scopes:
-            if len(inner) > len(path) and inner[: len(path)] == path and (path, name) in tree.captured(inner):
-                original = inner if tree is self.suspect else self.back.get(inner)
-                if original in self.pairs and not tree.scopes[inner].is_comprehension:
-                    found.add(original)
-        return frozenset(path for path in found if path is not None)
+        for inner, scope in tree.scopes.items():
+            original = inner if tree is self.suspect else self.back.get(inner)
+            if inner[: len(path)] != path or original not in self.pairs or scope.is_comprehension:
+                continue
+            if variable in tree.captured(inner):
+                found.add(("captured", original))
+            if any(tree.variable(inner[:-1], n) == variable for p in scope.parameters for n in p.default_names):
+                found.add(("default", original))
+            for step in scope.steps:
+                names = step.hand_over.along if step.hand_over else (step.name,) * (step.kind == "release")
+                if any(tree.variable(inner, named) == variable for named in names):
+                    found.add((f"{step.kind} in", original))
+        return frozenset(found)
 
-    def _match_functions(
-        self, s_path: Path, f_path: Path, theirs: dict[str, Any], ours: dict[str, Any]
-    ) -> None:
+    def _match_functions(self, s_path: Path, f_path: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
         """A variable that names a nested function follows the function; it matches nothing else."""
         for s_name in list(theirs):
             function = self.suspect.function_of((s_path, s_name))
@@ -236,9 +242,7 @@ class _Matching:
         included.
         """
         names = {
-            (s_name, f_name): None
-            for (_, s_name), (_, f_name) in sorted(self.variables.items())
-            if s_name != f_name
+            (s_name, f_name): None for (_, s_name), (_, f_name) in sorted(self.variables.items()) if s_name != f_name
         }
         for s_path, f_path in sorted(self.pairs.items()):
             pair = self.suspect.scopes[s_path].name, self.fixture.scopes[f_path].name
@@ -273,13 +277,9 @@ def _scope_differences(matching: _Matching) -> Iterator[Difference]:
             where = matching.suspect.label(path[:-1])
             what = f"{_header(scope)} is missing"
             if scope.is_comprehension:
-                yield Difference(
-                    "harmless", where, what, "it lives no longer than its expression", scope.line
-                )
+                yield Difference("harmless", where, what, "it lives no longer than its expression", scope.line)
             else:
-                yield Difference(
-                    "hides", where, what, "what it captures cannot leak in the fixture", scope.line
-                )
+                yield Difference("hides", where, what, "what it captures cannot leak in the fixture", scope.line)
     for path, scope in matching.fixture.scopes.items():
         if path and path not in matching.back and path[:-1] in matching.back:
             where = matching.suspect.label(matching.back[path[:-1]])
@@ -309,9 +309,7 @@ def _kind_differences(matching: _Matching, s_path: Path, f_path: Path) -> Iterat
         yield Difference(effect, where, what, why, theirs.line, mine.line)
     if s_path and [p.kind for p in theirs.parameters] != [p.kind for p in mine.parameters]:
         what = f"parameters ({_parameters(theirs)}) became ({_parameters(mine)})"
-        yield Difference(
-            "harmless", where, what, "parameters are given by the caller", theirs.line, mine.line
-        )
+        yield Difference("harmless", where, what, "parameters are given by the caller", theirs.line, mine.line)
 
 
 def _a(kind: str) -> str:
@@ -351,12 +349,8 @@ def _capture_differences(matching: _Matching, s_path: Path, f_path: Path) -> Ite
 
 def _default_differences(matching: _Matching, s_path: Path, f_path: Path) -> Iterator[Difference]:
     theirs, mine = matching.suspect.scopes[s_path], matching.fixture.scopes[f_path]
-    wanted = [
-        matching.suspect.variable(s_path[:-1], name) for p in theirs.parameters for name in p.default_names
-    ]
-    present = [
-        matching.fixture.variable(f_path[:-1], name) for p in mine.parameters for name in p.default_names
-    ]
+    wanted = [matching.suspect.variable(s_path[:-1], name) for p in theirs.parameters for name in p.default_names]
+    present = [matching.fixture.variable(f_path[:-1], name) for p in mine.parameters for name in p.default_names]
     where = matching.suspect.label(s_path)
     yield from _held_differences(
         matching, wanted, present, where, "keeps {} by a default value", theirs.line, mine.line
@@ -404,11 +398,7 @@ def _variable_differences(matching: _Matching, s_path: Path, f_path: Path) -> It
     if missing:
         kept = "generator" in theirs.kind or _is_kept_as_frame(matching.suspect, s_path)
         effect: Effect = "hides" if kept else "harmless"
-        why = (
-            "a suspended frame keeps all its locals"
-            if kept
-            else "no closure keeps it; only a kept frame would"
-        )
+        why = "a suspended frame keeps all its locals" if kept else "no closure keeps it; only a kept frame would"
         yield Difference(effect, where, f"has no local for {', '.join(missing)}", why, theirs.line, mine.line)
     used = set(matching.variables.values())
     extra = [
@@ -537,9 +527,7 @@ def _fixture_tokens(matching: _Matching, path: Path) -> list[Item]:
         elif step.kind == "release":
             variable = matching.fixture.variable(path, step.name)
             if step.name not in matching.ignore:
-                found.append(
-                    (("release", matching.variables_back.get(variable, ("fixture", variable))), step)
-                )
+                found.append((("release", matching.variables_back.get(variable, ("fixture", variable))), step))
         elif step.kind != "define":
             found.append(((step.kind,), step))
     return found

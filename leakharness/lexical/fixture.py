@@ -73,9 +73,7 @@ def find_declared(spec: str, folders: list[Path]) -> Declared:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UnknownScenario(
-            f"no scenario {spec!r}: neither a file nor declared in {', '.join(map(str, folders))}"
-        )
+        raise UnknownScenario(f"no scenario {spec!r}: neither a file nor declared in {', '.join(map(str, folders))}")
     names = ", ".join(f"{declared.file}::{declared.name}" for declared in found)
     raise UnknownScenario(f"{spec!r} names {len(found)} scenarios; choose one of {names}")
 
@@ -116,9 +114,7 @@ def _text(node: ast.expr | None) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
-def _modes(
-    tree: ast.Module, variable: str
-) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, str | None]]:
+def _modes(tree: ast.Module, variable: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, str | None]]:
     for node in tree.body:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
@@ -137,13 +133,10 @@ def read_fixture(declared: Declared, mode: str | None, suspect_name: str) -> Fix
     mode = mode or declared.mode_to_compare()
     if mode not in declared.modes:
         raise UnknownScenario(
-            f"{declared.file}: scenario {declared.name!r} has no mode {mode!r}; "
-            f"it has {', '.join(declared.modes)}"
+            f"{declared.file}: scenario {declared.name!r} has no mode {mode!r}; it has {', '.join(declared.modes)}"
         )
     tree = _parsed(declared.file)
-    functions = {
-        node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     node = functions[declared.modes[mode][0]]
     last = suspect_name.rpartition(".")[2]
     for name in _called_in(node) & {last, f"{last}_"} & functions.keys():
@@ -157,9 +150,7 @@ def _called_in(node: ast.AST) -> set[str]:
     return {call.func.id for call in calls if isinstance(call.func, ast.Name)}
 
 
-def _without_harness(
-    tree: ast.Module, node: ast.FunctionDef | ast.AsyncFunctionDef
-) -> tuple[Shape, frozenset[str]]:
+def _without_harness(tree: ast.Module, node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[Shape, frozenset[str]]:
     position = tree.body.index(node)
     tree = copy.deepcopy(tree)
     copied = tree.body[position]
@@ -209,8 +200,7 @@ def _idle_functions(tree: ast.Module) -> frozenset[str]:
         if isinstance(node, ast.FunctionDef)
         and not node.decorator_list
         and all(
-            isinstance(item, ast.Pass)
-            or (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
+            isinstance(item, ast.Pass) or (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
             for item in node.body
         )
     )

@@ -101,9 +101,7 @@ def _formatted(text: str, file: Path) -> str:
         return text
     command = [ruff, "format", "--stdin-filename", str(file.resolve()), "-"]
     try:
-        done = subprocess.run(
-            command, input=text.encode(), capture_output=True, timeout=FORMAT_TIMEOUT_S, check=True
-        )
+        done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=FORMAT_TIMEOUT_S, check=True)
     except (OSError, subprocess.SubprocessError):
         return text
     return done.stdout.decode() or text
@@ -114,13 +112,9 @@ def scaffold(suspect: Suspect, name: str) -> str:
     class.
     """
     if not name.replace("-", "_").isidentifier():
-        raise OptionError(
-            f"{name!r} is no name for a scenario: use letters, digits and '-', as in embedded-run"
-        )
+        raise OptionError(f"{name!r} is no name for a scenario: use letters, digits and '-', as in embedded-run")
     if suspect.shape.kind == "class":
-        raise OptionError(
-            f"{suspect.target} is a class: name the method that leaks, {suspect.qualname}.METHOD"
-        )
+        raise OptionError(f"{suspect.target} is a class: name the method that leaks, {suspect.qualname}.METHOD")
     return _File(suspect, name).text()
 
 
@@ -175,9 +169,7 @@ class _File:
         self.scopes = dict(walk(self.root))
         self.blocks = _nested(self.root.steps)
         self.lines: list[str] = []
-        self.functions = frozenset(
-            scope.name for path, scope in self.scopes.items() if path and scope.kind != "lambda"
-        )
+        self.functions = frozenset(scope.name for path, scope in self.scopes.items() if path and scope.kind != "lambda")
         self.function_names = self._function_names()
         self.tracked = self._tracked()
         self.handed = self._handed_counts()
@@ -325,9 +317,7 @@ class _File:
         if "functools." in used:
             self.line(0, "import functools")
         has_nothing = "in nothing()" in used
-        self.line(
-            0, f"from collections.abc import {'AsyncIterator, Callable' if has_nothing else 'Callable'}"
-        )
+        self.line(0, f"from collections.abc import {'AsyncIterator, Callable' if has_nothing else 'Callable'}")
         self.line(0, "from typing import Any")
         self.line(0)
         self.line(0, "from leakharness import Run, Scenario")
@@ -389,9 +379,7 @@ class _File:
 
     def _raise_at_end(self, indent: int) -> None:
         if not self.is_async:
-            self.line(
-                indent, 'raise RuntimeError("aborted")  # FILL IN: where and how the original is aborted'
-            )
+            self.line(indent, 'raise RuntimeError("aborted")  # FILL IN: where and how the original is aborted')
 
     def _body(self, path: ScopePath, indent: int) -> None:
         """Everything in a function: variables, what it names, then its steps in order."""
@@ -431,18 +419,14 @@ class _File:
 
     def _inner_variables(self, path: ScopePath, indent: int) -> None:
         scope = self.scopes[path]
-        released = [
-            step.name for step in scope.steps if step.kind == "release" and step.name in scope.captures
-        ]
+        released = [step.name for step in scope.steps if step.kind == "release" and step.name in scope.captures]
         if released:
             self.line(indent, f"nonlocal {', '.join(dict.fromkeys(map(self._named, released)))}")
         functions = self._own_functions(path)
         own = [name for name in scope.locals if name not in functions]
         for name in own:
             self.line(indent, f"{self._named(name)}: Any = Payload()")
-        names = [self._captured_name(path, name) for name in scope.captures] + [
-            self._named(name) for name in own
-        ]
+        names = [self._captured_name(path, name) for name in scope.captures] + [self._named(name) for name in own]
         if "__class__" in names:
             names.remove("__class__")
             self.line(indent, "use(__class__)  # type: ignore[name-defined]")
@@ -462,9 +446,7 @@ class _File:
         closures: set[ScopePath] = {
             (number,)
             for number, child in enumerate(self.root.children)
-            if not child.is_comprehension
-            and self._keeps((number,))
-            and child.name in self.function_names.values()
+            if not child.is_comprehension and self._keeps((number,)) and child.name in self.function_names.values()
         }
         if closures:
             return closures
@@ -576,9 +558,7 @@ class _File:
     def _is_only_leak(self, path: ScopePath) -> bool:
         if self.leaks or len(path) != 1 or self.scopes[path].is_comprehension:
             return False
-        return self._keeps(path) and not any(
-            self._keeps(other) for other in self.function_names if len(other) == 1
-        )
+        return self._keeps(path) and not any(self._keeps(other) for other in self.function_names if len(other) == 1)
 
     def _function(self, path: ScopePath, indent: int) -> None:
         scope = self.scopes[path]
@@ -609,9 +589,7 @@ class _File:
         return [
             step
             for step in steps
-            if step.hand_over is not None
-            and step.hand_over.function == path
-            and step.hand_over.to.startswith("@")
+            if step.hand_over is not None and step.hand_over.function == path and step.hand_over.to.startswith("@")
         ]
 
     def _class(self, path: ScopePath, indent: int) -> None:
@@ -708,8 +686,7 @@ class _File:
         loops = [step.kind for step in scope.steps if step.kind == "async for"]
         source = (
             " ".join(
-                f"async for {target} in nothing()"
-                for target in [", ".join(targets) or "_", *"_" * 9][: len(loops)]
+                f"async for {target} in nothing()" for target in [", ".join(targets) or "_", *"_" * 9][: len(loops)]
             )
             or f"for {', '.join(targets) or '_'} in NOTHING"
         )
@@ -728,9 +705,7 @@ class _File:
         self.lines += ["", ""]
         self.line(0, f'@scenario.mode("closure-extracted", must="PASS", default=True, abort="{self.abort}")')
         self.line(0, f"{word} closure_extracted(run: Run) -> None:")
-        self.line(
-            1, '"""The shape of the fix: nothing is captured, and what was registered is taken back."""'
-        )
+        self.line(1, '"""The shape of the fix: nothing is captured, and what was registered is taken back."""')
         share = max(len(self.tracked), 1)
         size = "run.scope_bytes" if share == 1 else f"run.scope_bytes // {share}"
         for name in self.tracked:
@@ -806,13 +781,9 @@ class _File:
         self.line(0, f"{word} production(run: Run) -> None:")
         self.line(1, '"""The real function, imported."""')
         self.line(1, "function = run.target()")
-        self.line(
-            1, "# FILL IN: call it as its users do, abort it, and track what must go away; until then this"
-        )
+        self.line(1, "# FILL IN: call it as its users do, abort it, and track what must go away; until then this")
         self.line(1, "# mode is not judged, and cannot pass by doing nothing.")
-        self.line(
-            1, 'raise NotImplementedError(f"FILL IN: call {function!r}, abort it, track what must die")'
-        )
+        self.line(1, 'raise NotImplementedError(f"FILL IN: call {function!r}, abort it, track what must die")')
 
 
 def _tuple(values: str, hand: HandOver) -> str:
@@ -877,9 +848,7 @@ def _parameters(parameters: tuple[Parameter, ...], *, typed: bool) -> str:
 def _arguments(parameters: tuple[Parameter, ...]) -> str:
     """What a call must give: None for each parameter that needs a value."""
     given = ["None" for parameter in parameters if parameter.kind.startswith("positional")]
-    named = [
-        f"{_renamed(parameter.name)}=None" for parameter in parameters if parameter.kind == "keyword-only"
-    ]
+    named = [f"{_renamed(parameter.name)}=None" for parameter in parameters if parameter.kind == "keyword-only"]
     return ", ".join(given + named)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from leakharness.lexical.shape import COMPREHENSIONS, HandOver, Parameter, Path, Shape, Step
 
@@ -54,14 +55,10 @@ LETS_GO = frozenset(
 """Calls that are done with a function, or have used a generator up, when they return: no registration."""
 TAKES_BACK = ("remove", "discard", "unregister", "deregister", "unsubscribe", "disconnect", "detach", "del")
 """Beginnings of the names of calls that undo a registration."""
-IN_CLASS_ONLY = frozenset(
-    ["staticmethod", "classmethod", "property", "setter", "getter", "deleter", "overload"]
-)
+IN_CLASS_ONLY = frozenset(["staticmethod", "classmethod", "property", "setter", "getter", "deleter", "overload"])
 """Decorators of methods that keep nothing beyond the class the method is in."""
 TYPE_PARAMETERS = "type parameters"
-CALLS_THAT_KEEP = frozenset(
-    ["class", "async function", "generator", "async generator", "generator expression"]
-)
+CALLS_THAT_KEEP = frozenset(["class", "async function", "generator", "async generator", "generator expression"])
 """Kinds whose call gives an object that keeps the scope: an instance its methods, a coroutine its frame."""
 
 
@@ -434,9 +431,7 @@ class _Visitor(ast.NodeVisitor):
     visit_FunctionDef = _function
     visit_AsyncFunctionDef = _function
 
-    def _defined(
-        self, name: str, child: _Scope, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    ) -> None:
+    def _defined(self, name: str, child: _Scope, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         self.scope.functions.setdefault(self._mangled(name), []).append(_Reference(child))
         self._step("define", node, child.name, child)
         for decorator in reversed(node.decorator_list):
@@ -520,8 +515,7 @@ class _Visitor(ast.NodeVisitor):
             kind = "positional-only" if position < len(args.posonlyargs) else "positional"
             found.append((arg, kind, default))
         found += [
-            (arg, "keyword-only", default)
-            for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True)
+            (arg, "keyword-only", default) for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True)
         ]
         if args.vararg is not None:
             found.append((args.vararg, "*", None))
@@ -614,7 +608,7 @@ class _Visitor(ast.NodeVisitor):
 
     visit_AsyncWith = visit_With
 
-    def visit_Try(self, node: ast.Try) -> None:
+    def _try(self, node: Any) -> None:
         self._step("try", node)
         self.block(node.body)
         for handler in node.handlers:
@@ -632,7 +626,8 @@ class _Visitor(ast.NodeVisitor):
             self.block(node.finalbody)
         self._step("end", node)
 
-    visit_TryStar = visit_Try
+    visit_Try = _try
+    visit_TryStar = _try  # 3.11 and later: the class is not there to be named on 3.10
 
     def visit_Delete(self, node: ast.Delete) -> None:
         self.generic_visit(node)
@@ -666,9 +661,7 @@ class _Visitor(ast.NodeVisitor):
                 if is_name_of_it and not any(r.target == self._mangled(target.id) for r in references):
                     self.scope.functions.setdefault(self._mangled(target.id), []).extend(references)
             elif isinstance(target, ast.Attribute):
-                self._hand_over(
-                    f".{target.attr} =", dotted(target.value), references, self._beside(value), node
-                )
+                self._hand_over(f".{target.attr} =", dotted(target.value), references, self._beside(value), node)
             elif isinstance(target, ast.Subscript):
                 self._hand_over("[...] =", dotted(target.value), references, self._beside(value), node)
             elif isinstance(target, ast.Name):
@@ -711,10 +704,7 @@ class _Visitor(ast.NodeVisitor):
             values = [*node.args, *(keyword.value for keyword in node.keywords)]
             along = self._names_in(values)
             found = [reference for value in values for reference in self._references(value)]
-            return [
-                _Reference(reference.target, reference.called, (*reference.along, *along))
-                for reference in found
-            ]
+            return [_Reference(reference.target, reference.called, (*reference.along, *along)) for reference in found]
         if isinstance(node.func, ast.Name):
             return [_Reference(self._mangled(node.func.id), called=True, along=self._names_in(node.args))]
         return []

@@ -173,9 +173,7 @@ def shape_of_code(code: types.CodeType) -> Shape:
     )
 
 
-def _parameters_of_code(
-    code: types.CodeType, count: int, has_args: bool, has_kwargs: bool
-) -> tuple[Parameter, ...]:
+def _parameters_of_code(code: types.CodeType, count: int, has_args: bool, has_kwargs: bool) -> tuple[Parameter, ...]:
     names = code.co_varnames
     parameters = []
     for position, name in enumerate(names[:count]):

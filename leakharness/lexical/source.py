@@ -119,9 +119,7 @@ def find_module(name: str, path: Sequence[str]) -> Module:
     assert spec is not None
     if spec.origin is None or not spec.origin.endswith(".py"):
         kind = spec.origin or "a namespace package"
-        raise OptionError(
-            f"module {name!r} has no Python source ({kind}): its lexical shape cannot be read from it"
-        )
+        raise OptionError(f"module {name!r} has no Python source ({kind}): its lexical shape cannot be read from it")
     return _module(name, spec.origin, Path(spec.origin).read_bytes())
 
 
@@ -164,9 +162,7 @@ def find_suspect(target: Target, path: Sequence[str], root: Path | None = None) 
         origin = _imported_from(tree, module, qualname, find)
         if origin is None:
             known = ", ".join(_function_names(tree)[:12]) or "none"
-            raise OptionError(
-                f"{target}: {module.path} defines no function {qualname!r}. Functions there: {known}"
-            )
+            raise OptionError(f"{target}: {module.path} defines no function {qualname!r}. Functions there: {known}")
         name, qualname = origin
     raise OptionError(f"{target}: more than {MOST_HOPS} re-exports; name the module that defines it")
 
@@ -227,9 +223,7 @@ def _function_names(tree: ast.Module) -> list[str]:
     for node in _definitions(tree.body):
         if isinstance(node, ast.ClassDef):
             names += [
-                f"{node.name}.{item.name}"
-                for item in _definitions(node.body)
-                if not isinstance(item, ast.ClassDef)
+                f"{node.name}.{item.name}" for item in _definitions(node.body) if not isinstance(item, ast.ClassDef)
             ]
         else:
             names.append(node.name)
