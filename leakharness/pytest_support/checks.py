@@ -19,7 +19,7 @@ from leakharness.pytest_support.patient import Judge, Subject, Verdict, error_te
 from leakharness.pytest_support.test_body import TestBody
 from leakharness.scenario import Mode, Run, Scenario
 
-__all__ = ["LeakHarness", "prepare"]
+__all__ = ["LeakHarness", "common_options", "prepare"]
 
 MARK_OPTIONS = frozenset({*DEFAULTS, "fresh_fixtures", "process"}) - {"snapshots", "scope_bytes"}
 CALLABLE_OPTIONS = (MARK_OPTIONS | {"scope_bytes", "abort", "abort_after"}) - {"fresh_fixtures"}
@@ -179,7 +179,7 @@ class LeakHarness:
                 loop.close()
 
     def _with_settings(self, options: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
-        asked = {**_common(self._config), "target": setting(self._config, "leak_target"), **options}
+        asked = {**common_options(self._config), "target": setting(self._config, "leak_target"), **options}
         return {**defaults, **{name: value for name, value in asked.items() if value is not None}}
 
 
@@ -246,7 +246,8 @@ def _all_options(config: pytest.Config, said: Mapping[str, Any]) -> dict[str, An
     return {**options, **_from_command_line(config)}
 
 
-def _common(config: pytest.Config) -> dict[str, Any]:
+def common_options(config: pytest.Config) -> dict[str, Any]:
+    """What pytest's command line and ini say about measuring."""
     return {**_from_ini(config), **_from_command_line(config)}
 
 
@@ -302,8 +303,3 @@ def _mode_of(function: Callable[..., Any], name: str, abort: Any, abort_after: f
 
 def _maker(mode: Mode, loop: Any) -> Callable[[Run], Callable[[int], None]]:
     return lambda run: Runs(mode, run, loop).make
-
-
-def relative(path: Path, root: Path) -> str:
-    """``path`` as people name it from ``root``."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
