@@ -58,13 +58,12 @@ _CONTAINERS = frozenset(
         "weakref.WeakSet",
     }
 )
-_DESCRIBED = re.compile(
-    r"^(function|module|type|frame|coroutine|generator|async_generator|code) (.+)$", re.DOTALL
-)
+_DESCRIBED = re.compile(r"^(function|module|type|frame|coroutine|generator|async_generator|code) (.+)$", re.DOTALL)
 _LINE = re.compile(r":\d+(?=\)| |$)")
 _NOT_A_LOCAL = re.compile(r"^(f_|gi_|cr_|ag_|__|<)")
 _SUSPENDED = ("frame ", "coroutine ", "generator ", "async_generator ")
 _LABEL_WIDTH = 70
+_FINGERPRINT_LABEL_WIDTH = 300  # V8 names strings by their text
 
 
 @dataclass(frozen=True)
@@ -100,9 +99,7 @@ class RetainerGroup:
     exact: bool = True
 
 
-def explain(
-    graph: HeapGraph, targets: Sequence[int], labels: Sequence[str] | None = None
-) -> list[RetainerGroup]:
+def explain(graph: HeapGraph, targets: Sequence[int], labels: Sequence[str] | None = None) -> list[RetainerGroup]:
     """Every target with the way it is held, grouped by fingerprint; most retained bytes first.
 
     ``labels`` name the targets (one each; without them, their type does) and objects of different labels are
@@ -147,9 +144,7 @@ def size_text(size: float) -> str:
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if abs(size) >= factor:
             value = size / factor
-            return (
-                f"{value:.0f} {unit}" if abs(value) >= 100 or value == int(value) else f"{value:.1f} {unit}"
-            )
+            return f"{value:.0f} {unit}" if abs(value) >= 100 or value == int(value) else f"{value:.1f} {unit}"
     return f"{size:.0f} B"
 
 
@@ -180,11 +175,7 @@ class _View:
 
     def edge_text(self, edge: int) -> str | None:
         """The edge's name, None where it has a position only."""
-        return (
-            None
-            if self.kind(edge) in ("element", "hidden")
-            else self.graph.strings[int(self.graph.edge_name[edge])]
-        )
+        return None if self.kind(edge) in ("element", "hidden") else self.graph.strings[int(self.graph.edge_name[edge])]
 
     def short(self, node: int) -> str:
         """``gateway.Transcript`` -> ``Transcript``; functions and modules by their own name."""
@@ -192,7 +183,7 @@ class _View:
 
     def full(self, node: int) -> str:
         """The module-qualified type, without line numbers: it goes into fingerprints."""
-        return _LINE.sub("", clip(described(self.name(node) or self._nameless(node))))
+        return _LINE.sub("", clip(described(self.name(node) or self._nameless(node)), _FINGERPRINT_LABEL_WIDTH))
 
     def label(self, node: int) -> str:
         """The whole name, as it is listed."""
@@ -217,9 +208,9 @@ def short_name(name: str) -> str:
     return clip(name.rsplit(".", 1)[-1] or name)
 
 
-def clip(text: str) -> str:
+def clip(text: str, width: int = _LABEL_WIDTH) -> str:
     text = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
-    return text if len(text) <= _LABEL_WIDTH else text[: _LABEL_WIDTH - 1] + "…"
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 @dataclass(frozen=True)
@@ -238,9 +229,7 @@ class _Entry:
         return self.holder + self.access
 
 
-def _entries(
-    view: _View, steps: Sequence[int], *, full: bool, shared: set[int] | None = None
-) -> list[_Entry]:
+def _entries(view: _View, steps: Sequence[int], *, full: bool, shared: set[int] | None = None) -> list[_Entry]:
     """The steps of a path (edges) as entries. ``full``: qualified names and no positions, for a fingerprint.
 
     ``shared`` holds the places in ``steps`` whose position is shown; None shows every one.
@@ -293,9 +282,7 @@ def _access(view: _View, edge: int, held_in: str, *, through_dict: bool, show_po
         return f" closure cell '{name}'" if not held_in.startswith("system / ") else f" context '{name}'"
     if held_in in _CONTAINERS and not through_dict and kind == "property":
         return f"[{name}]" if name.startswith("<") else f"['{name}']"
-    if held_in.startswith(
-        ("frame ", "coroutine ", "generator ", "async_generator ")
-    ) and not _NOT_A_LOCAL.match(name):
+    if held_in.startswith(("frame ", "coroutine ", "generator ", "async_generator ")) and not _NOT_A_LOCAL.match(name):
         return f" local '{name}'"
     return f".{name}"
 
@@ -338,12 +325,7 @@ class _Chains:
     def _step(self, edge: int, node: int) -> tuple[object, ...]:
         graph = self.view.graph
         name = self.view.edge_text(edge)
-        if (
-            self.generic_keys
-            and name is not None
-            and self.view.kind(edge) == "property"
-            and self._is_key(edge)
-        ):
+        if self.generic_keys and name is not None and self.view.kind(edge) == "property" and self._is_key(edge):
             name = "*"
         type_name = self.view.full(node)
         root = edge < int(graph.edge_start[1])
@@ -637,9 +619,7 @@ def dominator_rows(
 
     At most ``top`` rows a level, none below the fraction ``least`` of the whole heap.
     """
-    children = Links.of(
-        graph.node_count, np.where(tree.parent >= 0, tree.parent, 0), np.arange(graph.node_count)
-    )
+    children = Links.of(graph.node_count, np.where(tree.parent >= 0, tree.parent, 0), np.arange(graph.node_count))
     floor = least * float(retained[0])
     view = _View(graph)
 
