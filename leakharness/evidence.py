@@ -107,19 +107,19 @@ class Snapshots:
 
     def files(self) -> tuple[str, ...]:
         """Wait for the snapshot files; their paths, oldest first."""
-        paths = []
+        paths: list[str] = []
+        failed: list[str] = []
         for job in self._written:
             try:
                 path = job.result()
-            except LeakHarnessError as exc:
-                self.problems.append(str(exc))
-                continue
-            except OSError as exc:
-                self.problems.append(f"no snapshot file: {exc}")
+            except (LeakHarnessError, OSError) as exc:
+                failed.append(str(exc))
                 continue
             if path is not None:
                 paths.append(path)
         self._written.clear()
+        if failed:
+            self.problems.append(f"{len(failed)} snapshot(s) not written, the first: {failed[0]}")
         return tuple(paths)
 
     def close(self) -> None:
