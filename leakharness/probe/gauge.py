@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import gc
+import itertools
 import json
 import os
 import sys
@@ -100,7 +101,11 @@ class Gauge:
         """Objects born since the freeze and still alive: ``{type: [count, shallow bytes]}``; bytes if ``sizes``."""
         counts: dict[str, list[int]] = {}
         names: dict[int, str] = {}
+        declared = self._recorder.declared
+        kept_on_purpose = {id(obj) for obj in itertools.chain(declared.wedged, declared.held)}
         for obj in gc.get_objects():
+            if id(obj) in kept_on_purpose:
+                continue
             kind = type(obj)
             name = names.get(id(kind))
             if name is None:
