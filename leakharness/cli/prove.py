@@ -1,0 +1,213 @@
+"""``prove`` and ``verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from leakharness.cli.run import (
+    Batches,
+    Iters,
+    Json,
+    MaxRss,
+    MaxRuns,
+    MaxSeconds,
+    MaxTracked,
+    Python,
+    Quiet,
+    ReportDir,
+    Scenario,
+    ScopeBytes,
+    Target,
+    Timeout,
+    Warmup,
+    _options,
+    _report_dir,
+)
+
+if TYPE_CHECKING:
+    from leakharness.certificate import Verification
+    from leakharness.model import Retainer, RunResult
+    from leakharness.prove import Proof
+
+__all__ = ["proof_block", "register", "verification_block"]
+
+Subject = Annotated[
+    list[str],
+    typer.Option(
+        metavar="REV|REQUIREMENT",
+        help="A git revision of this project or a requirement (package==1.2.3); may be repeated.",
+        show_default=False,
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command(
+        "prove",
+        help="The real code before a change and after it. Exit 0 PROVEN, 1 NOT_FIXED, 2 usage, 3 NOT_JUDGED, "
+        "4 NOT_REPRODUCED.",
+    )(prove_command)
+    app.command(
+        "verify",
+        help="Does a certificate or a proof still hold for the tree at hand? Exit 0 HOLDS, 1 STALE, 2 usage, 4 TAMPERED; "
+        "a verdict that is not good keeps its own code.",
+    )(verify_command)
+
+
+def prove_command(
+    scenario: Scenario,
+    before: Subject,
+    after: Subject,
+    with_: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="REQUIREMENT", help="Installed on both sides.", show_default=False),
+    ] = None,
+    mode: Annotated[str, typer.Option(help="The mode that runs the real code.")] = "production",
+    on_path: Annotated[
+        bool, typer.Option("--on-path", help="Import a revision from its tree, in --python, instead of installing it.")
+    ] = False,
+    wheels: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Install from this folder only, never from an index.", show_default=False),
+    ] = None,
+    env_dir: Annotated[
+        Path | None, typer.Option(help="Where environments are kept [the user's cache].", show_default=False)
+    ] = None,
+    iters: Iters = None,
+    batches: Batches = None,
+    warmup: Warmup = None,
+    scope_bytes: ScopeBytes = None,
+    max_tracked_retention: MaxTracked = None,
+    max_rss_growth_mb: MaxRss = None,
+    max_runs: MaxRuns = None,
+    max_seconds: MaxSeconds = None,
+    report_dir: ReportDir = None,
+    timeout: Timeout = None,
+    target: Target = None,
+    python: Python = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure the real code before a change and after it."""
+    from leakharness.api import Settings
+    from leakharness.certificate import seal_proof, write_sealed
+    from leakharness.cli.terminal import Progress, colour_verdict, emit_json
+    from leakharness.discovery import find
+    from leakharness.prove import Question, prove
+    from leakharness.store import _new_folder as new_folder
+
+    options = _options(
+        iters,
+        batches,
+        warmup,
+        scope_bytes,
+        max_tracked_retention,
+        max_rss_growth_mb,
+        max_runs,
+        max_seconds,
+        timeout,
+        None,
+    )
+    question = Question(
+        before,
+        after,
+        with_ or (),
+        mode,
+        Settings(options, target, python),
+        on_path,
+        wheels and wheels.absolute(),
+        env_dir,
+    )
+    found = find(scenario)
+    with Progress(quiet=quiet or json) as progress:
+        proof = prove(found, question, progress, lambda text: None if quiet or json else typer.echo(text, err=True))
+    place = new_folder(_report_dir(report_dir), f"{proof.scenario}-proof") / "proof.json"
+    write_sealed(seal_proof(proof, found, question), place)
+    if json:
+        emit_json(proof.document())
+    else:
+        typer.echo(colour_verdict(proof_block(proof, report=str(place))))
+    raise typer.Exit(proof.exit_code)
+
+
+def verify_command(
+    certificate: Annotated[
+        Path, typer.Argument(help="The JSON file in a report folder of check or prove.", show_default=False)
+    ],
+    rerun: Annotated[bool, typer.Option("--rerun", help="Measure again as well.")] = False,
+    python: Python = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare a sealed document with the tree at hand."""
+    from leakharness.certificate import verify
+    from leakharness.cli.terminal import Progress, emit_json
+    from leakharness.process import interpreter
+
+    where = None if python is None else interpreter(python)
+    with Progress(quiet=quiet or json) as progress:
+        result = verify(certificate, python=where, rerun=rerun, listener=progress)
+    if json:
+        emit_json(result.document())
+    else:
+        typer.echo(verification_block(result))
+    raise typer.Exit(result.exit_code)
+
+
+def verification_block(result: Verification, *, width: int = 80) -> str:
+    """What became of the document, and why."""
+    from leakharness.prove import Proof
+    from leakharness.report.text import _labelled, certificate_block
+
+    lines = [f"{result.status}  {result.verdict}"]
+    for name, texts in (("because", result.reasons), ("note", result.notes)):
+        for text in texts:
+            lines += _labelled(name, text, width)
+    if result.again is not None:
+        again = result.again
+        lines += ["", "measured again:"]
+        lines.append(proof_block(again) if isinstance(again, Proof) else certificate_block(again))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def proof_block(proof: Proof, *, report: str | None = None, width: int = 80) -> str:
+    """The verdict, a row for each side and control, and which ways of being held vanished, remain and are new."""
+    from leakharness.report.text import _labelled, _wrap
+
+    head = f"{proof.verdict}  {proof.scenario} / {proof.mode}"
+    tail = f"{proof.duration_s:.1f} s"
+    lines = [head + tail.rjust(max(2 + len(tail), width - len(head))), *_wrap(proof.reason, "  ", width), ""]
+    lines.append(f"  {'arm':<20}{'must':<6}{'gave':<12}{'retained':>10}  grows per run")
+    for name, arms in (("before", proof.before), ("after", proof.after)):
+        lines += [_row(name, arm, width) for arm in arms]
+        lines += _wrap(f"{proof.sides[name].subject}", "    ", width)
+    lines += [_row(arm.mode, arm, width) for arm in proof.controls]
+    for title, paths in (
+        ("vanished: what held them before, and does not after", proof.paths.vanished),
+        ("remains: what held them before, and still does", proof.paths.remaining),
+        ("new: what holds them only after", proof.paths.new),
+    ):
+        if paths:
+            lines += ["", f"  {title}", *(line for path in paths for line in _path_lines(path, width))]
+    lines.append("")
+    if report is not None:
+        lines += _labelled("report", report, width)
+    lines += _labelled("reproduce", proof.reproduce, width)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _row(name: str, arm: RunResult, width: int) -> str:
+    from leakharness.report.text import _cut, _signed
+
+    grows = ", ".join(f"{g.counter} {_signed(g.per_run)}" for g in arm.growth if g.grows) or "-"
+    return _cut(f"  {name:<20}{arm.must or '-':<6}{arm.verdict:<12}{arm.retained:>5}/{arm.born:<4}  {grows}", width)
+
+
+def _path_lines(path: Retainer, width: int) -> list[str]:
+    from leakharness.report.text import _path, _wrap
+
+    return [*_wrap(path.sentence or f"{path.count} {path.target}", "    ", width), *_path(path.path, width)]
