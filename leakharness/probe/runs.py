@@ -48,6 +48,7 @@ class Runs:
         self._started = 0.0
         self._cancelled_at = 0.0
         self._stuck = False
+        self._armed = False
         if mode.abort == "timeout" and not mode.is_async and not hasattr(signal, "setitimer"):
             raise RunFailed(
                 f"{mode.where}: abort='timeout' for a plain function needs SIGALRM, which this platform lacks; "
@@ -66,27 +67,38 @@ class Runs:
     # -- plain functions
 
     def _plain_run(self) -> None:
-        mode, failure = self._mode, None
-        deadline = mode.abort == "timeout"
-        previous: Any = None
-        if deadline:
-            previous = signal.signal(signal.SIGALRM, _expire)
-            signal.setitimer(signal.ITIMER_REAL, mode.abort_after)
+        failure = None
         try:
-            mode.function(self._run)
+            if self._mode.abort == "timeout":
+                self._until_the_deadline()
+            else:
+                self._mode.function(self._run)
         except _DeadlineExpired as exc:
-            failure = None if deadline else self._unexpected(exc)
+            failure = None if self._mode.abort == "timeout" else self._unexpected(exc)
         except BaseException as exc:
             failure = self._judge_exception(exc)
         else:
-            if mode.abort != "none":
+            if self._mode.abort != "none":
                 failure = self._returned()
-        finally:
-            if deadline:
-                signal.setitimer(signal.ITIMER_REAL, 0.0)
-                signal.signal(signal.SIGALRM, previous)
         if failure is not None:
             raise failure
+
+    def _until_the_deadline(self) -> None:
+        """One run under an alarm, which may come at any moment, also before and after the function itself."""
+        previous = signal.signal(signal.SIGALRM, self._expire)
+        try:
+            self._armed = True
+            signal.setitimer(signal.ITIMER_REAL, self._mode.abort_after)
+            self._mode.function(self._run)
+        finally:
+            self._armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, previous)
+
+    def _expire(self, signum: int, frame: Any) -> None:
+        if self._armed:
+            self._armed = False
+            raise _DeadlineExpired("the deadline of the run expired")
 
     # -- async functions
 
@@ -185,7 +197,3 @@ def _timeout_error() -> tuple[type[BaseException], ...]:
     import asyncio
 
     return (TimeoutError, asyncio.TimeoutError)
-
-
-def _expire(signum: int, frame: Any) -> None:
-    raise _DeadlineExpired("the deadline of the run expired")
