@@ -63,7 +63,7 @@ def growing_sites(readings: Sequence[Mapping[str, Sequence[int]]], runs_a_batch:
     found = []
     for site in readings[-1]:
         sizes = [float(reading.get(site, (0, 0))[0]) for reading in readings]
-        what = trend(runs, sizes, floor=FLOOR_BYTES)
+        what = trend(runs, sizes, floor=FLOOR_BYTES, final=True)
         if what.state == "grows":
             blocks = (readings[-1][site][1] - readings[0].get(site, (0, 0))[1]) / runs[-1]
             found.append(_site(site, "growth", blocks, what.per_run))

@@ -28,13 +28,26 @@ SEGMENTS = 5
 """Equal stretches of the series, each of which must leave something behind. Five in a row by chance, for a floor
 that only wobbles: (4/21)(4/17)(4/13)(4/9)(1) of 20 readings, under one in a hundred, before any other test."""
 FLAT_TAIL = 0.5
-"""Share of the series, at its end, that must be flat before a series that rose earlier is called steady."""
+"""Share of the series, at its end, that must be flat before a series that rose earlier is called steady,"""
+FLAT_GAPS = 3.0
+"""and how many times the mean distance of the rises before: a leak that strikes at random pauses so long by chance
+once in twenty times,"""
+FLAT_BATCHES = 30
+"""but this many batches without a rise are enough in any case."""
 FADING = 0.8
 """A rise that slows below this share of its earlier pace is a cache that fills, not a leak; ask for more runs."""
 FADING_FEW = 0.4
 """The same where the rise is a handful of objects, whose pace cannot be told sharply."""
 FEW = 40
 """A rise below this many units is a handful."""
+UNEVEN_BATCHES = 30
+"""A leak adds the same in every batch. What rises unevenly may as well be a cache whose keys come at random, and
+that slows too little to be seen in a short series: it is called a leak after this many batches at the earliest."""
+EVEN = 0.01
+"""Relative difference of two batches' rises that still counts as the same: table growth, a stray object or two."""
+EVEN_EVENTS = 10
+"""One object in N runs gives batches of k and k + 1. So many batches, and so many objects, before such a series is
+called even: keys at random do the same by chance, in one series of a thousand of this length."""
 SWING_FACTOR = 2.0
 """A rise must exceed this many times what the series has given back at some time: its own noise."""
 KIB = 1024
@@ -107,9 +120,12 @@ def trend(
     floor: float = 0.0,
     patience: int = 3,
     earlier_pace: float | None = None,
+    final: bool = False,
+    backed: bool = False,
 ) -> Trend:
     """What a series of readings does. ``runs`` are cumulative; ``floor`` is in the counter's unit;
-    ``earlier_pace`` is the rise per run in the warm-up, where it is known."""
+    ``earlier_pace`` is the rise per run in the warm-up, where it is known; ``final``: the series gets no longer;
+    ``backed``: another counter grows for sure, so this one need not rise evenly."""
     batches = len(values) - 1
     if batches < 1:
         return Trend("undecided", 0.0, 0.0, 0.0, "no batch yet")
@@ -123,15 +139,18 @@ def trend(
             "steady", 0.0, rise, swing, f"ends {_number(-rise)} below where it began" if rise else "stands still"
         )
     for start in _starts(low):
-        found = _persists(runs[start:], values[start:], low[start:], floor, earlier_pace if start == 0 else None)
+        earlier = _middle_pace(runs[: start + 1], low[: start + 1]) if start else earlier_pace
+        found = _persists(runs[start:], values[start:], low[start:], floor, earlier, final=final, backed=backed)
         if found is not None and found.state == "grows":
             return found
-    whole = _persists(runs, values, low, floor, earlier_pace)
+    whole = _persists(runs, values, low, floor, earlier_pace, final=final, backed=backed)
     if whole is not None:
         return whole
-    tail = max(patience, math.ceil(batches * FLAT_TAIL))
+    rises = [i for i in range(1, batches + 1) if low[i] > low[i - 1]]
+    last = rises[-1]
+    tail = max(batches * FLAT_TAIL, FLAT_GAPS * last / len(rises))
+    tail = max(patience, math.ceil(min(tail, FLAT_BATCHES)))
     if batches >= tail and low[-1] - low[batches - tail] <= 0:
-        last = max(i for i in range(1, batches + 1) if low[i] > low[i - 1])
         return Trend(
             "steady", 0.0, rise, swing, f"rose by {_number(rise)} and stopped after {runs[last] - runs[0]} runs"
         )
@@ -149,6 +168,9 @@ def _persists(
     low: Sequence[float],
     floor: float,
     earlier_pace: float | None,
+    *,
+    final: bool,
+    backed: bool,
 ) -> Trend | None:
     """The test for persistent growth, or None where not every stretch rises."""
     batches = len(values) - 1
@@ -174,7 +196,35 @@ def _persists(
     if pace < limit:
         needed = _runs_until_flat(per_run, pace, total)
         return Trend("undecided", per_run, rise, swing, f"{numbers}; but it slows to {pace:.0%}", needed)
+    if backed or _is_even(runs, low):
+        return Trend("grows", per_run, rise, swing, numbers)
+    if batches < UNEVEN_BATCHES and not final:
+        return Trend("undecided", per_run, rise, swing, f"{numbers}; but unevenly, as a cache does that fills")
+    error = _crookedness(runs, low) * math.sqrt(2) / early
+    if pace - error < limit:
+        why = f"{numbers}; but so unevenly that it may slow to {pace - error:.0%}"
+        return Trend("undecided", per_run, rise, swing, why)
     return Trend("grows", per_run, rise, swing, numbers)
+
+
+def _is_even(runs: Sequence[int], low: Sequence[float]) -> bool:
+    """Whether every batch adds the same, but for one; or, of one object in N runs, k or k + 1 by turns."""
+    paces = _paces(runs, low)
+    usual = statistics.median(paces)
+    odd = sum(abs(pace - usual) > EVEN * usual for pace in paces)
+    rise = low[-1] - low[0]
+    if odd == 0 or (odd == 1 and len(paces) > SEGMENTS and rise >= EVEN_EVENTS * len(paces)):
+        return rise >= EVEN_EVENTS
+    step = (max(paces) - min(paces)) * (runs[-1] - runs[0]) / len(paces)
+    if len(paces) < EVEN_EVENTS or rise < EVEN_EVENTS * step:
+        return False
+    return len(set(paces)) == 2 and _crookedness(runs, low) <= step
+
+
+def _crookedness(runs: Sequence[int], low: Sequence[float]) -> float:
+    """The farthest that the series strays from the straight line between its ends, in the counter's unit."""
+    slope = (low[-1] - low[0]) / (runs[-1] - runs[0])
+    return max(abs(value - low[0] - slope * (run - runs[0])) for run, value in zip(runs, low, strict=True))
 
 
 def assess(
@@ -188,30 +238,17 @@ def assess(
 ) -> Assessment:
     """Judge a whole measurement. ``control`` is the control arm's rise of each counter over the same number of
     runs. ``final``: no more runs can be made, so whatever is noise by its numbers is called steady now."""
-    runs = [reading.runs for reading in readings]
-    trends: dict[str, Trend] = {}
+    judged = [rule for rule in RULES if _values(readings, rule.counter) is not None]
+    trends = _trends(judged, readings, warm_up, control, final=final)
+    if any(found.state == "grows" for found in trends.values()):
+        trends = _trends(judged, readings, warm_up, control, final=final, backed=True)
     growth: list[Growth] = []
     forgiven: list[str] = []
-    for rule in RULES:
-        values = _values(readings, rule.counter)
-        if values is None:
-            continue
-        floor = _floor(rule, control)
-        found = trend(
-            runs,
-            values,
-            floor=floor,
-            patience=rule.patience,
-            earlier_pace=_earlier_pace(warm_up, rule.counter) if rule.floor == 0 else None,
-        )
-        found = _beside_others(rule, found, trends)
-        if final and found.state == "undecided":
-            found = _close(found)
-        trends[rule.counter] = found
-        declared = _declared_per_run(readings, rule.counter)
+    for counter, found in trends.items():
+        declared = _declared_per_run(readings, counter)
         growth.append(
             Growth(
-                rule.counter,
+                counter,
                 found.per_run if found.state != "steady" else 0.0,
                 found.state == "grows",
                 f"{found.state}: {found.why}",
@@ -221,10 +258,10 @@ def assess(
         )
         if declared:
             forgiven.append(
-                f"{rule.counter}: {_number(declared)} a run declared by the scenario (wedged, hold) and not counted"
+                f"{counter}: {_number(declared)} a run declared by the scenario (wedged, hold) and not counted"
             )
         if found.state == "steady" and found.rise > 0:
-            forgiven.append(f"{rule.counter}: {found.why}")
+            forgiven.append(f"{counter}: {found.why}")
     over = _over_limits(readings, max_tracked_retention, max_rss_growth_bytes)
     growing = [g for g in growth if g.grows]
     if growing or over:
@@ -238,6 +275,35 @@ def assess(
             "undecided", tuple(growth), f"{name} {first.why}", tuple(forgiven), max(needed) if needed else None
         )
     return Assessment("steady", tuple(growth), "every counter stands still", tuple(forgiven))
+
+
+def _trends(
+    rules: Sequence[Rule],
+    readings: Sequence[Reading],
+    warm_up: Sequence[Reading],
+    control: Mapping[str, float] | None,
+    *,
+    final: bool,
+    backed: bool = False,
+) -> dict[str, Trend]:
+    """What each counter does, by its rule, in the rules' order."""
+    runs = [reading.runs for reading in readings]
+    trends: dict[str, Trend] = {}
+    for rule in rules:
+        found = trend(
+            runs,
+            _values(readings, rule.counter) or (),
+            floor=_floor(rule, control),
+            patience=rule.patience,
+            earlier_pace=_earlier_pace(warm_up, rule.counter) if rule.floor == 0 else None,
+            final=final,
+            backed=backed,
+        )
+        found = _beside_others(rule, found, trends)
+        if final and found.state == "undecided":
+            found = _close(found)
+        trends[rule.counter] = found
+    return trends
 
 
 def detectable(readings: Sequence[Reading], control: Mapping[str, float] | None = None) -> Detectable:
@@ -295,9 +361,17 @@ def _pace(runs: Sequence[int], low: Sequence[float]) -> float:
     """Rise per run: the median batch's where the whole agrees with it within a twentieth (one odd batch then leaves
     the figure exact), else the whole rise over all runs."""
     whole = (low[-1] - low[0]) / (runs[-1] - runs[0])
-    paces = [(b - a) / (n - m) for a, b, m, n in zip(low, low[1:], runs, runs[1:], strict=False)]
-    middle = statistics.median(paces)
+    middle = _middle_pace(runs, low)
     return middle if abs(middle - whole) <= 0.05 * abs(whole) else whole
+
+
+def _middle_pace(runs: Sequence[int], low: Sequence[float]) -> float:
+    return statistics.median(_paces(runs, low))
+
+
+def _paces(runs: Sequence[int], low: Sequence[float]) -> list[float]:
+    """The rise per run of each batch."""
+    return [(b - a) / (n - m) for a, b, m, n in zip(low, low[1:], runs, runs[1:], strict=False)]
 
 
 def _starts(low: Sequence[float]) -> list[int]:
