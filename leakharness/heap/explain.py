@@ -194,9 +194,9 @@ class _View:
 
 
 def described(name: str) -> str:
-    """``function f (x.py:3)`` -> ``f (x.py:3)``, ``module m`` -> ``m``; other names as they are."""
+    """``function f (x.py:3)`` -> ``f (x.py:3)``, ``module m`` -> ``m``, ``type m.T`` -> ``m.T``; other names as they are."""
     match = _DESCRIBED.match(name)
-    return match[2] if match and match[1] in ("function", "module") else name
+    return match[2] if match and match[1] in ("function", "module", "type") else name
 
 
 def short_name(name: str) -> str:
@@ -278,13 +278,19 @@ def _access(view: _View, edge: int, held_in: str, *, through_dict: bool, show_po
     if name is None:
         return f"[{int(view.graph.edge_name[edge])}]" if show_position else "[*]"
     name = clip(name)
+    if held_in.startswith(_SUSPENDED) and (kind == "context" or not _NOT_A_LOCAL.match(name)):
+        return f" local '{name}'"
     if kind == "context":
-        return f" closure cell '{name}'" if not held_in.startswith("system / ") else f" context '{name}'"
+        return f" {_context_word(held_in)} '{name}'"
     if held_in in _CONTAINERS and not through_dict and kind == "property":
         return f"[{name}]" if name.startswith("<") else f"['{name}']"
-    if held_in.startswith(("frame ", "coroutine ", "generator ", "async_generator ")) and not _NOT_A_LOCAL.match(name):
-        return f" local '{name}'"
     return f".{name}"
+
+
+def _context_word(held_in: str) -> str:
+    if held_in.startswith("system / "):  # V8's scopes
+        return "context"
+    return "context variable" if held_in.startswith(("hamt", "Context", "_contextvars")) else "closure cell"
 
 
 def _source(graph: HeapGraph, edge: int) -> int:
@@ -509,7 +515,7 @@ def _general(text: str, keys: set[str]) -> str:
     return text
 
 
-_HOLDERS = ("closure cell", "local '", "context '", ".__traceback__", ".tb_frame")
+_HOLDERS = ("closure cell", "local '", "context '", "context variable", ".__traceback__", ".tb_frame")
 _LOOKED_BACK = 4  # entries before the target among which a closure or a frame is what holds
 
 
@@ -528,12 +534,15 @@ def _in_words(entries: Sequence[_Entry], keys: set[str]) -> tuple[str, str | Non
     index = _holding_index(entries)
     entry = entries[index]
     holding = _general(entry.text, keys)
-    cell = re.search(r"(closure cell|local|context) '([^']*)'(.*)$", entry.access, re.DOTALL)
+    cell = re.search(r"(closure cell|local|context variable|context) '([^']*)'(.*)$", entry.access, re.DOTALL)
     if cell:
         holding = f"{cell[1]} '{cell[2]}' of {entry.holder}" + (f" ({cell[3].strip('.')})" if cell[3] else "")
     elif index == len(entries) - 1 and index > 0:
         holding = re.sub(r"(\[[^\]]*\])+$", "", holding) or holding
-    registered = _general(entries[index - 1].text, keys) if index > 1 else None
+    place = index - 1
+    while place > 1 and entries[place].holder == "traceback":  # a traceback's links say less than who has it
+        place -= 1
+    registered = _general(entries[place].text, keys) if place > 0 else None
     return holding, re.sub(r"(\[[^\]]*\])+$", "", registered) if registered else None
 
 

@@ -104,6 +104,7 @@ _RANK_OF_PREFIX = (
     ("frame ", THREAD),
     ("stack ", THREAD),
     ("held by C", UNKNOWN),
+    ("harness: itself", UNKNOWN),
     ("unknown", UNKNOWN),
 )
 
@@ -251,9 +252,7 @@ def _search(
         distance += 1
 
 
-def _settle(
-    to: npt.NDArray[np.int32], edges: Ints, sources: Ints, tree: PathTree, settled: Mask, rank: int
-) -> Ints:
+def _settle(to: npt.NDArray[np.int32], edges: Ints, sources: Ints, tree: PathTree, settled: Mask, rank: int) -> Ints:
     fresh = ~settled[to[edges]]
     edges, sources = edges[fresh], sources[fresh]
     if len(edges) > 1:

@@ -199,6 +199,22 @@ def test_instance_dicts_and_frames_read_as_python() -> None:
     assert group.registered_in == "Task._coro"
 
 
+def test_tracebacks_and_frames_read_as_python() -> None:
+    """A kept exception holds a local of the frame that raised it, and is named as the place."""
+    heap = draw(
+        """
+        root -property:sys.modules['m']-> module m -property:last-> ValueError
+        ValueError -property:__traceback__-> traceback -property:tb_next-> traceback#2
+        traceback#2 -property:tb_frame-> frame fail (m.py:9) -context:job-> m.Job
+        """
+    )
+    (group,) = explain(heap, named(heap, "m.Job"))
+    assert group.path[-2:] == ["frame fail (m.py:9) local 'job'", "Job"]
+    assert sentence(group) == (
+        "1 Job (1 B retained) is held by local 'job' of frame fail (m.py:9), registered in ValueError.__traceback__"
+    )
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_paths_are_real_shortest_and_avoid_what_is_closed(data: st.DataObject) -> None:
