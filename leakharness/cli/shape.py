@@ -125,9 +125,9 @@ def _conclusion(report: ShapeReport) -> list[str]:
     if comparison.verdict == "SAME":
         return ["SAME: the fixture keeps what the original keeps, and in the same order"]
     count = sum(difference.effect != "harmless" for difference in comparison.differences)
-    noun = "difference" if count == 1 else "differences"
+    noun = "difference that matters" if count == 1 else "differences that matter"
     what = "can hide the leak" if comparison.can_hide else "can fake a leak"
-    return [f"DRIFTED: {count} {noun} that matter; the fixture {what}"]
+    return [f"DRIFTED: {count} {noun}; the fixture {what}"]
 
 
 def _row_lines(row: Row) -> list[str]:

@@ -311,7 +311,7 @@ class _File:
         self.line(0)
         self.line(0, "from __future__ import annotations")
         self.line(0)
-        if re.search(r"\basyncio\.(sleep|CancelledError)\b", used):
+        if re.search(r"\basyncio\.(sleep|wait|CancelledError)\b", used):
             self.line(0, "import asyncio")
         self.line(0, "import contextlib")
         if "functools." in used:
@@ -528,7 +528,7 @@ class _File:
 
     def _await(self, step: Step, path: ScopePath, indent: int) -> None:
         if not path and step is self.abort_line:
-            self.line(indent, "await wedged  # the abort comes here; FILL IN: where it does in the original")
+            self.line(indent, "await asyncio.wait([wedged])  # the abort comes here; FILL IN: where in the original")
         else:
             self.line(indent, "await asyncio.sleep(0)")
 
@@ -733,7 +733,7 @@ class _File:
 
     def _abort_of_extracted(self) -> None:
         if self.abort == "cancel":
-            self.line(2, "await wedged")
+            self.line(2, "await asyncio.wait([wedged])")
         elif self.abort == "raise":
             self.line(2, 'raise RuntimeError("aborted")')
         else:
