@@ -1,0 +1,160 @@
+"""What a FAIL says, in real processes: who holds the objects, where they were born, what cutting the edge frees."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import leakharness
+from leakharness.api import Settings, run_found
+from leakharness.calibration import calibrate
+from leakharness.discovery import find
+
+HELD_TWICE = '''
+from leakharness import Run, Scenario
+
+scenario = Scenario("held-twice")
+FIRST, SECOND = [], {}
+
+
+class Session:
+    pass
+
+
+@scenario.mode("leaky", must="FAIL", default=True, abort="none")
+def leaky(run: Run) -> None:
+    session = run.track(Session())
+    FIRST.append(session)
+    SECOND[run.index] = session
+
+
+class Plain:
+    pass
+
+
+UNTRACKED = []
+
+
+@scenario.mode("untracked", must="FAIL", abort="none")
+def untracked(run: Run) -> None:
+    UNTRACKED.append(Plain())
+
+
+@scenario.mode("known", must="FAIL", abort="none")
+def known(run: Run) -> None:
+    FIRST.append(run.track(Session()))
+'''
+
+
+@pytest.fixture
+def held_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "held_twice.py"
+    path.write_text(HELD_TWICE)
+    return path
+
+
+def test_embedded_run_is_explained_to_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All 250 retained transcripts in one group; the edge, the function, where it is registered; confirmed by
+    cutting; born on the line that makes them; six snapshots for the owner's eyes only."""
+    monkeypatch.chdir(tmp_path)
+    result = run_found(find("embedded-run"), "closure-inline", Settings(confirm=True))
+    assert result.verdict == "FAIL"
+    assert [(r.target, r.count) for r in result.retainers] == [("Transcript", 250)]
+    held = result.retainers[0]
+    assert held.retained_bytes >= 250 * 2_000_000
+    assert "closure cell 'transcript' of on_settled" in held.sentence
+    assert "registered in Future._callbacks" in held.sentence
+    assert held.path[0] == "harness: wedged()"
+    assert held.path[-1] == "Transcript"
+    assert "0x" not in held.fingerprint
+    assert held.confirmed == "cutting it freed 250 of 250"
+    assert result.growth_class == "runtime-objects"
+    born = result.allocations[0]
+    assert (born["of"], born["source"]) == ("retained Transcript", "transcript = run.track(Transcript(run.scope_bytes))")
+    labels = [Path(path).name.split("-" + str(result.pid))[0] for path in result.snapshots]
+    assert labels == ["baseline", *(f"batch-{n}" for n in range(1, 6))]
+    for path in result.snapshots:
+        assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
+        assert json.loads(Path(path).read_bytes())["snapshot"]["node_count"] > 1000
+
+
+def test_fix_has_no_retainers_and_the_same_counters_with_snapshots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clean twin: writing six snapshots beside the runs leaves no trace in any exact counter."""
+    monkeypatch.chdir(tmp_path)
+    result = leakharness.run("embedded-run")
+    assert (result.verdict, result.retained, result.retainers, len(result.snapshots)) == ("PASS", 0, (), 6)
+
+
+def test_an_object_held_twice_shows_both_ways(held_twice: Path) -> None:
+    """Cutting the first frees nothing: the answer names the second."""
+    result = run_found(find(str(held_twice)), "leaky", Settings({"snapshots": "never"}, confirm=True))
+    held = result.retainers[0]
+    ways = " ".join([*held.path, *held.also])
+    assert "FIRST" in ways
+    assert "SECOND" in ways
+    assert held.confirmed.endswith("0 of 250")
+
+
+def test_where_nothing_is_tracked_the_growing_family_is_explained(held_twice: Path) -> None:
+    """The newest objects of the type that came to stay."""
+    result = leakharness.run(held_twice, "untracked", snapshots="never")
+    assert result.verdict == "FAIL"
+    assert result.families[0].type.endswith("Plain")
+    assert result.families[0].count_per_run == pytest.approx(1.0, abs=0.03)
+    assert "UNTRACKED" in " ".join(result.retainers[0].path)
+
+
+def test_a_known_leak_is_forgiven_by_name_and_an_idle_rule_reported(held_twice: Path) -> None:
+    """By pyproject.toml; the reason is mandatory."""
+    toml = held_twice.parent / "pyproject.toml"
+    toml.write_text('[tool.leakharness]\nknown = [{match = "Session", reason = "until June"}, {match = "X", reason = "y"}]\n')
+    result = leakharness.run(held_twice, "known", snapshots="never")
+    assert result.verdict == "PASS"
+    assert any("until June" in line for line in result.forgiven)
+    assert any("'X' matched nothing" in line for line in result.notes)
+    toml.write_text('[tool.leakharness]\nknown = [{match = "Session"}]\n')
+    with pytest.raises(leakharness.OptionError, match="reason"):
+        leakharness.run(held_twice, "known", snapshots="never")
+
+
+def test_the_control_is_shown_in_a_check(held_twice: Path) -> None:
+    """Every arm carries what the empty loop gave."""
+    certificate = leakharness.check("embedded-run", snapshots="never")
+    assert certificate.certificate == "CERTIFIED"
+    assert [arm.mode for arm in certificate.arms] == ["closure-extracted", "closure-inline", "synthetic-leak"]
+    assert all("objects" in arm.control for arm in certificate.arms)
+    assert certificate.arms[0].control["objects"] == 0
+
+
+def test_calibration_counts_what_was_found() -> None:
+    """The table against a judge that finds everything but the smallest native leak, and never alarms."""
+    fail = replace(leakharness.RunResult("s", "m", "FAIL", None, ""), runs=250)
+    passed = replace(fail, verdict="PASS")
+
+    def judge(found: object, mode: object, settings: Settings, listener: object) -> leakharness.RunResult:
+        plant = settings.plant
+        return passed if plant is None or plant["size"] == 16 else fail
+
+    result = calibrate(find("embedded-run"), Settings(python=sys.executable), repeats=2, measure=judge)
+    assert result.false_alarm_rate == 0
+    assert {row.planted: row.found for row in result.rows if row.found < row.repeats} == {
+        "nothing": 0,
+        "16 native bytes a run": 0,
+    }
+    assert not result.good
+
+
+@pytest.mark.slow
+def test_calibration_of_embedded_run_finds_every_planted_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One object in 1, 5, 20 and 100 runs, 16 to 4096 native bytes a run, one descriptor in 20; no false alarm."""
+    monkeypatch.chdir(tmp_path)
+    result = calibrate(find("embedded-run"), Settings(), repeats=1)
+    assert [(row.planted, row.found) for row in result.rows if row.found != row.repeats] == [("nothing", 0)]

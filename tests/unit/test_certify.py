@@ -1,0 +1,102 @@
+"""The certificate as a function of its arms, and what a list of known leaks makes of a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from leakharness.api import _forgive_known, certify
+from leakharness.evidence import opinions
+from leakharness.model import Growth, Retainer, RunResult
+from leakharness.scenario import Known
+
+
+def arm(mode: str, must: str, verdict: str, *grows: str) -> RunResult:
+    growth = tuple(Growth(counter, 1.0, True, "grows: by one", state="grows") for counter in grows)
+    return RunResult("s", mode, verdict, must, f"{mode} {verdict}", growth=growth)  # type: ignore[arg-type]
+
+
+GOOD = [
+    arm("closure-extracted", "PASS", "PASS"),
+    arm("closure-inline", "FAIL", "FAIL", "tracked"),
+    arm("synthetic-leak", "FAIL", "FAIL", "tracked"),
+]
+TABLE = [
+    ("every arm gave what it must", {}, "CERTIFIED", 0),
+    ("the fix leaks", {0: arm("closure-extracted", "PASS", "FAIL", "objects")}, "LEAK", 1),
+    ("the pre-fix shape passes: blind", {1: arm("closure-inline", "FAIL", "PASS")}, "INVALID", 4),
+    ("the planted leak passes: blind", {2: arm("synthetic-leak", "FAIL", "PASS")}, "INVALID", 4),
+    ("the planted leak is seen, but not by the tracker", {2: arm("synthetic-leak", "FAIL", "FAIL", "objects")}, "INVALID", 4),
+    ("an arm could not be measured", {1: arm("closure-inline", "FAIL", "NOT_JUDGED")}, "NOT_JUDGED", 3),
+    ("the fix could not be measured", {0: arm("closure-extracted", "PASS", "NOT_JUDGED")}, "NOT_JUDGED", 3),
+    (
+        "blind beats leak: the leak may be an error of the blind detector",
+        {0: arm("closure-extracted", "PASS", "FAIL", "objects"), 1: arm("closure-inline", "FAIL", "PASS")},
+        "INVALID",
+        4,
+    ),
+    (
+        "a leak was found, whatever else could not be measured",
+        {0: arm("closure-extracted", "PASS", "FAIL", "objects"), 1: arm("closure-inline", "FAIL", "NOT_JUDGED")},
+        "LEAK",
+        1,
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "verdict", "code"), TABLE, ids=[row[0] for row in TABLE])
+def test_certificate_follows_from_its_arms(name: str, changes: dict[int, RunResult], verdict: str, code: int) -> None:
+    """One row, one rule; the exit code is the contract's."""
+    arms = [changes.get(index, original) for index, original in enumerate(GOOD)]
+    certificate = certify("s", arms)
+    assert (certificate.certificate, certificate.exit_code) == (verdict, code), name
+    assert certificate.reason
+
+
+LEAK = replace(
+    arm("closure-inline", "FAIL", "FAIL", "tracked", "objects"),
+    retainers=(
+        Retainer("Session", 250, 1000, ("sys.modules['app']", "Session"), "app.REGISTRY[*] -> Session"),
+        Retainer("Cache", 3, 10, ("sys.modules['app']", "Cache"), "app.CACHE -> Cache"),
+    ),
+)
+
+
+def test_all_retainers_known_is_a_pass_that_names_the_rules() -> None:
+    """By type and by fingerprint; each rule is listed with its reason."""
+    result = _forgive_known(LEAK, [Known("Session", "until June"), Known("app.CACHE", "small")])
+    assert result.verdict == "PASS"
+    assert [line for line in result.forgiven if "until June" in line]
+    assert [line for line in result.forgiven if "small" in line]
+
+
+def test_one_unknown_retainer_keeps_the_fail() -> None:
+    """Forgiving some of it forgives nothing."""
+    assert _forgive_known(LEAK, [Known("Session", "until June")]).verdict == "FAIL"
+
+
+def test_a_rule_that_matched_nothing_is_reported() -> None:
+    """So that it can be removed."""
+    result = _forgive_known(LEAK, [Known("Other", "old")])
+    assert result.verdict == "FAIL"
+    assert any("'Other' matched nothing" in note for note in result.notes)
+
+
+def test_known_objects_do_not_excuse_descriptors() -> None:
+    """A descriptor is not held by the retainers that were forgiven."""
+    leak = replace(LEAK, growth=(*LEAK.growth, Growth("fds", 1.0, True, "grows", state="grows")))
+    assert _forgive_known(leak, [Known("Session", "x"), Known("Cache", "x")]).verdict == "FAIL"
+
+
+def test_second_opinions_say_whether_they_agree() -> None:
+    """objgraph by the holder's type on our path, guppy3 by the count."""
+    answer = {
+        "objgraph": {"chain": ["module", "dict", "cell", "T"], "holders": ["cell"]},
+        "guppy": {"type": "T", "count": 5, "bytes": 80},
+    }
+    agree = opinions(answer, 5, "on_done closure cell 'x' -> T")
+    assert [line.split(":")[0] for line in agree] == ["objgraph agrees", "guppy3 agrees"]
+    differ = opinions(answer, 6, "registry -> list -> T")
+    assert [line.split(":")[0] for line in differ] == ["objgraph differs", "guppy3 differs"]
+    assert opinions({"guppy": {"failed": "boom"}}, 1, "") == ("guppy3 failed: boom",)
