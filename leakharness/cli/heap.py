@@ -24,20 +24,16 @@ DEEPEST_INDENT = 16
 """Levels of a tree that are indented; deeper ones stay below each other, so that they still fit."""
 NAMES_SUGGESTED = 5
 
-Snapshot = Annotated[
-    Path, typer.Argument(help="A .heapsnapshot of ours, Node or Chrome.", show_default=False)
-]
+Snapshot = Annotated[Path, typer.Argument(help="A .heapsnapshot of ours, Node or Chrome.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    app.command("diff", help="Families by growth between two snapshots, or the first and last of a lane.")(
-        diff_command
+    app.command("diff", help="Families by growth between two snapshots, or the first and last of a lane.")(diff_command)
+    app.command("retainers", help="Shortest retainer paths of a type's objects, by what they have in common.")(
+        retainers_command
     )
-    app.command(
-        "retainers", help="Shortest retainer paths of a type's objects, by what they have in common."
-    )(retainers_command)
     app.command("dominators", help="Largest retained sizes, as a tree of what would be freed together.")(
         dominators_command
     )
@@ -70,9 +66,7 @@ def diff_command(
 
 def retainers_command(
     snapshot: Snapshot,
-    type_: Annotated[
-        str, typer.Option("--type", help="Type of the objects, qualified or not.", show_default=False)
-    ],
+    type_: Annotated[str, typer.Option("--type", help="Type of the objects, qualified or not.", show_default=False)],
     top: Annotated[int, typer.Option(help="Groups shown.", min=1)] = 10,
     json: Json = False,
 ) -> None:
@@ -89,7 +83,7 @@ def retainers_command(
                 "snapshot": str(snapshot),
                 "type": type_,
                 "count": len(nodes),
-                "groups": [_group_document(group) for group in groups[:top]],
+                "groups": [group.document() for group in groups[:top]],
             }
         )
         return
@@ -272,31 +266,6 @@ def _info_lines(found: SnapshotInfo) -> Iterator[str]:
 
 
 # ── as documents ─────────────────────────────────────────────────────────────────────────────
-
-
-def _group_document(group: RetainerGroup) -> dict[str, Any]:
-    from leakharness.heap.explain import sentence
-
-    return {
-        "target": group.target,
-        "count": group.count,
-        "retained_bytes": group.retained_bytes,
-        "exact": group.exact,
-        "path": group.path,
-        "fingerprint": group.fingerprint,
-        "holding_edge": group.holding_edge,
-        "registered_in": group.registered_in,
-        "also_held_by": [
-            {
-                "count": way.count,
-                "path": way.path,
-                "fingerprint": way.fingerprint,
-                "holding_edge": way.holding_edge,
-            }
-            for way in group.also_held_by
-        ],
-        "sentence": sentence(group),
-    }
 
 
 def _row_document(row: DominatorRow) -> dict[str, Any]:

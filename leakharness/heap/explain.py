@@ -12,6 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +62,7 @@ _CONTAINERS = frozenset(
 _DESCRIBED = re.compile(r"^(function|module|type|frame|coroutine|generator|async_generator|code) (.+)$", re.DOTALL)
 _LINE = re.compile(r":\d+(?=\)| |$)")
 _NOT_A_LOCAL = re.compile(r"^(f_|gi_|cr_|ag_|__|<)")
+_PLUMBING = "hamt"  # the tree inside a context: hamt, hamt_bitmap_node, hamt_array_node, hamt_collision_node
 _SUSPENDED = ("frame ", "coroutine ", "generator ", "async_generator ")
 _LABEL_WIDTH = 70
 _FINGERPRINT_LABEL_WIDTH = 300  # V8 names strings by their text
@@ -97,6 +99,29 @@ class RetainerGroup:
     holding_edges: tuple[int, ...] = field(repr=False)
     also_held_by: tuple[Way, ...] = ()
     exact: bool = True
+
+    def document(self) -> dict[str, Any]:
+        """The group as it stands under ``retainers`` in JSON."""
+        return {
+            "target": self.target,
+            "count": self.count,
+            "retained_bytes": self.retained_bytes,
+            "exact": self.exact,
+            "path": self.path,
+            "fingerprint": self.fingerprint,
+            "holding_edge": self.holding_edge,
+            "registered_in": self.registered_in,
+            "also_held_by": [
+                {
+                    "count": way.count,
+                    "path": way.path,
+                    "fingerprint": way.fingerprint,
+                    "holding_edge": way.holding_edge,
+                }
+                for way in self.also_held_by
+            ],
+            "sentence": sentence(self),
+        }
 
 
 def explain(graph: HeapGraph, targets: Sequence[int], labels: Sequence[str] | None = None) -> list[RetainerGroup]:
@@ -194,7 +219,7 @@ class _View:
 
 
 def described(name: str) -> str:
-    """``function f (x.py:3)`` -> ``f (x.py:3)``, ``module m`` -> ``m``, ``type m.T`` -> ``m.T``; other names as they are."""
+    """``function f (x.py:3)`` -> ``f (x.py:3)``, ``module m`` -> ``m``, ``type m.T`` -> ``m.T``; others as is."""
     match = _DESCRIBED.match(name)
     return match[2] if match and match[1] in ("function", "module", "type") else name
 
@@ -255,7 +280,7 @@ def _entries(view: _View, steps: Sequence[int], *, full: bool, shared: set[int] 
         name, held_in = view.edge_text(edge), view.name(node)
         if name == "__dict__" and view.name(target) in _CONTAINERS:
             through_dict = True
-        else:
+        elif not view.name(target).startswith(_PLUMBING):
             if not (name == "cell_contents" and held_in == "cell"):
                 show = not full and (shared is None or place in shared)
                 access += _access(view, edge, held_in, through_dict=through_dict, show_position=show)
