@@ -32,7 +32,13 @@ HELD_BY_C = "held by C or unknown"
 NOT_IMPORTED = "module not in sys.modules"
 HELD_BY_HARNESS = "harness: itself"
 DECLARED = "harness: declared function"
-_KIND_NAMES = {CONTEXT: "context", ELEMENT: "element", PROPERTY: "property", INTERNAL: "internal", WEAK: "weak"}
+_KIND_NAMES = {
+    CONTEXT: "context",
+    ELEMENT: "element",
+    PROPERTY: "property",
+    INTERNAL: "internal",
+    WEAK: "weak",
+}
 assert all(EDGE_KINDS[number] == name for number, name in _KIND_NAMES.items())
 _HEADER = struct.Struct("<8sQ")
 _KIND_MASK = ADDED - 1
@@ -97,9 +103,7 @@ def load_capture(path: str | Path) -> Capture:
         OverflowError,
         UnicodeError,
     ) as error:
-        raise SnapshotError(
-            f"{where}: corrupt capture ({type(error).__name__}: {error}); take it again"
-        ) from None
+        raise SnapshotError(f"{where}: corrupt capture ({type(error).__name__}: {error}); take it again") from None
 
 
 class _Broken(Exception):
@@ -174,11 +178,7 @@ class _Ingest:
         parts = self._sections.get(key, [])
         if any(len(part) % 8 for part in parts):
             raise _Broken(f"column {key!r} is cut")
-        return (
-            np.concatenate([np.frombuffer(part, np.int64) for part in parts])
-            if parts
-            else np.zeros(0, np.int64)
-        )
+        return np.concatenate([np.frombuffer(part, np.int64) for part in parts]) if parts else np.zeros(0, np.int64)
 
     def _json(self, key: str) -> Any:
         return json.loads(bytes(self._sections[key][0]).decode("utf-8", "surrogatepass"))
@@ -319,9 +319,7 @@ class _Ingest:
         rows = self.nodes_of(self._words("threadlo")).reshape(-1, 2)
         rows = rows[(rows >= 0).all(axis=1)]
         fill = np.ones(len(rows), np.int64)
-        return _Edges(
-            rows[:, 0], rows[:, 1], fill * self.strings("<thread-local>"), fill * (PROPERTY | ADDED)
-        )
+        return _Edges(rows[:, 0], rows[:, 1], fill * self.strings("<thread-local>"), fill * (PROPERTY | ADDED))
 
     def _named(self, raw: _Edges, hints: _Edges) -> _Edges:
         """``raw`` with the names of ``hints`` where source and target agree, and the hints that are to be
@@ -412,7 +410,8 @@ class _Ingest:
         lines = zip(
             self._words("linesrc").tolist(),
             self.nodes_of(self._words("linecode")).tolist(),
-            self._words("lineno").tolist(), strict=True,
+            self._words("lineno").tolist(),
+            strict=True,
         )
         for node, code, line in lines:
             kind = self.type_names[int(self.type_id[node])]
@@ -441,9 +440,7 @@ class _Ingest:
         cwd, library, package = (str(self.meta[key]) for key in ("cwd", "library", "package"))
         short = {path: short_path(path, cwd, library) for path in set(files.values())}
         own = {
-            path
-            for path in short
-            if path.startswith(package + "/") and not path.startswith(package + "/scenarios/")
+            path for path in short if path.startswith(package + "/") and not path.startswith(package + "/scenarios/")
         }
         self._harness_code = {node for node in nodes if files.get(node) in own}
         return {
@@ -451,9 +448,7 @@ class _Ingest:
             for node, line in zip(nodes, lines, strict=True)
         }
 
-    def _name_functions(
-        self, found: Ints, hints: _Edges, names: dict[int, str], codes: dict[int, str]
-    ) -> None:
+    def _name_functions(self, found: Ints, hints: _Edges, names: dict[int, str], codes: dict[int, str]) -> None:
         which = (hints.name == self.strings("__code__")) & (hints.target >= 0)
         which &= self.family[hints.source] == FAMILIES.index("function")
         for node, code in zip(hints.source[which].tolist(), hints.target[which].tolist(), strict=True):
@@ -496,25 +491,23 @@ class _Ingest:
         harness = self._harness(known)
         targets = self.nodes_of(self._words("targetid"))
         flow = _Flow(self.count, edges, harness)
-        roots = self._roots(flow, harness, targets)
+        roots = self._roots(flow, edges, harness, targets)
         return self._build(edges, node_names, flow.kept(harness), roots, targets)
 
-    def _roots(self, flow: _Flow, harness: Bools, targets: Ints) -> list[tuple[str, int]]:
+    def _roots(self, flow: _Flow, edges: _Edges, harness: Bools, targets: Ints) -> list[tuple[str, int]]:
         labels = [str(label) for label in self._json("roots")]
         nodes = self.nodes_of(self._words("rootid"))
         if len(labels) != len(nodes):
             raise _Broken("roots do not add up")
         roots = [
-            (label, node)
-            for label, node in zip(labels, nodes.tolist(), strict=True)
-            if node >= 0 and not harness[node]
+            (label, node) for label, node in zip(labels, nodes.tolist(), strict=True) if node >= 0 and not harness[node]
         ]
         flow.reach(np.array([node for _, node in roots], np.int64))
         modules = np.flatnonzero(self.is_family("module") & ~harness & ~flow.reached)
         roots += [(NOT_IMPORTED, node) for node in modules.tolist()]
         flow.reach(modules)
         shadow = flow.only_through(harness)
-        declared = np.flatnonzero(shadow & self.is_family("function"))
+        declared = self._declared(edges, shadow, flow.reached)
         roots += [(DECLARED, node) for node in declared.tolist()]
         flow.reach(declared)
         hidden = targets[(targets >= 0)]
@@ -524,9 +517,16 @@ class _Ingest:
         flow.drop(shadow & ~flow.reached)
         return roots + [(HELD_BY_C, node) for node in flow.orphans(~self.is_family("other"))]
 
-    def _build(
-        self, edges: _Edges, names: Ints, kept: Bools, roots: list[tuple[str, int]], targets: Ints
-    ) -> Capture:
+    def _declared(self, edges: _Edges, shadow: Bools, reached: Bools) -> Ints:
+        """Functions of the program that the harness was given, where nothing else leads to their module."""
+        which = shadow[edges.source] & ~reached[edges.target] & (edges.kind == INTERNAL)
+        which &= edges.name == self.strings("__globals__")
+        files = self._texts_by_name().get("co_filename", {})
+        made_up = [node for node, file in files.items() if file.startswith("<")]  # by namedtuple or dataclass
+        compiled = edges.source[(edges.name == self.strings("__code__")) & np.isin(edges.target, made_up)]
+        return np.setdiff1d(edges.source[which], compiled)
+
+    def _build(self, edges: _Edges, names: Ints, kept: Bools, roots: list[tuple[str, int]], targets: Ints) -> Capture:
         number = np.full(self.count + 1, -1, np.int64)
         number[:-1][kept] = np.arange(1, int(kept.sum()) + 1)
         root_nodes = np.array([node for _, node in roots], np.int64)
@@ -545,26 +545,39 @@ class _Ingest:
         target_nodes = number[targets]
         labels = [str(label) for label in self._json("labels")]
         picked = [
-            (int(node), label)
-            for node, label, ok in zip(target_nodes, labels, alive, strict=True)
-            if ok and node > 0
+            (int(node), label) for node, label, ok in zip(target_nodes, labels, alive, strict=True) if ok and node > 0
         ]
         root_name = self.strings("(root)")
         meta = {key: self.meta.get(key) for key in ("pid", "python", "time", "threads", "seconds", "cwd")}
         meta |= {"producer": "leakharness", "node_count": len(counts), "targets": len(picked)}
+        node_name = np.concatenate([[root_name], names[kept]])
+        edge_kind = np.concatenate([np.full(len(roots), PROPERTY), edges.kind])
+        edge_name = np.concatenate([root_names, edges.name])
+        strings = self._used_strings(node_name, edge_name, edge_kind != ELEMENT)
         graph = HeapGraph(
             node_kind=np.concatenate([[kinds["synthetic"]], node_kind[kept]]).astype(np.uint8),
-            node_name=np.concatenate([[root_name], names[kept]]).astype(np.int32),
+            node_name=node_name.astype(np.int32),
             node_id=np.concatenate([[0], self.ids[kept]]).astype(np.uint64),
             self_size=np.concatenate([[0], self.size[kept]]).astype(np.int64),
             edge_start=start,
-            edge_kind=np.concatenate([np.full(len(roots), PROPERTY), edges.kind]).astype(np.uint8),
-            edge_name=np.concatenate([root_names, edges.name]).astype(np.int32),
+            edge_kind=edge_kind.astype(np.uint8),
+            edge_name=edge_name.astype(np.int32),
             edge_to=np.concatenate([number[root_nodes], number[edges.target]]).astype(np.int32),
-            strings=list(self.strings.numbers),
+            strings=strings,
             meta=meta,
         )
         return Capture(graph, [node for node, _ in picked], [label for _, label in picked], meta)
+
+    def _used_strings(self, node_name: Ints, edge_name: Ints, by_name: Bools) -> list[str]:
+        """The strings that the graph needs; renumbers the two columns in place."""
+        used = np.zeros(len(self.strings.numbers), np.bool_)
+        used[0] = True
+        used[node_name] = True
+        used[edge_name[by_name]] = True
+        number = np.cumsum(used) - 1
+        node_name[:] = number[node_name]
+        edge_name[by_name] = number[edge_name[by_name]]
+        return [text for text, wanted in zip(self.strings.numbers, used.tolist(), strict=True) if wanted]
 
 
 class _Flow:

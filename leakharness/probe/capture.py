@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from leakharness.probe.capture_file import CaptureFile, is_harness_module, short_path
-from leakharness.probe.capture_names import type_dict
+from leakharness.probe.capture_names import HEAP_TYPE, type_dict, type_flags
 from leakharness.probe.capture_walk import CO_OPTIMIZED, READS_LOCALS_CLEANLY, Walk
 from leakharness.probe.forking import quiet_fork
 
@@ -31,8 +31,6 @@ __all__ = ["Roots", "prepare", "snapshot", "write_capture"]
 
 NamedRoots = Iterable[tuple[str, Any]]
 Targets = Callable[[], Iterable[tuple[Any, str]]]
-
-_LOCAL_TYPE: type = threading.local
 
 
 class Roots:
@@ -162,7 +160,7 @@ def _capture(
             if targets is not None:
                 listed.extend(targets())
             everything = named + list(_root_candidates(prepared, gentle))
-            return [*(item for item, _ in listed), *(item for _, item in everything)]
+            return [*(item for item, _ in listed), *(item for _, item in everything), *_static_types()]
 
         walk = Walk(out, gentle=gentle, values=values)
         walk.run(seeds)
@@ -266,14 +264,27 @@ def _interpreter_state(prepared: Roots) -> Iterator[tuple[str, Any]]:
         yield f"thread-local data of {type(holder).__qualname__}", space
 
 
+def _static_types() -> list[type]:
+    """Types that C declares, which the collector does not list: what they hold would hang on nothing."""
+    found: list[type] = [object]
+    seen = {id(object)}
+    for kind in found:
+        children: list[type] = type.__subclasses__(kind)
+        new = [child for child in children if id(child) not in seen]
+        found += new
+        seen.update(map(id, new))
+    return [kind for kind in found if not type_flags(kind) & HEAP_TYPE]
+
+
 def _thread_locals() -> list[tuple[Any, dict[str, Any]]]:
     """Every (``threading.local``, dict of one thread)."""
     found: list[tuple[Any, dict[str, Any]]] = []
-    kinds = [_LOCAL_TYPE]
+    kinds: list[type] = [threading.local]
     for kind in kinds:
         kinds += type.__subclasses__(kind)
+    known = set(map(id, kinds))
     for holder in gc.get_referrers(*kinds):
-        if type(holder) not in kinds:
+        if id(type(holder)) not in known:
             continue
         for table in gc.get_referents(holder):
             if type(table) is dict:
@@ -297,9 +308,7 @@ def _is_harness(name: str, module: object) -> bool:
     if name == "__main__":
         space = _space_of(module)
         spec = dict.get(space, "__spec__") if space is not None else None
-        return type(spec).__module__ == "importlib._bootstrap" and is_harness_module(
-            getattr(spec, "name", None)
-        )
+        return type(spec).__module__ == "importlib._bootstrap" and is_harness_module(getattr(spec, "name", None))
     return is_harness_module(name)
 
 

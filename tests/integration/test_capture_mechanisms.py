@@ -604,9 +604,7 @@ def shortest_path(graph: HeapGraph, target: int, barred: frozenset[int] = frozen
 def path_text(graph: HeapGraph, path: list[int]) -> str:
     """An instance's own dict, which it has or has not by version and history, is left out: ``obj
     --attr-->``."""
-    text = "(root)" + "".join(
-        f" --{edge_text(graph, e)}--> {graph.type_name(int(graph.edge_to[e]))}" for e in path
-    )
+    text = "(root)" + "".join(f" --{edge_text(graph, e)}--> {graph.type_name(int(graph.edge_to[e]))}" for e in path)
     return re.sub(
         r"(?<!function)(> (?!module |type )\S+) --internal __dict__--> dict --property",
         r"\1 --property",
