@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from leakharness import judge
 from leakharness.errors import NotJudged
-from leakharness.model import Detectable, Family, Growth, Plan, Reading, RunResult, Verdict
+from leakharness.model import COUNTERS, Detectable, Family, Growth, Plan, Reading, RunResult, Verdict
 
 __all__ = ["Asker", "Evidence", "Measurement", "Observer", "Request", "measure"]
 
@@ -30,6 +30,10 @@ WARM_UP_SECONDS_LIMIT = 1.2
 WARM_UP_MEMORY_BYTES = 512 * 2**20
 WARM_UP_OBJECTS = 100_000
 """A warm-up that leaves this much behind ends: it is leaking, and the machine is not ours to fill."""
+SCARCE = ("fds", "threads", "children")
+WARM_UP_SCARCE = 64
+"""What a warm-up, and a batch, may leave behind of what a process or a user has few of: 1,024 descriptors, as a
+rule. A leak of eight a run would else end in "too many open files", which is no verdict, before the baseline."""
 OBJECTS_A_BATCH = 20_000
 """A batch that would leave more objects behind than this is made smaller: so clear a leak needs no more."""
 REHEARSAL_RUNS = 5
@@ -233,7 +237,9 @@ class _Loop:
             elapsed = self.clock() - began
             if made < at_least:
                 continue
-            if self._memory_left_behind() > WARM_UP_MEMORY_BYTES or self._objects_left_behind() > WARM_UP_OBJECTS:
+            if self._memory_left_behind() > WARM_UP_MEMORY_BYTES or self._left_behind("objects") > WARM_UP_OBJECTS:
+                break
+            if any(self._left_behind(name) >= WARM_UP_SCARCE for name in SCARCE):
                 break
             if made < WARM_UP_RUNS and elapsed < WARM_UP_SECONDS:
                 continue
@@ -249,27 +255,28 @@ class _Loop:
         fit, why = iters, ""
         if run_seconds * iters > SLOW_BATCH_SECONDS:
             fit, why = int(SLOW_BATCH_SECONDS / run_seconds), f"a run takes {run_seconds * 1000:.0f} ms"
-        left = self._left_a_run()
-        if left * fit > OBJECTS_A_BATCH:
-            fit, why = int(OBJECTS_A_BATCH / left), f"a run leaves {left:,.0f} objects behind"
+        for name, most in (("objects", OBJECTS_A_BATCH), *((name, WARM_UP_SCARCE) for name in SCARCE)):
+            left = self._left_a_run(name)
+            if left * fit > most:
+                fit, why = int(most / left), f"a run leaves {left:,.0f} {COUNTERS[name]} behind"
         fit = min(iters, max(FEWEST_RUNS_A_BATCH, fit))
         if fit < iters:
             m.notes.append(f"{why}: {fit} runs a batch instead of {iters} (--iters keeps its size)")
         return fit
 
-    def _left_a_run(self) -> float:
-        """Objects that a run left behind, at the end of the warm-up."""
+    def _left_a_run(self, name: str) -> float:
+        """How much of a counter a run left behind, at the end of the warm-up."""
         if len(self.m.warm_up) < 2:
             return 0.0
         before, last = self.m.warm_up[-2:]
-        return (last.counters["objects"] - before.counters["objects"]) / max(1, last.runs - before.runs)
+        return (last.counters.get(name, 0) - before.counters.get(name, 0)) / max(1, last.runs - before.runs)
 
     def _memory_left_behind(self) -> int:
         first, last = self.m.warm_up[0].counters, self.m.warm_up[-1].counters
         return max((last[name] - first[name] for name in ("rss", "malloc_bytes") if name in last), default=0)
 
-    def _objects_left_behind(self) -> int:
-        return self.m.warm_up[-1].counters["objects"] - self.m.warm_up[0].counters["objects"]
+    def _left_behind(self, name: str) -> int:
+        return self.m.warm_up[-1].counters.get(name, 0) - self.m.warm_up[0].counters.get(name, 0)
 
     def _runs(self, count: int, doing: str) -> None:
         self.worker.ask("runs", count, doing=f"making the runs of {doing}")

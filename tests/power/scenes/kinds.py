@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -113,6 +112,14 @@ def descriptor_clean(run: Run) -> None:
 
 
 pipes = Scenario("pipes", summary="eight descriptors a run: the process may open 1024 of them, as a rule")
+
+
+@pipes.setup
+def _usual_limit() -> None:
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
 
 
 @pipes.mode("leaky", must="FAIL", abort="none")
@@ -226,7 +233,3 @@ def untouched_clean(run: Run) -> None:
 def _map_of(size: int) -> int:
     address: int = libc.mmap(None, size, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0)
     return address
-
-
-def _platform_note() -> str:
-    return sys.platform
