@@ -76,9 +76,9 @@ class Gauge:
         self._settle(grace)
         if deep:
             gc.freeze()
-        own_blocks = self._tracker.own_blocks() + self._recorder.declared.own_blocks()
-        own_malloc = self._tracker.own_malloc_bytes() + self._recorder.declared.own_malloc_bytes()
-        declared = self._recorder.declared
+        own, declared = self._recorder.declared.own_weight(), self._recorder.declared.weight()
+        own_blocks = self._tracker.own_blocks() + own.blocks
+        own_malloc = self._tracker.own_malloc_bytes() + own.malloc_bytes
         values = self._counters.read()
         values["objects"] = self._count_objects() - self._objects_at_baseline
         if "blocks" in values:
@@ -90,9 +90,11 @@ class Gauge:
             "tracked_alive": self._tracker.alive,
             "tracked": self._tracker.by_label(),
             "declared": {
-                "objects": declared.objects(),
-                "blocks": declared.blocks(),
-                "malloc_bytes": declared.malloc_bytes(),
+                "objects": declared.objects,
+                "blocks": declared.blocks,
+                "malloc_bytes": declared.malloc_bytes,
+                "mapped_bytes": declared.small_bytes,
+                "rss": declared.small_bytes + declared.malloc_bytes + own.malloc_bytes,
             },
             "collected": _collected() - self._collected_at_baseline,
         }

@@ -8,15 +8,13 @@ import os
 import sys
 from typing import Any
 
-from leakharness.probe.tracker import BLOCK_LIMIT_BYTES, Tracker
+from leakharness.probe.tracker import Tracker
+from leakharness.probe.weight import BLOCK_LIMIT_BYTES, Weight, malloc_chunk, weigh
 
 __all__ = ["PLANTED", "Declared", "Plant", "ScenarioRecorder"]
 
 PLANTED: list[Any] = []
 """The module-level bucket of planted leaks."""
-GC_HEADER_BYTES = 16
-MALLOC_HEADER_BYTES = 8
-"""Per-block overhead of glibc's malloc (malloc/malloc.c, SIZE_SZ)."""
 
 
 class PlantedObject:
@@ -70,24 +68,25 @@ class Declared:
         self.wedged: list[Any] = []
         self.held: list[Any] = []
 
-    def objects(self) -> int:
-        """How many of the declared objects the collector lists."""
-        return sum(map(gc.is_tracked, self.wedged)) + sum(map(gc.is_tracked, self.held))
+    def weight(self) -> Weight:
+        """What the declared objects weigh by themselves."""
+        futures = len(self.wedged)
+        each = weigh(self.wedged[0]) if futures else Weight(0, 0, 0, 0)
+        objects = sum(map(gc.is_tracked, self.wedged))
+        blocks, small, large = futures * each.blocks, futures * each.small_bytes, futures * each.malloc_bytes
+        for held in self.held:
+            own = weigh(held)
+            objects += own.objects
+            blocks += own.blocks
+            small += own.small_bytes
+            large += own.malloc_bytes
+        return Weight(objects, blocks, small, large)
 
-    def blocks(self) -> int:
-        """Allocator blocks of the declared objects themselves (a future is one block)."""
-        return len(self.wedged) + sum(_own_blocks(obj)[0] for obj in self.held)
-
-    def malloc_bytes(self) -> int:
-        """Bytes of the declared objects' own large parts, those that malloc serves."""
-        return sum(_own_blocks(obj)[1] for obj in self.held)
-
-    def own_blocks(self) -> int:
-        """Blocks of the two lists that keep them: the harness's own."""
-        return sum(_list_table(table)[0] for table in (self.wedged, self.held))
-
-    def own_malloc_bytes(self) -> int:
-        return sum(_list_table(table)[1] for table in (self.wedged, self.held))
+    def own_weight(self) -> Weight:
+        """What the two lists weigh that keep them: the harness's own."""
+        tables = [sys.getsizeof(table) - sys.getsizeof([]) for table in (self.wedged, self.held)]
+        large = sum(malloc_chunk(size) for size in tables if size > BLOCK_LIMIT_BYTES)
+        return Weight(0, sum(1 for size in tables if size), 0, large)
 
 
 class ScenarioRecorder:
@@ -131,26 +130,3 @@ class ScenarioRecorder:
                 value = getattr(value, part)
             self._target = value
         return self._target
-
-
-def _own_blocks(obj: Any) -> tuple[int, int]:
-    """(allocator blocks, malloc bytes) of one object by itself: its head and its own table or buffer."""
-    kind = type(obj)
-    head = kind.__basicsize__ + (GC_HEADER_BYTES if gc.is_tracked(obj) else 0)
-    if kind in (list, bytearray, set, dict) or isinstance(obj, (list, bytearray, set, dict)):
-        table = kind.__sizeof__(obj) - kind.__basicsize__ if kind in (list, bytearray, set, dict) else 0
-        parts = [head, table]
-    elif kind in (str, bytes, int, tuple, frozenset):
-        parts = [sys.getsizeof(obj)]
-    else:
-        values = object.__getattribute__(obj, "__dict__") if kind.__dictoffset__ else None
-        parts = [head, BLOCK_LIMIT_BYTES if values else 0]
-    blocks = sum(1 for size in parts if 0 < size <= BLOCK_LIMIT_BYTES)
-    return blocks, sum(size + MALLOC_HEADER_BYTES for size in parts if size > BLOCK_LIMIT_BYTES)
-
-
-def _list_table(table: list[Any]) -> tuple[int, int]:
-    size = sys.getsizeof(table) - sys.getsizeof([])
-    if size > BLOCK_LIMIT_BYTES:
-        return 0, size + MALLOC_HEADER_BYTES
-    return (1 if size else 0), 0

@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from leakharness.probe.weight import BLOCK_LIMIT_BYTES, malloc_chunk
+
 __all__ = ["FINALIZE_BLOCKS", "FINALIZE_OBJECTS", "Canary", "Label", "Tracker", "Untrackable"]
 
 FINALIZE_OBJECTS = 3
@@ -20,8 +22,6 @@ FINALIZE_BLOCKS = 4
 """Allocator blocks for each live ``weakref.finalize``: the three above and its index (an int above 256)."""
 SMALL_INTS = 260
 """Indexes that CPython has as cached ints; used up at the start, so that every index counts one block."""
-BLOCK_LIMIT_BYTES = 512
-"""Requests above this go to malloc and are no allocator block (Objects/obmalloc.c, SMALL_REQUEST_THRESHOLD)."""
 
 
 class Untrackable(TypeError):
@@ -32,15 +32,24 @@ class Untrackable(TypeError):
         name = f"{kind.__module__}.{kind.__qualname__}"
         if "__slots__" in vars(kind) and hasattr(kind, "__dataclass_fields__"):
             cure = "give the dataclass weakref_slot=True (3.11+), or drop slots=True"
-        elif "__slots__" in vars(kind):
+        elif "__slots__" in vars(kind) and not kind.__itemsize__:
             cure = "add '__weakref__' to its __slots__"
-        else:
+        elif _subclass_is_trackable(kind):
             cure = (
-                "track an object that owns it, or a subclass: class Tracked"
-                + kind.__qualname__
-                + f"({kind.__qualname__}): pass"
+                "track an object that owns it, or an instance of a subclass: "
+                f"class Tracked{kind.__name__.capitalize()}({kind.__qualname__}): pass"
             )
+        else:
+            cure = "track an object that owns it"
         super().__init__(f"run.track: {name} cannot be weakly referenced; {cure}")
+
+
+def _subclass_is_trackable(kind: type) -> bool:
+    """Whether ``class X(kind): pass`` gives weakly referenceable instances: not of int, tuple, bytes, bool."""
+    try:
+        return bool(type("Probe", (kind,), {}).__weakrefoffset__)
+    except TypeError:
+        return False
 
 
 class Label:
@@ -124,12 +133,12 @@ class Tracker:
 
     def own_blocks(self) -> int:
         """Allocator blocks of the harness because tracked objects are alive."""
-        return FINALIZE_BLOCKS * self.alive + (1 if 0 < _table_bytes() <= BLOCK_LIMIT_BYTES else 0)
+        return FINALIZE_BLOCKS * self.alive + (1 if _table_bytes() else 0)
 
     def own_malloc_bytes(self) -> int:
         """Bytes of ``weakref.finalize``'s own table where it is too large for the small-object allocator."""
         size = _table_bytes()
-        return size if size > BLOCK_LIMIT_BYTES else 0
+        return malloc_chunk(size) if size > BLOCK_LIMIT_BYTES else 0
 
     def _use_up_small_ints(self) -> None:
         for _ in range(SMALL_INTS):
