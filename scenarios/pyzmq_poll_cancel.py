@@ -50,16 +50,19 @@ class Poller:
     def __init__(self) -> None:
         self.sockets: list[QuietSocket] = []
 
-    def poll(self) -> asyncio.Future[dict[QuietSocket, int]]:
+    def register(self, socket: QuietSocket, flags: int) -> None:
+        self.sockets.append(socket)
+
+    def poll(self, timeout: float | None) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[dict[QuietSocket, int]] = loop.create_future()
+        future: asyncio.Future[Any] = loop.create_future()
         watcher: asyncio.Future[None] = loop.create_future()
         for socket in self.sockets:
             socket.add_recv_event(watcher)
 
         def on_poll_ready(_: Any) -> None:
             if not future.done() and not watcher.cancelled():
-                future.set_result(dict.fromkeys(self.sockets, READABLE))
+                future.set_result([(socket, READABLE) for socket in self.sockets])
 
         def cancel_watcher(_: Any) -> None:
             if not watcher.done():
@@ -94,49 +97,80 @@ async def serve(run: Run) -> AsyncIterator[None]:
 real_socket: Any = None
 
 
-@scenario.mode("closure-extracted", must="PASS", default=True, abort="cancel")
-async def closure_extracted(run: Run) -> None:
-    """The shape of the fix: the caller's future, once done, cancels the poller's."""
-    poller = Poller()
-    poller.sockets.append(QUIET)
-    poll_future = poller.poll()
+def poll(run: Run, self: QuietSocket, timeout: float | None, flags: int) -> asyncio.Future[int]:
+    """``_AsyncSocket.poll`` of 25.1.0: nobody tells the inner poll that the outer one was cancelled."""
+    p = Poller()
+    p.register(self, flags)
+    f = p.poll(timeout)
     future = run.track(asyncio.get_running_loop().create_future(), "poll")
 
-    def unwrap_result(f: asyncio.Future[dict[QuietSocket, int]]) -> None:
+    def unwrap_result(f: Any) -> None:
+        if future.done():
+            return
+        if f.cancelled():
+            try:
+                future.cancel()
+            except RuntimeError:
+                pass
+            return
+        if f.exception():
+            future.set_exception(f.exception())
+        else:
+            evts = dict(f.result())
+            future.set_result(evts.get(self, 0))
+
+    if f.done():
+        unwrap_result(f)
+    else:
+        f.add_done_callback(unwrap_result)
+    return future
+
+
+def poll_cancelling(run: Run, self: QuietSocket, timeout: float | None, flags: int) -> asyncio.Future[int]:
+    """``_AsyncSocket.poll`` of 25.1.1: the outer poll, once done, cancels the inner one."""
+    p = Poller()
+    p.register(self, flags)
+    poll_future: Any = p.poll(timeout)
+    future = run.track(asyncio.get_running_loop().create_future(), "poll")
+
+    def unwrap_result(f: Any) -> None:
         if future.done():
             return
         if poll_future.cancelled():
-            future.cancel()
+            try:
+                future.cancel()
+            except RuntimeError:
+                pass
             return
-        future.set_result(poll_future.result().get(QUIET, 0))
+        if poll_future.exception():
+            future.set_exception(poll_future.exception())
+        else:
+            evts = dict(poll_future.result())
+            future.set_result(evts.get(self, 0))
 
-    def cancel_poll(_: Any) -> None:
+    if poll_future.done():
+        unwrap_result(poll_future)
+    else:
+        poll_future.add_done_callback(unwrap_result)
+
+    def cancel_poll(future: asyncio.Future[Any]) -> None:
         if not poll_future.done():
             poll_future.cancel()
 
-    poll_future.add_done_callback(unwrap_result)
     future.add_done_callback(cancel_poll)
-    await future
+    return future
+
+
+@scenario.mode("closure-extracted", must="PASS", default=True, abort="cancel")
+async def closure_extracted(run: Run) -> None:
+    """The shape of the fix."""
+    await poll_cancelling(run, QUIET, None, READABLE)
 
 
 @scenario.mode("closure-inline", must="FAIL", abort="cancel")
 async def closure_inline(run: Run) -> None:
-    """The shape before the fix: nobody tells the inner poll that the outer one was cancelled."""
-    poller = Poller()
-    poller.sockets.append(QUIET)
-    f = poller.poll()
-    future = run.track(asyncio.get_running_loop().create_future(), "poll")
-
-    def unwrap_result(f: asyncio.Future[dict[QuietSocket, int]]) -> None:
-        if future.done():
-            return
-        if f.cancelled():
-            future.cancel()
-            return
-        future.set_result(f.result().get(QUIET, 0))
-
-    f.add_done_callback(unwrap_result)
-    await future
+    """The shape before the fix."""
+    await poll(run, QUIET, None, READABLE)
 
 
 @scenario.mode("production", must="PASS", abort="cancel", needs={"zmq": "pip install 'leakharness[pyzmq]'"})
