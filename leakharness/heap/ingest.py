@@ -94,15 +94,7 @@ def load_capture(path: str | Path) -> Capture:
         return _Ingest(_sections(raw)).capture()
     except _Broken as error:
         raise SnapshotError(f"{where}: not a usable capture: {error}; take it again") from None
-    except (
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        UnicodeError,
-    ) as error:
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError) as error:
         raise SnapshotError(f"{where}: corrupt capture ({type(error).__name__}: {error}); take it again") from None
 
 
@@ -126,6 +118,13 @@ def _sections(raw: bytes) -> dict[str, list[memoryview]]:
     if "meta" not in found:
         raise _Broken("it is truncated")
     return found
+
+
+def _repeat(values: Ints, lengths: Ints, total: int) -> Ints:
+    """``np.repeat`` for lengths that come from a file: they must add up before anything is made of them."""
+    if len(values) != len(lengths) or np.any((lengths < 0) | (lengths > total)) or int(lengths.sum()) != total:
+        raise _Broken("its columns do not add up")
+    return np.repeat(values, lengths)
 
 
 class _Strings:
@@ -166,7 +165,7 @@ def _joined(parts: list[_Edges]) -> _Edges:
 class _Ingest:
     def __init__(self, sections: dict[str, list[memoryview]]) -> None:
         self._sections = sections
-        self.meta: dict[str, Any] = self._json("meta")
+        self.meta: dict[str, Any] = dict(self._json("meta"))
         self.strings = _Strings()
         self.strings("")
         self._load_nodes()
@@ -205,9 +204,7 @@ class _Ingest:
             raise _Broken("a node occurs twice")
         blocks = self._rows("block", 5)
         lengths = blocks[:, 1]
-        if np.any(lengths < 0) or int(lengths.sum()) != self.count:
-            raise _Broken("blocks and nodes do not add up")
-        self.block_of = np.repeat(np.arange(len(blocks)), lengths)
+        self.block_of = _repeat(np.arange(len(blocks)), lengths, self.count)
         self.type_id = blocks[:, 0][self.block_of]
         self.size = blocks[:, 2][self.block_of].copy()
         sized = np.flatnonzero(self.size < 0)
@@ -272,11 +269,10 @@ class _Ingest:
 
     def _keyed_hints(self) -> _Edges:
         rows = self._rows("keyrow", 3)
-        lengths = self._words("keylen")
-        source = np.repeat(self._words("keysrc"), lengths)
         keys = self._words("keykey")
+        source = _repeat(self._words("keysrc"), self._words("keylen"), len(keys))
         target = self.nodes_of(self._words("keydst"))
-        kind = np.repeat(rows[:, 2], rows[:, 1])
+        kind = _repeat(rows[:, 2], rows[:, 1], len(keys))
         return _Edges(source, target, self._key_names(keys), kind)
 
     def _key_names(self, keys: Ints) -> Ints:
@@ -301,14 +297,12 @@ class _Ingest:
     def _column_hints(self) -> _Edges:
         rows = self._rows("colrow", 4)
         lengths = rows[:, 1]
-        total = int(lengths.sum())
-        starts = np.repeat(rows[:, 0] - (np.cumsum(lengths) - lengths), lengths)
         self._column_ids = self._words("coldst")
-        source = starts + np.arange(total)
+        total = len(self._column_ids)
+        source = _repeat(rows[:, 0] - (np.cumsum(lengths) - lengths), lengths, total) + np.arange(total)
         target = self.nodes_of(self._column_ids)
-        return _Edges(
-            source, target, np.repeat(self._name_numbers[rows[:, 2]], lengths), np.repeat(rows[:, 3], lengths)
-        )
+        name = _repeat(self._name_numbers[rows[:, 2]], lengths, total)
+        return _Edges(source, target, name, _repeat(rows[:, 3], lengths, total))
 
     def _loose_hints(self) -> _Edges:
         target = self.nodes_of(self._words("edgedst"))
@@ -381,12 +375,11 @@ class _Ingest:
 
     def _key_edges(self, hints: _Edges) -> _Edges:
         """A dict whose keys are all strings does not report them; the graph has them all the same."""
-        lengths = self._words("keylen")
-        source = np.repeat(self._words("keysrc"), lengths)
         keys = self._words("keykey")
+        source = _repeat(self._words("keysrc"), self._words("keylen"), len(keys))
         which = self.family[source] == FAMILIES.index("dict")
         node = self.nodes_of(keys)
-        which &= (node >= 0) & np.isin(keys, self._key_ids)
+        which &= (node >= 0) & (self.type_string[node] == self.strings("str"))
         fill = np.ones(int(which.sum()), np.int64)
         return _Edges(source[which], node[which], fill * self.strings("<key>"), fill * (PROPERTY | ADDED))
 
