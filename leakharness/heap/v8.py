@@ -53,7 +53,8 @@ __all__ = [
 Ints = npt.NDArray[np.int64]
 
 # text parsed at a time; its numbers take at most four times as much, whatever the file's size
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 2 << 20
+SEARCHED_BYTES = 16 << 20  # searched at a time, and then given back
 CHUNK_ROWS = 1 << 19  # rows written at a time
 CHUNK_STRINGS = 1 << 16
 INT32_MAX = 2**31 - 1
@@ -229,10 +230,7 @@ def _value_end(text: mmap.mmap, at: int, name: str, found: dict[str, tuple[int, 
     """Where the value of ``name`` that starts at ``at`` ends."""
     first = text[at : at + 1]
     if first == b"[" and name in _FLAT:
-        end = text.find(b"]", at)  # numbers alone: no string or bracket can be inside
-        if end < 0:
-            raise SnapshotError(f"is truncated: the array at byte {at} has no end")
-        return end + 1
+        return _flat_end(text, at)
     if first == b"[" and name == "strings" and set(found) >= _NEEDED_BEFORE and (end := _tail_end(text)) > at:
         return end
     if first in (b"[", b"{"):
@@ -241,6 +239,16 @@ def _value_end(text: mmap.mmap, at: int, name: str, found: dict[str, tuple[int, 
     if scalar is None:
         raise SnapshotError(f"is truncated or corrupt at byte {at}")
     return scalar.end()
+
+
+def _flat_end(text: mmap.mmap, at: int) -> int:
+    """End of an array of numbers alone. Searched piece by piece: a page touched counts as our memory."""
+    for start in range(at, len(text), SEARCHED_BYTES):
+        end = text.find(b"]", start, start + SEARCHED_BYTES)
+        _drop_pages(text, start, min(start + SEARCHED_BYTES, len(text)))
+        if end >= 0:
+            return end + 1
+    raise SnapshotError(f"is truncated: the array at byte {at} has no end")
 
 
 def _tail_end(text: mmap.mmap) -> int:

@@ -51,7 +51,7 @@ from leakharness.heap.dominators import dominators, retained_sizes, strong_edges
 from leakharness.heap.explain import explain
 from leakharness.heap.paths import path_tree
 
-if task != "diff":
+if task not in ("read", "diff", "diff by path"):
     graph = v8.read(files[-1])
 if task == "explain":
     import numpy as np

@@ -21,7 +21,7 @@ def graphs(draw_from: st.DrawFn) -> tuple[int, list[tuple[int, int]]]:
     return n, draw_from(st.lists(st.tuples(node, node), max_size=3 * n))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(graphs())
 def test_immediate_dominators_are_those_of_the_definition(graph: tuple[int, list[tuple[int, int]]]) -> None:
     """Peeling and Semi-NCA together give what taking away one node at a time gives."""
@@ -29,7 +29,7 @@ def test_immediate_dominators_are_those_of_the_definition(graph: tuple[int, list
     assert dominators(plain(n, pairs)).parent.tolist() == brute_dominators(n, pairs)
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(graphs())
 def test_the_source_given_to_the_compiler_agrees_without_peeling(
     graph: tuple[int, list[tuple[int, int]]],
