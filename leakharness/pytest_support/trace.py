@@ -21,7 +21,18 @@ from leakharness.errors import UsageError
 from leakharness.plugin import setting
 from leakharness.probe.counters import Counters, count_objects
 
-__all__ = ["LANE_VARIABLE", "Lane", "Tracer", "current_lane", "lanes_of", "runs_tests", "start_trace", "summary_line"]
+__all__ = [
+    "LANE_VARIABLE",
+    "TRACER",
+    "Lane",
+    "current_lane",
+    "lanes_of",
+    "read_trace",
+    "runs_tests",
+    "start_trace",
+    "summary_line",
+    "trace_book",
+]
 
 SCHEMA = "leakharness.trace/1"
 LANE_VARIABLE = "LEAKHARNESS_LANE"
@@ -39,7 +50,7 @@ def start_trace(config: pytest.Config) -> None:
     full = target is not None
     if runs_tests(config):
         config.pluginmanager.register(Tracer(config, full=full), TRACER)
-    if not hasattr(config, "workerinput"):
+    if not hasattr(config, "workerinput") and LANE_VARIABLE not in os.environ:
         path = None if target in (None, "", True, "true") else Path(config.invocation_params.dir, str(target))
         book = config.stash[_BOOK] = TraceBook(path, shown=full)
         config.pluginmanager.register(book, "leakharness-trace-book")
