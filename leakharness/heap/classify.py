@@ -19,6 +19,7 @@ __all__ = [
     "NATIVE",
     "RUNTIME_OBJECTS",
     "Classification",
+    "classify_dominated",
     "classify_growth",
     "classify_name",
     "classify_path",
@@ -147,6 +148,21 @@ def classify_path(kind: str, name: str, path: Sequence[str]) -> Classification:
     if holders.startswith("sys.modules[") and len(path) <= 3:  # straight in a module's namespace
         return Classification(MODULE_GRAPH, BY_RETAINERS)
     return Classification(AMBIGUOUS, BY_RETAINERS)
+
+
+def classify_dominated(kind: str, name: str, above: Sequence[tuple[str, str]]) -> Classification:
+    """The class of a node from what dominates it: ``above`` are (kind, name) of its dominators, nearest first.
+
+    The nearest that has a class of its own gives it; a module has everything below it, so it says nothing.
+    """
+    by_name = AMBIGUOUS if name in _SOFT_NAMES else classify_name(kind, name)
+    if by_name != AMBIGUOUS:
+        return Classification(by_name, BY_NAME)
+    for dominator_kind, dominator in above:
+        found = classify_name(dominator_kind, dominator)
+        if found != AMBIGUOUS and not dominator.startswith("module ") and dominator_kind != "synthetic":
+            return Classification(found, BY_DOMINATORS)
+    return Classification(AMBIGUOUS, BY_DOMINATORS)
 
 
 def classify_growth(rows: Iterable[tuple[str, int]]) -> str:

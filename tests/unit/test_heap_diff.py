@@ -14,12 +14,14 @@ from leakharness.errors import OptionError, SnapshotError
 from leakharness.heap import v8
 from leakharness.heap.classify import (
     AMBIGUOUS,
+    BY_DOMINATORS,
     BY_NAME,
     BY_RETAINERS,
     MODULE_GRAPH,
     NATIVE,
     RUNTIME_OBJECTS,
     Classification,
+    classify_dominated,
     classify_growth,
     classify_name,
     classify_path,
@@ -219,6 +221,15 @@ def test_names_speak_for_a_class_or_for_none(kind: str, name: str, expected: str
 def test_a_path_settles_what_a_name_does_not(name: str, path: list[str], expected: Classification) -> None:
     """The answer says which evidence it rests on, and unknown holders settle nothing."""
     assert classify_path("object", name, path) == expected
+
+
+def test_a_dominator_settles_what_a_name_does_not() -> None:
+    """The nearest dominator with a class decides; a module and the root dominate everything and decide nothing."""
+    above = [("object", "list"), ("object", "_asyncio.Future"), ("object", "type m.T"), ("object", "module m")]
+    assert classify_dominated("object", "dict", above) == Classification(RUNTIME_OBJECTS, BY_DOMINATORS)
+    assert classify_dominated("object", "dict", above[2:]) == Classification(MODULE_GRAPH, BY_DOMINATORS)
+    assert classify_dominated("object", "dict", above[3:]) == Classification(AMBIGUOUS, BY_DOMINATORS)
+    assert classify_dominated("object", "m.Session", above) == Classification(RUNTIME_OBJECTS, BY_NAME)
 
 
 def test_a_whole_has_a_class_only_by_a_clear_majority() -> None:
