@@ -146,10 +146,20 @@ def _make(recipe: Recipe, place: Path) -> None:
                 _step([uv, "pip", "install", "--quiet", *target, *offline, *things])
             return
         shutil.rmtree(place, ignore_errors=True)
-    _step([recipe.python, "-m", "venv", *([] if things else ["--without-pip"]), str(place)])
+    _step([recipe.python, "-m", "venv", "--without-pip", str(place)])
     if things:
-        pip = [str(_python_in(place)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        _step([*pip, *offline, *things])
+        _step([*_pip(recipe.python, place), "install", "--quiet", *offline, *things])
+
+
+def _pip(python: str, place: Path) -> list[str]:
+    """The pip of ``python``, told to install into ``place`` (pip 22.3 can), which is faster than one of its own."""
+    theirs = [python, "-m", "pip", "--disable-pip-version-check", "--python", str(_python_in(place))]
+    try:
+        _step([*theirs, "--version"])
+    except NotJudged:
+        _step([str(_python_in(place)), "-m", "ensurepip"])
+        return [str(_python_in(place)), "-m", "pip", "--disable-pip-version-check"]
+    return theirs
 
 
 def _python_in(place: Path) -> Path:
