@@ -197,7 +197,6 @@ class _Matching:
         settle(lambda s, f: s == f and theirs[s] == ours[f])
         settle(lambda s, f: bool(theirs[s]) and theirs[s] == ours[f] and s not in ours and f not in theirs)
         settle(lambda s, f: s == f)
-        settle(lambda s, f: bool(theirs[s]) and theirs[s] == ours[f])
         settle(lambda s, f: len(theirs[s] & ours[f]) / max(len(theirs[s] | ours[f]), 1))
         for name in self.ignore & ours.keys():
             del ours[name]

@@ -140,6 +140,15 @@ def test_other_names_are_no_difference_and_are_mapped(tmp_path: Path) -> None:
     }
 
 
+def test_what_the_harness_holds_is_taken_for_no_rename(tmp_path: Path) -> None:
+    """A variable for an object of the harness stands for none of the original's that it does not share a
+    name with.
+    """
+    comparison = compared(tmp_path, FIXTURE.replace("deadline", "slot").replace("slot = None", "slot = run.hold(1)"))
+    assert comparison.names == ()
+    assert comparison.verdict == "SAME"
+
+
 MUTATIONS = {
     "capture dropped": (
         "use(future, transcript, buffers)",

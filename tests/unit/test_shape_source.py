@@ -25,7 +25,9 @@ def project(tmp_path: Path) -> Path:
         + "@overload\ndef attempt(a: int) -> None: ...\n"
         + "@overload\ndef attempt(a: str) -> None: ...\n"
         + "def attempt(a):\n    def g(): return a\n    return g\n"
-        + "class Runner:\n    if True:\n        async def run(self): return lambda: self\n",
+        + "class Runner:\n    if True:\n        async def run(self): return lambda: self\n"
+        + "    @property\n    def size(self): return lambda: self\n"
+        + "    @size.setter\n    def size(self, value): pass\n",
         "pkg/star.py": BOOM + "def starred(x): return lambda: x\n",
         "pkg/loop.py": "from .loop2 import f\n",
         "pkg/loop2.py": "from .loop import f\n",
@@ -44,6 +46,7 @@ FOUND = {
     "through a re-export under another name": ("pkg:tried", "pkg/inner.py", 7),
     "through a star import": ("pkg:starred", "pkg/star.py", 2),
     "a method, under if": ("pkg:Runner.run", "pkg/inner.py", 12),
+    "a property, the getter": ("pkg:Runner.size", "pkg/inner.py", 13),
     "nested": ("pkg.inner:attempt.<locals>.g", "pkg/inner.py", 8),
     "in a namespace package under src": ("other.deep.mod:f", "src/other/deep/mod.py", 2),
     "with a coding cookie": ("latin:f", "latin.py", 2),
@@ -71,7 +74,7 @@ REFUSED = {
     "empty revision": ("pkg:f@", "names no function"),
     "no module": ("nosuch.deep:f", "'nosuch' is not on the search path"),
     "no submodule": ("pkg.nosuch:f", "'pkg.nosuch' is not on the search path"),
-    "no function": ("pkg.inner:nosuch", "Functions there: attempt, Runner.run"),
+    "no function": ("pkg.inner:nosuch", "Functions there: attempt, Runner.run, Runner.size"),
     "no method": ("pkg.inner:Runner.nosuch", "defines no function 'Runner.nosuch'"),
     "no source": ("math:sqrt", "math"),
     "a namespace package": ("other:f", "has no Python source"),
