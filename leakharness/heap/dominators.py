@@ -2,7 +2,7 @@
 
 A node dominates another if every path from the root to the other goes through it; what a node dominates is
 what would be freed with it. Semi-NCA: L. Georgiadis, "Linear-Time Algorithms for Dominators and Related
-Problems", Princeton 2005. One source serves plain lists and numba. Without numba most of a heap need not
+Problems", Princeton 2005. One source serves plain arrays and numba. Without numba most of a heap need not
 pass through it: nodes without outgoing edges are peeled off in rounds (no path leads through them), only the
 cyclic core is left to Semi-NCA, and the peeled nodes get the nearest common ancestor of their predecessors
 afterwards, by numpy.
@@ -10,6 +10,7 @@ afterwards, by numpy.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,9 +110,10 @@ def _core(forward: Links, search: Any) -> Ints:
     scratch: list[Any] = [np.zeros(n + 1, np.int64), forward.start[:-1].astype(np.int64)]
     arrays: list[Any] = [forward.start, forward.to, backward.start, backward.to, *columns, *scratch]
     if search is _semi_nca:
-        arrays = [array.tolist() for array in arrays]
+        # As quick as lists for a plain loop, in half the memory.
+        arrays = [array("q", np.ascontiguousarray(column, np.int64).tobytes()) for column in arrays]
     else:
-        arrays = [np.ascontiguousarray(array, np.int64) for array in arrays]
+        arrays = [np.ascontiguousarray(column, np.int64) for column in arrays]
     found = search(*arrays)
     vertex = np.asarray(arrays[4], np.int64)[:found]
     above = np.asarray(arrays[5], np.int64)[:found]
@@ -125,7 +127,7 @@ def _semi_nca(  # type: ignore[no-untyped-def]
 ):
     """Semi-NCA from node 0. Fills ``vertex`` (nodes in depth-first order) and ``idom`` (by that number).
 
-    Flat loops over lists or arrays of integers alone, for `compiled`. Returns how many nodes were reached.
+    Flat loops over arrays of integers alone, for `compiled`. Returns how many nodes were reached.
     """
     number[0] = 0
     vertex[0] = 0
@@ -197,9 +199,7 @@ def _peeled(forward: Links, live: npt.NDArray[np.bool_]) -> Ints:
     below_root[forward.to[: forward.start[1]]] = True
     # Edges that say nothing about dominators: from the dead, into the root, to itself, and beside an edge of
     # the root.
-    tells = (
-        live[source] & (forward.to != 0) & (source != forward.to) & ((source == 0) | ~below_root[forward.to])
-    )
+    tells = live[source] & (forward.to != 0) & (source != forward.to) & ((source == 0) | ~below_root[forward.to])
     backward = Links.of(n, forward.to[tells], source[tells])
     layers, core = _peel(backward, live)
     parent = _core_parents(backward, core)
@@ -258,9 +258,7 @@ def _attach(layer: Ints, backward: Links, parent: Ints, depth: Ints) -> None:
     several = layer[degree > 1]
     if len(several):
         owner = np.repeat(several, np.diff(backward.start)[several])
-        nodes, ancestors = _common_ancestors(
-            owner, backward.to[ragged(backward.start, several)], parent, depth
-        )
+        nodes, ancestors = _common_ancestors(owner, backward.to[ragged(backward.start, several)], parent, depth)
         parent[nodes] = ancestors
     depth[layer] = depth[parent[layer]] + 1
 
