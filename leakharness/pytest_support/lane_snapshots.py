@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,9 +22,10 @@ import pytest
 
 from leakharness.plugin import setting
 from leakharness.probe.capture import snapshot
-from leakharness.pytest_support.trace import current_lane, runs_tests
+from leakharness.pytest_support.trace import LANE_VARIABLE, current_lane, runs_tests
+from leakharness.store import write_atomically
 
-__all__ = ["LaneSnapshots", "start_snapshots"]
+__all__ = ["COMMAND_FILE", "LaneSnapshots", "start_snapshots"]
 
 INTERVAL_S = 30.0
 MOST_WAITING = 2
@@ -32,6 +34,8 @@ LAST_WAIT_S = 120.0
 """How long the end of a session waits for the last snapshot."""
 CAPTURE_WAIT_S = 60.0
 POLL_S = 0.01
+COMMAND_FILE = "command.txt"
+"""In the folder of the lanes: how these snapshots came about."""
 NICENESS = 10
 """The converter yields to the tests."""
 BOOT = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv[1]); from leakharness.pytest_support.lane_snapshots import convert; convert()"
@@ -42,8 +46,10 @@ def start_snapshots(config: pytest.Config) -> None:
     if config.getoption("collectonly", False):
         return
     folder = Path(config.invocation_params.dir, str(setting(config, "leak_snapshots")))
-    if not hasattr(config, "workerinput"):
+    if not hasattr(config, "workerinput") and LANE_VARIABLE not in os.environ:
         config.pluginmanager.register(_Summary(folder), "leakharness-snapshot-summary")
+        command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
+        write_atomically(folder / COMMAND_FILE, command.encode() + b"\n")
     if not runs_tests(config):
         return
     interval = setting(config, "leak_snapshot_interval")
@@ -53,6 +59,7 @@ def start_snapshots(config: pytest.Config) -> None:
     lane = folder / current_lane(config)
     try:
         lane.mkdir(parents=True, exist_ok=True)
+        _sweep(lane)
     except OSError as exc:
         raise pytest.UsageError(f"--leak-snapshots {folder}: {exc.strerror or exc}") from None
     config.pluginmanager.register(LaneSnapshots(config, lane, interval), "leakharness-snapshots")
@@ -68,8 +75,10 @@ class LaneSnapshots:
         self._raw = Path(tempfile.mkdtemp(prefix=".raw-", dir=lane))
         self._sequence = 0
         self._stop = threading.Event()
+        self._lock = threading.Lock()
         self._timer: threading.Thread | None = None
         self._converter: subprocess.Popen[str] | None = None
+        self._unreaped: int | None = None
         self._skipped = 0
         self._problems: list[str] = []
 
@@ -88,6 +97,11 @@ class LaneSnapshots:
         self._timer = threading.Thread(target=self._keep_taking, args=(first,), name="leakharness snapshots", daemon=True)
         self._timer.start()
 
+    def pytest_collection_finish(self) -> None:
+        """One more when every test file is imported: what comes later is not the tests' own module graph."""
+        if self._converter is not None:
+            self._unreaped = self._take()
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         """The last snapshot, and wait until all are files."""
@@ -96,6 +110,7 @@ class LaneSnapshots:
             self._timer.join()
         if self._converter is None:
             return
+        _reap(self._unreaped)
         _reap(self._take())
         said = self._finish_converter()
         made = len(list(self._lane.glob(f"Heap.*.{os.getpid()}.0.*.heapsnapshot")))
@@ -105,7 +120,8 @@ class LaneSnapshots:
             output["leak_snapshots"] = report
         else:
             summary: Any = self._config.pluginmanager.get_plugin("leakharness-snapshot-summary")
-            summary.lanes.append(report)
+            if summary is not None:
+                summary.lanes.append(report)
 
     def _keep_taking(self, first: int | None) -> None:
         """The timer thread's whole life."""
@@ -117,6 +133,10 @@ class LaneSnapshots:
                 _reap(self._take())
 
     def _take(self) -> int | None:
+        with self._lock:
+            return self._take_one()
+
+    def _take_one(self) -> int | None:
         """Fork a copy that captures the heap, and announce it to the converter. Returns the copy's pid."""
         self._sequence += 1
         now = time.strftime("%Y%m%d.%H%M%S")
@@ -167,6 +187,13 @@ class _Summary:
             for problem in report["problems"]:
                 terminalreporter.write_line(f"  {problem}")
         terminalreporter.write_line(f"compare with: leakharness diff --lane-dir {folder}/LANE")
+
+
+def _sweep(lane: Path) -> None:
+    """Remove what a converter that was killed in an earlier session has left; finished files stay."""
+    for place in lane.glob(".raw-*"):
+        if time.time() - place.stat().st_mtime > CAPTURE_WAIT_S:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _reap(pid: int | None) -> None:

@@ -1,0 +1,143 @@
+"""``hotspots update`` and ``report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["register"]
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else.")]
+MANIFEST = "reports/hotspots.json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    hotspots = typer.Typer(help="Test files that bloat a shared worker.", no_args_is_help=True)
+    hotspots.command("update", help="Merge traces of pytest --leak-trace=FILE into a manifest.")(update_command)
+    hotspots.callback()(lambda: None)  # a group with one command stays a group
+    app.add_typer(hotspots, name="hotspots")
+    app.command(
+        "report",
+        help="`report RUN...` renders stored results; `report investigate --lane-dir DIR` reports on a lane of snapshots.",
+    )(report_command)
+
+
+def update_command(
+    trace: Annotated[list[Path], typer.Option(help="A trace file; repeat for runs and shards.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The manifest.")] = Path(MANIFEST),
+    min_delta_kb: Annotated[
+        int | None, typer.Option(help="KiB a file must leave behind [32768].", min=0, show_default=False)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Files in the manifest [64].", min=1, show_default=False)] = None,
+    tests: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder of test files that should have a trace [those of the traced files].", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the manifest, and say what is in it and which files have no trace."""
+    from leakharness.cli.terminal import emit_json
+    from leakharness.hotspots import LIMIT, MIN_DELTA_KB, merge, test_files_in
+    from leakharness.pytest_support.trace import read_trace
+    from leakharness.report.document import to_json
+    from leakharness.store import write_atomically
+
+    traces = [(path.name, read_trace(path)) for path in trace]
+    folders = tests or sorted({row["file"].rpartition("/")[0] or "." for _, rows in traces for row in rows})
+    manifest = merge(
+        traces,
+        min_delta_kb=MIN_DELTA_KB if min_delta_kb is None else min_delta_kb,
+        limit=limit or LIMIT,
+        test_files=test_files_in(Path.cwd(), folders),
+    )
+    write_atomically(out, to_json(manifest.document(), indent=True))
+    if json:
+        emit_json(manifest.document())
+        return
+    typer.echo(f"{out}: {len(manifest.files)} of {manifest.traced} traced files left {manifest.min_delta_kb} KiB or more")
+    for hotspot in manifest.files:
+        typer.echo(f"  {hotspot.delta_kb:>10,} KiB  ({hotspot.import_kb:,} by import)  {hotspot.file}")
+    for name in manifest.untraced:
+        typer.echo(f"  no recorded trace: {name}")
+    typer.echo(f"isolate them with: pytest --leak-isolate {out}")
+
+
+def report_command(
+    runs: Annotated[
+        list[str], typer.Argument(help="run.json or certificate.json files, their folders, or `investigate`.", show_default=False)
+    ],
+    format_: Annotated[
+        str, typer.Option("--format", help="markdown, html, junit, sarif or github.", show_default=True)
+    ] = "markdown",
+    out: Annotated[Path | None, typer.Option(help="Write to a file [stdout].", show_default=False)] = None,
+    lane_dir: Annotated[Path | None, typer.Option(help="investigate: a lane's folder of snapshots.", show_default=False)] = None,
+    pid: Annotated[int | None, typer.Option(help="investigate: which PID [that with most snapshots].", show_default=False)] = None,
+    trace: Annotated[list[Path] | None, typer.Option(help="investigate: traces of that run.", show_default=False)] = None,
+    command: Annotated[
+        str | None, typer.Option(help="investigate: the command that reproduces it [as recorded].", show_default=False)
+    ] = None,
+    top: Annotated[int, typer.Option(help="investigate: families shown.", min=1)] = 12,
+    min_kb: Annotated[int, typer.Option(help="investigate: KiB by which a family must have grown.", min=0)] = 64,
+    json: Json = False,
+) -> None:
+    """Render stored results, or investigate a lane."""
+    from leakharness.errors import OptionError
+
+    if runs == ["investigate"]:
+        if lane_dir is None:
+            raise OptionError("report investigate needs --lane-dir DIR, a folder that pytest --leak-snapshots wrote")
+        _investigate(lane_dir, pid, trace or [], command, top, min_kb, out, as_json=json)
+        return
+    if lane_dir is not None or trace or command or pid is not None:
+        raise OptionError("--lane-dir, --pid, --trace and --command belong to `report investigate`")
+    _render(runs, format_, out, as_json=json)
+
+
+def _investigate(
+    lane_dir: Path,
+    pid: int | None,
+    traces: list[Path],
+    command: str | None,
+    top: int,
+    min_kb: int,
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    from leakharness.cli.terminal import emit_json
+    from leakharness.investigate import investigate, report_markdown
+
+    found = investigate(lane_dir, pid=pid, traces=traces, command=command, top=top, min_kb=min_kb)
+    if out is not None:
+        _write(out, report_markdown(found))
+    if as_json:
+        emit_json(found.document())
+    elif out is None:
+        typer.echo(report_markdown(found), nl=False)
+
+
+def _render(runs: list[str], format_: str, out: Path | None, *, as_json: bool) -> None:
+    from leakharness.cli.terminal import emit_json
+    from leakharness.report.formats import read_results, render
+
+    results = read_results([Path(name) for name in runs])
+    if as_json:
+        emit_json({"schema": "leakharness.results/1", "results": results})
+        return
+    text = render(results, format_)
+    if out is not None:
+        _write(out, text)
+    else:
+        typer.echo(text, nl=False)
+
+
+def _write(out: Path, text: str) -> None:
+    from leakharness.store import write_atomically
+
+    write_atomically(out, text.encode())
+    typer.echo(str(out), err=True)
+
+

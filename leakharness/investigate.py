@@ -1,0 +1,366 @@
+"""The report of a test-memory investigation: a lane's snapshots, the traces beside them, and what they come to.
+
+The facts come from ``heap.diff`` (which families grew and who holds them), from the snapshots in between (whether a family
+rises again and again or came in one step), from modules imported meanwhile, and from traces (which test file).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leakharness.pytest_support.lane_snapshots import COMMAND_FILE
+from leakharness.pytest_support.trace import Lane, lanes_of, read_trace, summary_line
+
+if TYPE_CHECKING:
+    from leakharness.heap.diff import DiffRow, SnapshotDiff
+    from leakharness.heap.graph import HeapGraph
+
+__all__ = ["FamilyGrowth", "Investigation", "investigate", "report_markdown"]
+
+TOP = 12
+MIN_KB = 64
+MOST_SNAPSHOTS = 6
+"""Snapshots read to see how a family grew: evenly spread over the lane, first and last among them."""
+HEAVY_IMPORT_BYTES = 2**20
+"""A file that leaves this much behind by its import alone is worth isolating."""
+UNKNOWN = "held by C or unknown"
+ROOT_MODULE = re.compile(r"sys\.modules\['([^']+)'\]")
+MODULE_NODE = re.compile(r"module ([A-Za-z_]\w*(?:\.\w+)*)")
+
+
+@dataclass(frozen=True)
+class FamilyGrowth:
+    """One growing family: how much, who holds it, what kind of growth that is and why."""
+
+    type: str
+    size_delta: int
+    count_delta: int
+    kind: str
+    evidence: str
+    path: tuple[str, ...]
+    risen: int
+    intervals: int
+    """It rose in ``risen`` of ``intervals`` stretches between the snapshots that were read."""
+    file: str | None = None
+    """The test file in whose module it is held, where that is known."""
+
+    @property
+    def held(self) -> bool:
+        """Whether a retainer path is known: then the class is proved, not guessed by name."""
+        return bool(self.path) and not self.path[0].startswith(UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Investigation:
+    """Everything the report says."""
+
+    command: str
+    lane: str
+    pid: int | None
+    snapshots: int
+    before: str
+    after: str
+    nodes: tuple[int, int]
+    families: tuple[FamilyGrowth, ...]
+    imported: tuple[tuple[str, int], ...]
+    """(top-level package, modules imported between the two snapshots), most first."""
+    lanes: tuple[Lane, ...]
+    kind: str
+
+    @property
+    def leaks(self) -> list[FamilyGrowth]:
+        return [f for f in self.families if f.kind == "runtime-objects" and f.held]
+
+    @property
+    def module_growth(self) -> list[FamilyGrowth]:
+        return [f for f in self.families if f.kind == "module-graph"]
+
+    @property
+    def unsettled(self) -> list[FamilyGrowth]:
+        return [f for f in self.families if f not in self.leaks and f not in self.module_growth]
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "schema": "leakharness.investigation/1",
+            "command": self.command,
+            "lane": self.lane,
+            "pid": self.pid,
+            "snapshots": self.snapshots,
+            "before": self.before,
+            "after": self.after,
+            "nodes": list(self.nodes),
+            "class": self.kind,
+            "likely": _likely_word(self),
+            "families": [
+                {
+                    "type": f.type,
+                    "size_delta": f.size_delta,
+                    "count_delta": f.count_delta,
+                    "class": f.kind,
+                    "evidence": f.evidence,
+                    "path": list(f.path),
+                    "rose_in": [f.risen, f.intervals],
+                    "file": f.file,
+                }
+                for f in self.families
+            ],
+            "imported": [{"package": name, "modules": count} for name, count in self.imported],
+            "lanes": [summary_line(lane) for lane in self.lanes],
+        }
+
+
+def investigate(
+    lane_dir: Path,
+    *,
+    pid: int | None = None,
+    traces: Sequence[Path] = (),
+    command: str | None = None,
+    top: int = TOP,
+    min_kb: int = MIN_KB,
+) -> Investigation:
+    """Look into one lane. Raises SnapshotError without two snapshots of one PID, UsageError for a broken trace."""
+    from leakharness.heap.diff import diff
+
+    found = diff(lane_dir=lane_dir, pid=pid, top=top, min_kb=min_kb, by="path")
+    lanes = lanes_of(row for path in traces for row in read_trace(path))
+    series, imported = _over_time(_spread(_files_of(lane_dir, found.pair.pid)), found)
+    files = {name for lane in lanes for name in lane.files}
+    return Investigation(
+        command=command or _recorded_command(lane_dir) or "pytest --leak-snapshots DIR (the command was not recorded)",
+        lane=lane_dir.name,
+        pid=found.pair.pid,
+        snapshots=found.pair.snapshots,
+        before=found.pair.before.name,
+        after=found.pair.after.name,
+        nodes=found.nodes,
+        families=tuple(_family(row, series, files) for row in found.rows),
+        imported=tuple(imported),
+        lanes=tuple(lanes),
+        kind=found.kind,
+    )
+
+
+def report_markdown(found: Investigation) -> str:
+    """The report: reproduce, what was compared, families, what it is likely to be, what to change, what was verified."""
+    parts = [
+        f"# Test memory: lane {found.lane}",
+        _headline(found),
+        f"## Reproduce\n\n```\n{found.command}\n```",
+        _compared(found),
+        _table(found),
+        _likely(found),
+        _change(found),
+        _verified(found),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+# -- gathering
+
+
+def _files_of(lane_dir: Path, pid: int | None) -> list[Path]:
+    from leakharness.heap import v8
+
+    named = [(v8.parse_name(path.name), path) for path in lane_dir.iterdir()]
+    mine = [(name.time, name.sequence, path) for name, path in named if name is not None and name.pid == pid]
+    return [path for _, _, path in sorted(mine)]
+
+
+def _spread(paths: Sequence[Path]) -> list[Path]:
+    """At most MOST_SNAPSHOTS of them, first and last included, evenly spread."""
+    if len(paths) <= MOST_SNAPSHOTS:
+        return list(paths)
+    last = len(paths) - 1
+    return [paths[round(i * last / (MOST_SNAPSHOTS - 1))] for i in range(MOST_SNAPSHOTS)]
+
+
+def _over_time(
+    paths: Sequence[Path], found: SnapshotDiff
+) -> tuple[dict[tuple[str, str], list[int]], list[tuple[str, int]]]:
+    """Shallow bytes of each grown (kind, type) in every snapshot, and the packages imported from first to last."""
+    from leakharness.heap import v8
+
+    wanted = {(row.type, _type_of(row)) for row in found.rows}
+    series: dict[tuple[str, str], list[int]] = {key: [] for key in wanted}
+    first: set[str] = set()
+    last: set[str] = set()
+    for number, path in enumerate(paths):
+        graph = v8.read(path, edges=False)
+        for key in wanted:
+            series[key].append(_bytes_of(graph, *key))
+        if number in (0, len(paths) - 1):
+            last = _modules_in(graph)
+            first = first or last
+    packages = Counter(name.partition(".")[0] for name in last - first)
+    return series, sorted(packages.items(), key=lambda row: (-row[1], row[0]))
+
+
+def _bytes_of(graph: HeapGraph, kind: str, name: str) -> int:
+    import numpy as np
+
+    if kind not in graph.node_kinds:
+        return 0
+    numbers = [number for number, text in enumerate(graph.strings) if text == name]
+    mask = (graph.node_kind == graph.node_kinds.index(kind)) & np.isin(graph.node_name, numbers)
+    return int(graph.self_size[mask].sum())
+
+
+def _modules_in(graph: HeapGraph) -> set[str]:
+    import numpy as np
+
+    matches = ((number, MODULE_NODE.fullmatch(text)) for number, text in enumerate(graph.strings))
+    names = {number: match.group(1) for number, match in matches if match is not None}
+    return {names[number] for number in np.unique(graph.node_name).tolist() if number in names}
+
+
+def _family(row: DiffRow, series: Mapping[tuple[str, str], list[int]], files: Iterable[str]) -> FamilyGrowth:
+    sizes = series.get((row.type, _type_of(row)), [])
+    risen = sum(1 for a, b in zip(sizes, sizes[1:], strict=False) if b > a)
+    return FamilyGrowth(
+        type=_type_of(row),
+        size_delta=row.size_delta,
+        count_delta=row.count_delta,
+        kind=row.classification.kind,
+        evidence=row.classification.evidence,
+        path=row.path,
+        risen=risen,
+        intervals=max(0, len(sizes) - 1),
+        file=_file_of(row.path, files),
+    )
+
+
+def _type_of(row: DiffRow) -> str:
+    """The family's type: the end of a fingerprint."""
+    return row.name.rpartition(" -> ")[2]
+
+
+def _file_of(path: Sequence[str], files: Iterable[str]) -> str | None:
+    """The traced test file whose module is the root of ``path``."""
+    match = ROOT_MODULE.match(path[0]) if path else None
+    if match is None:
+        return None
+    module = match.group(1)
+    for file in sorted(files):
+        dotted = file.removesuffix(".py").replace("/", ".")
+        if dotted == module or dotted.endswith("." + module):
+            return file
+    return None
+
+
+def _recorded_command(lane_dir: Path) -> str | None:
+    try:
+        return (lane_dir.parent / COMMAND_FILE).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+# -- writing
+
+
+def _likely_word(found: Investigation) -> str:
+    leak, modules = bool(found.leaks), bool(found.module_growth or found.imported)
+    if leak and modules:
+        return "real leak and module growth"
+    return "real leak" if leak else "module growth" if modules else "undecided"
+
+
+def _headline(found: Investigation) -> str:
+    word = _likely_word(found)
+    if found.leaks:
+        worst = found.leaks[0]
+        where = f" in {worst.file}" if worst.file else ""
+        return (
+            f"Likely {word}: {_size(worst.size_delta)} of {worst.type} more, held by {_holder(worst)}{where}."
+        )
+    if word == "module growth":
+        return "Likely module growth: what grew came with imports, and no retained runtime objects were found."
+    return "Undecided: no retainer settles what grew."
+
+
+def _compared(found: Investigation) -> str:
+    lines = [
+        "## What was compared",
+        "",
+        f"- lane {found.lane}, PID {found.pid}: `{found.before}` with `{found.after}` ({found.snapshots} snapshots of it)",
+        f"- nodes: {found.nodes[0]:,} -> {found.nodes[1]:,} ({found.nodes[1] - found.nodes[0]:+,})",
+    ]
+    lines += [f"- `{summary_line(lane)}`" for lane in found.lanes]
+    return "\n".join(lines)
+
+
+def _table(found: Investigation) -> str:
+    if not found.families:
+        return "## Dominant retained families\n\nNone grew by enough to be listed."
+    lines = ["## Dominant retained families", "", "| grew | objects | type | class | rose in | file |", "| --- | --- | --- | --- | --- | --- |"]
+    for f in found.families:
+        lines.append(
+            f"| {_size(f.size_delta)} | {f.count_delta:+,} | `{f.type}` | {f.kind} ({f.evidence}) | "
+            f"{f.risen} of {f.intervals} stretches | {f.file or '-'} |"
+        )
+    for f in found.leaks:
+        lines += ["", f"Who holds `{f.type}`:", "", "```", *f.path, "```"]
+    return "\n".join(lines)
+
+
+def _likely(found: Investigation) -> str:
+    lines = ["## What it is likely to be", ""]
+    for f in found.leaks:
+        again = "rises again and again" if f.risen > 1 else "came in one step, so it may be a cache that filled once"
+        lines.append(f"- likely real leak: `{f.type}` (+{_size(f.size_delta)}), confirmed by its retainer path; it {again}")
+    for f in found.module_growth:
+        lines.append(f"- likely module growth: `{f.type}` (+{_size(f.size_delta)}), {f.evidence}")
+    if found.imported:
+        total = sum(count for _, count in found.imported)
+        most = ", ".join(f"{name} {count}" for name, count in found.imported[:6])
+        lines.append(f"- module growth: {total} modules were imported between the two snapshots ({most})")
+    for f in found.unsettled:
+        lines.append(f"- no label: `{f.type}` (+{_size(f.size_delta)}): neither name nor retainers settle it")
+    return "\n".join(lines)
+
+
+def _change(found: Investigation) -> str:
+    lines = ["## What to change", ""]
+    for f in found.leaks:
+        lines.append(f"- break the edge {_holder(f)} -> `{f.type}`: mend the clean-up{f' in {f.file}' if f.file else ''}")
+    for lane in found.lanes:
+        for name, row in sorted(lane.files.items()):
+            if row["collect"] >= HEAVY_IMPORT_BYTES and not any(f.file == name for f in found.leaks):
+                lines.append(f"- {name} leaves {_size(row['collect'])} behind by its import: isolate it (hotspots update)")
+    if found.imported and not found.leaks:
+        lines.append("- isolate the files that import this, or recycle the worker: nothing here is there to be mended")
+    if len(lines) == 2:
+        lines.append("- nothing yet: look at the families without a label with leakharness diff --by path")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _verified(found: Investigation) -> str:
+    lines = ["## What was verified, and what was not", ""]
+    lines.append(f"- retainer paths were computed for {sum(f.held for f in found.families)} of {len(found.families)} families")
+    if found.snapshots < 3:
+        lines.append("- two snapshots tell growth from none, but not a leak from a cache that fills once: take more")
+    if not found.lanes:
+        lines.append("- no trace was given (--trace): which test file it is rests on module names alone")
+    lines.append(
+        "- snapshots cost memory and time: the run was not timed, and resident sizes of a run that takes snapshots "
+        "are higher than those of a plain one; confirm a fix with leakharness check or @pytest.mark.leakcheck"
+    )
+    return "\n".join(lines)
+
+
+def _holder(f: FamilyGrowth) -> str:
+    """The step that holds the family's objects: the container closest to the root that names a place."""
+    steps = [step for step in f.path[1:-1] if step]
+    return steps[0].removesuffix("[*]") if steps else (f.path[0] if f.path else UNKNOWN)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if abs(count) < 1024:
+            return f"{count:.1f} {unit}" if unit != "B" else f"{count:.0f} B"
+        count /= 1024
+    return f"{count:.1f} GiB"
