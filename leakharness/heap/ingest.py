@@ -196,21 +196,21 @@ class _Ingest:
     # -- nodes
 
     def _load_nodes(self) -> None:
-        self.ids = self._words("node")
+        inner, blocks = self._words("node"), self._rows("block", 5)
+        block_of = _repeat(np.arange(len(blocks)), blocks[:, 1], len(inner))
+        size = blocks[:, 2][block_of]
+        size[np.flatnonzero(size < 0)] = self._words("size")
+        size += blocks[:, 3][block_of]
+        self._referring = np.flatnonzero(blocks[:, 4][block_of] == 1)
+        leaves, first = np.unique(self._words("leaf"), return_index=True)
+        self.ids = np.concatenate([inner, leaves])
+        self.type_id = np.concatenate([blocks[:, 0][block_of], self._words("leaftype")[first]])
+        self.size = np.concatenate([size, self._words("leafsize")[first]])
         self.count = len(self.ids)
         self._order = np.argsort(self.ids, kind="stable")
         self._sorted = self.ids[self._order]
         if self.count and np.any(self._sorted[1:] == self._sorted[:-1]):
             raise _Broken("a node occurs twice")
-        blocks = self._rows("block", 5)
-        lengths = blocks[:, 1]
-        self.block_of = _repeat(np.arange(len(blocks)), lengths, self.count)
-        self.type_id = blocks[:, 0][self.block_of]
-        self.size = blocks[:, 2][self.block_of].copy()
-        sized = np.flatnonzero(self.size < 0)
-        self.size[sized] = self._words("size")
-        self.size += blocks[:, 3][self.block_of]
-        self._referring = np.flatnonzero(blocks[:, 4][self.block_of] == 1)
 
     def _load_tables(self) -> None:
         rows = self._json("types")

@@ -22,7 +22,7 @@ import weakref
 from array import array
 from collections import defaultdict
 from collections.abc import Callable
-from operator import is_not
+from operator import is_not, not_
 from typing import Any
 
 from leakharness.probe.capture_file import CaptureFile
@@ -54,6 +54,8 @@ TEXT = 1 << 9
 file)."""
 KEY_LIMIT = 100
 """Longer string keys are data rather than names, and are redacted."""
+LEAF_TYPES: dict[int, type] = {id(kind): kind for kind in (str, int, float, complex, bool, bytes, type(None))}
+"""Types (by id) whose objects refer to nothing and run no code of the program; exact types only."""
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
 _ITEMS = list.__basicsize__ - 2 * _POINTER
 """Offset of ``ob_item`` in PyListObject: a PyVarObject, then ``ob_item``, then ``allocated``
@@ -126,7 +128,7 @@ class Walk:
         self._book = PlanBook(gentle)
         self._blocks: list[_Block] = []
         self._rows = array("q")
-        self._types: dict[int, type] = {}
+        self._types: dict[int, type] = dict(LEAF_TYPES)
         self._found: dict[int, Any] = {}
         self._walked = 0
         self._marker: list[Any] = []
@@ -161,15 +163,23 @@ class Walk:
         self._write_tables()
 
     def _find(self, candidates: list[Any]) -> None:
-        """Remember those of ``candidates`` that the collector does not list."""
+        """Write the leaves among ``candidates``, and remember what else the collector does not list."""
         new = candidates if self._frozen else list(itertools.filterfalse(gc.is_tracked, candidates))
-        self._found.update(zip(map(id, new), new, strict=True))
+        kinds = list(map(type, new))
+        is_leaf = list(map(LEAF_TYPES.__contains__, array("Q", ids_of(kinds))))
+        self._write_leaves(list(itertools.compress(new, is_leaf)), list(itertools.compress(kinds, is_leaf)))
+        rest = list(itertools.compress(new, map(not_, is_leaf)))
+        self._found.update(zip(map(id, rest), rest, strict=True))
+
+    def _write_leaves(self, leaves: list[Any], kinds: list[type]) -> None:
+        """Most untracked objects are numbers and strings, met again and again: the reader leaves out what it has."""
+        self._out.add("leaf", ids_of(leaves))
+        self._out.add("leaftype", ids_of(kinds))
+        self._out.add("leafsize", array("q", map(sys.getsizeof, leaves)).tobytes())
 
     def _next_level(self) -> list[Any]:
         self._find(list(self._types.values()))
-        level = list(
-            itertools.islice(self._found.values(), self._walked, None)
-        )  # a dict keeps the order of arrival
+        level = list(itertools.islice(reversed(self._found.values()), len(self._found) - self._walked))
         self._walked = len(self._found)
         if self._frozen:  # what is young now and was not listed at the start was made by this walk
             young = set(map(id, gc.get_objects()))
@@ -308,9 +318,7 @@ class Walk:
         for column, value in zip(self._loose, (source, id(target), self._name(name), kind), strict=True):
             column.append(value)
 
-    def _keyed(
-        self, sources: array[int], lengths: list[int], keys: list[Any], values: list[Any], kind: int
-    ) -> None:
+    def _keyed(self, sources: array[int], lengths: list[int], keys: list[Any], values: list[Any], kind: int) -> None:
         """References named by objects: ``lengths[i]`` of them from node ``sources[i]``."""
         strings = [key for key in keys if type(key) is str]
         self._keys.update(zip(map(id, strings), strings, strict=True))
@@ -345,13 +353,9 @@ class Walk:
 
     def _functions(self, block: _Block) -> None:
         members = block.members
-        self._text_column(
-            block, "__qualname__", _read(types.FunctionType.__dict__["__qualname__"].__get__, members)
-        )
+        self._text_column(block, "__qualname__", _read(types.FunctionType.__dict__["__qualname__"].__get__, members))
         if not self._gentle:
-            self._column(
-                block, "__dict__", PROPERTY, _read(types.FunctionType.__dict__["__dict__"].__get__, members)
-            )
+            self._column(block, "__dict__", PROPERTY, _read(types.FunctionType.__dict__["__dict__"].__get__, members))
         closures = list(map(types.FunctionType.__dict__["__closure__"].__get__, members))
         picked = list(map(is_not, closures, itertools.repeat(None)))
         codes = map(types.FunctionType.__dict__["__code__"].__get__, itertools.compress(members, picked))
@@ -424,9 +428,7 @@ class Walk:
         for getter in (g for g in (_callback_getter(base) for base in type_mro(type(block.members[0]))) if g):
             for source, callbacks in enumerate(_read(getter, block.members), block.first):
                 for callback in callbacks if type(callbacks) is list else ():
-                    function, context = (
-                        callback if type(callback) is tuple and len(callback) == 2 else (callback, None)
-                    )
+                    function, context = callback if type(callback) is tuple and len(callback) == 2 else (callback, None)
                     self._edge(source, function, "_callbacks", PROPERTY)
                     self._edge(source, context, "_callbacks context", INTERNAL)
             break
@@ -472,9 +474,8 @@ class Walk:
 
     def _write_key_nodes(self) -> None:
         """Strings that are keys only: a dict with string keys does not report them."""
-        new = [key for address, key in self._keys.items() if address not in self._found]
-        if new:
-            self._add_block(str, new, False)
+        strings = [key for key in self._keys.values() if type(key) is str]
+        self._write_leaves(strings, [str] * len(strings))
 
     def _write_tables(self) -> None:
         self._out.add("block", self._rows.tobytes())
@@ -489,9 +490,7 @@ class Walk:
         for key, column in zip(("linesrc", "linecode", "lineno"), self._lines, strict=True):
             self._out.add_words(key, column)
         self._out.add_json("names", list(self._names))
-        rows = [
-            (address, type_name(kind), self._book.of(kind).family) for address, kind in self._types.items()
-        ]
+        rows = [(address, type_name(kind), self._book.of(kind).family) for address, kind in self._types.items()]
         self._out.add_json("types", rows)
 
     def _key_text(self, key: Any) -> str:

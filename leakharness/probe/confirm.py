@@ -67,9 +67,7 @@ def confirm(
     """
     started = time.monotonic()
     if not hasattr(os, "fork"):
-        return _answer(
-            0, 0, 0, [], started, "this platform cannot fork, and the measured process is never changed"
-        )
+        return _answer(0, 0, 0, [], started, "this platform cannot fork, and the measured process is never changed")
     reader, writer = os.pipe()
     pid = quiet_fork()
     if pid:
@@ -87,9 +85,7 @@ def confirm(
         os._exit(status)
 
 
-def _answer(
-    total: int, freed: int, cut: int, uncut: list[str], started: float, error: str | None
-) -> dict[str, Any]:
+def _answer(total: int, freed: int, cut: int, uncut: list[str], started: float, error: str | None) -> dict[str, Any]:
     sentence = f"cutting it freed {freed} of {total}" if error is None else f"not confirmed: {error}"
     if error is None and not cut:
         sentence = "not confirmed: the reference was not found in the copy"
@@ -317,11 +313,7 @@ def _cut_from_dict(holder: dict[Any, Any], name: str, behind: dict[int, Any]) ->
     doomed = [
         key
         for key, value in dict.items(holder)
-        if (
-            id(key) in behind
-            if name == "<key>"
-            else id(value) in behind and f"<{type(key).__name__}>" == name
-        )
+        if (id(key) in behind if name == "<key>" else id(value) in behind and f"<{type(key).__name__}>" == name)
     ]
     return sum(_delete_key(holder, key) for key in doomed)
 
