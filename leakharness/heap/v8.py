@@ -5,7 +5,7 @@ The file is one JSON object. Its numbers are flat arrays whose row layout the fi
 version. Format: https://chromium.googlesource.com/v8/v8/+/main/src/profiler/heap-snapshot-generator.cc and
 https://chromium.googlesource.com/devtools/devtools-frontend/+/main/front_end/entrypoints/heap_snapshot_worker/
 
-Three facts about the other readers shape what is written:
+Four facts about the other readers shape what is written:
 
 - Chrome DevTools looks for ``"snapshot"``, ``"nodes"``, ``"edges"``, ``"samples"``, ``"locations"``,
   ``"strings"`` in this order; memlab looks for ``"nodes":`` and its like anywhere in the text. Our own
@@ -13,6 +13,9 @@ Three facts about the other readers shape what is written:
   use those words as keys.
 - Both keep node ids in 32 bits and compare two snapshots by them. Addresses do not fit, so `stable_ids`
   folds each address to an odd 32-bit number that is the same in every snapshot of a process.
+- DevTools counts a node once for every edge that the root has to it, and gives up when it has counted more than there
+  are. A further name of a root's target (a module under two names, say) therefore lies in the metadata, under
+  ``root_aliases``, and `read` puts it back.
 - DevTools adds the size of ``array`` and ``hidden`` nodes to their only owner. Python's containers are thus
   ``object``, which it shows by name and with their own size.
 """
@@ -59,6 +62,7 @@ CHUNK_ROWS = 1 << 19  # rows written at a time
 CHUNK_STRINGS = 1 << 16
 INT32_MAX = 2**31 - 1
 OUR_KEY = "leakharness"
+ALIASES_KEY = "root_aliases"  # [place among the root's edges, edge kind, name, target node] of each
 RESERVED = frozenset({"snapshot", "nodes", "edges", "samples", "locations", "strings"})
 
 _NODE_FIELDS = ("type", "name", "id", "self_size", "edge_count")
@@ -373,9 +377,17 @@ def _graph(
         raise SnapshotError(f"is corrupt: its nodes have {int(start[-1])} edges, its header says {layout.edges}")
     if with_edges:
         edge_kind, edge_name, edge_to = _edges(text, sections["edges"], layout, len(strings))
+        aliases = _aliases(layout, len(strings), int(start[1]))
+        if len(aliases):
+            places = aliases[:, 0] - np.arange(len(aliases))
+            edge_kind = np.insert(edge_kind, places, aliases[:, 1].astype(np.uint8))
+            edge_name = np.insert(edge_name, places, aliases[:, 2].astype(np.int32))
+            edge_to = np.insert(edge_to, places, aliases[:, 3].astype(np.int32))
+            start[1:] += len(aliases)
     else:
         start = np.zeros(n + 1, np.int64)
         edge_kind, edge_name, edge_to = np.empty(0, np.uint8), np.empty(0, np.int32), np.empty(0, np.int32)
+    layout.ours.pop(ALIASES_KEY, None)
     return HeapGraph(
         kind,
         name,
@@ -412,6 +424,19 @@ def _edges(
             raise SnapshotError("is corrupt: an edge points between two nodes")
         kind[part], name[part], to[part] = kinds, np.minimum(names, INT32_MAX), target // node_width
     return kind, name, to
+
+
+def _aliases(layout: _Layout, strings: int, root_edges: int) -> Ints:
+    """Further edges of the root that the metadata has, one a row."""
+    found = layout.ours.get(ALIASES_KEY, [])
+    try:
+        table = np.array(found, np.int64).reshape(-1, 4)
+    except (ValueError, TypeError, OverflowError):
+        raise SnapshotError(f"is corrupt: its {ALIASES_KEY} cannot be used") from None
+    limits = (root_edges + len(table), len(layout.edge_kinds), strings, layout.nodes)
+    if len(table) and (np.any(table < 0) or np.any(table >= limits) or np.any(np.diff(table[:, 0]) <= 0)):
+        raise SnapshotError(f"is corrupt: its {ALIASES_KEY} are out of range")
+    return table
 
 
 def _check_room(what: str, span: tuple[int, int], rows: int, width: int) -> None:
@@ -633,19 +658,40 @@ def _write_to(file: IO[bytes], graph: HeapGraph) -> None:
         "sample_fields": ["timestamp_us", "last_assigned_id"],
         "location_fields": ["object_index", "script_id", "line", "column"],
     }
-    header = {"meta": meta, "node_count": n, "edge_count": m, "trace_function_count": 0, OUR_KEY: graph.meta}
+    alias = _root_aliases(graph)
+    keep = np.ones(m, bool)
+    keep[alias] = False
+    ours = dict(graph.meta)
+    if len(alias):
+        columns = (alias, graph.edge_kind[alias], graph.edge_name[alias], graph.edge_to[alias])
+        ours[ALIASES_KEY] = np.stack([column.astype(np.int64) for column in columns], axis=1).tolist()
+    counts = {"node_count": n, "edge_count": m - len(alias), "trace_function_count": 0}
+    header = {"meta": meta, **counts, OUR_KEY: ours}
     file.write(b'{"snapshot":' + orjson.dumps(header, option=orjson.OPT_SERIALIZE_NUMPY) + b',\n"nodes":[')
     ids, degree = stable_ids(graph.node_id), np.diff(graph.edge_start)
+    degree[0] -= len(alias)
     none = np.zeros(n, np.int64)
     _write_rows(file, (graph.node_kind, graph.node_name, ids, graph.self_size, degree, none, none))
     file.write(b'],\n"edges":[')
-    _write_rows(file, (graph.edge_kind, graph.edge_name, graph.edge_to), scale=(1, 1, width))
+    edges = (graph.edge_kind, graph.edge_name, graph.edge_to)
+    _write_rows(file, edges if not len(alias) else tuple(column[keep] for column in edges), scale=(1, 1, width))
     file.write(b'],\n"trace_function_infos":[],\n"trace_tree":[],\n"samples":[],\n"locations":[],\n"strings":[')
     for first in range(0, len(graph.strings), CHUNK_STRINGS):
         if first:
             file.write(b",\n")
         file.write(_dump_strings(graph.strings[first : first + CHUNK_STRINGS])[1:-1])
     file.write(b"]}\n")
+
+
+def _root_aliases(graph: HeapGraph) -> Ints:
+    """The root's edges to nodes that an earlier edge of it leads to (synthetic ones are not counted by DevTools)."""
+    end = int(graph.edge_start[1])
+    target = graph.edge_to[:end]
+    again = np.ones(end, bool)
+    again[np.unique(target, return_index=True)[1]] = False
+    if "synthetic" in graph.node_kinds:
+        again &= graph.node_kind[target] != graph.node_kinds.index("synthetic")
+    return np.flatnonzero(again)
 
 
 def _write_rows(file: IO[bytes], columns: tuple[npt.NDArray[Any], ...], scale: tuple[int, ...] | None = None) -> None:

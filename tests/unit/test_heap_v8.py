@@ -68,6 +68,30 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert set(json.loads(path.read_bytes())["snapshot"]) >= {"meta", "node_count", "leakharness"}
 
 
+def test_a_second_root_edge_to_a_node_is_kept_out_of_sight(tmp_path: Path) -> None:
+    """DevTools cannot load two; ours come back in their places."""
+    graph = draw(
+        """
+        root -property:sys.modules['os.path']-> P -property:x-> Q
+        root -property:sys.modules['q']-> Q
+        root -property:sys.modules['posixpath']-> P
+        root -element:4-> P
+        """
+    )
+    path = tmp_path / "g.heapsnapshot"
+    v8.write(graph, path)
+    assert same(graph, v8.read(path))
+    assert v8.read(path).meta == {}
+    document = json.loads(path.read_bytes())
+    root_edges = document["nodes"][4]
+    targets = document["edges"][2 : root_edges * 3 : 3]
+    assert len(set(targets)) == len(targets) == 2
+    for bad in ([[9, 0, 0, 1]], [[0, 0, 0, 99]], [[0, 0]], "x", [[1, 0, 0, 1], [1, 0, 0, 1]], [[-1, 0, 0, 1]]):
+        document["snapshot"]["leakharness"]["root_aliases"] = bad
+        with pytest.raises(SnapshotError, match="root_aliases"):
+            v8.read(saved(tmp_path, document))
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_half_one(tmp_path: Path) -> None:
     """An error on the way (a string count that lies) neither replaces nor litters."""
     path = tmp_path / "g.heapsnapshot"
