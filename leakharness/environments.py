@@ -121,16 +121,15 @@ def installed(python: str) -> dict[str, str]:
 
 
 def checkout(repository: Path, commit: str, folder: Path) -> Path:
-    """The tree of ``commit`` in ``folder``, as a clone that borrows the repository's objects.
+    """The tree of ``commit`` in the new folder ``folder``, as a clone that borrows the repository's objects.
 
     A clone and not a work tree: git keeps a list of the latter in the repository itself, and one would be left
     there whenever the tool is killed. Nothing is written to the repository. Raises NotJudged.
     """
-    tree = folder / commit[:12]
     quiet = ["git", "-c", "advice.detachedHead=false"]
-    _step([*quiet, "clone", "--quiet", "--shared", "--no-checkout", str(repository), str(tree)])
-    _step([*quiet, "-C", str(tree), "checkout", "--quiet", "--detach", commit])
-    return tree
+    _step([*quiet, "clone", "--quiet", "--shared", "--no-checkout", str(repository), str(folder)])
+    _step([*quiet, "-C", str(folder), "checkout", "--quiet", "--detach", commit])
+    return folder
 
 
 def _make(recipe: Recipe, place: Path) -> None:

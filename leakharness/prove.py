@@ -91,6 +91,8 @@ class Side:
     packages: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     """Where the project comes from: installed, or on the import path."""
+    roots: tuple[str, ...] = ()
+    """Folders that its files are named without, so that the same code has the same name on both sides."""
 
     def document(self) -> dict[str, Any]:
         return {
@@ -204,7 +206,7 @@ def prove(
     before, after = subjects["before"], subjects["after"]
     if (before.commit, before.requirements) == (after.commit, after.requirements):
         raise OptionError(f"--before {before} and --after {after} are the same: there is no change to prove")
-    with tempfile.TemporaryDirectory(prefix="leakharness-prove-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="prove-") as temporary:
         folder = Path(temporary)
         with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
             jobs = {
@@ -357,7 +359,8 @@ def _make_side(
         if root is None:
             raise UsageError(f"--{name} {subject}: {cwd} is not in a git work tree")
         prefix = _git(["rev-parse", "--show-prefix"], cwd) or ""
-        tree = checkout(Path(root), subject.commit, _fresh(folder / name))
+        # One letter: names of equal length are cut at the same place on both sides.
+        tree = checkout(Path(root), subject.commit, folder / name[0])
         tree = tree / prefix if (tree / prefix).is_dir() else tree
     installs = tree is not None and not question.on_path and any((tree / file).is_file() for file in BUILD_FILES)
     paths = [] if tree is None or installs else [path for path in (tree / "src", tree) if path.is_dir()]
@@ -371,13 +374,33 @@ def _make_side(
             question.wheels,
         )
         python = build(recipe, where)
+    roots = {os.path.join(text, "") for path in paths for text in (str(path), os.path.realpath(path))}
     source = "" if tree is None else "installed" if installs else "on the import path"
-    return Side(subject, python, clean_environment(*paths), installed(python), source)
+    return Side(
+        subject,
+        python,
+        clean_environment(*paths),
+        installed(python),
+        source,
+        tuple(sorted(roots, key=len, reverse=True)),
+    )
 
 
-def _fresh(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    return folder
+def _named_without(path: Retainer, roots: Sequence[str]) -> Retainer:
+    """The same path, with files named from below ``roots``."""
+
+    def shorter(text: str) -> str:
+        for root in roots:
+            text = text.replace(root, "")
+        return text
+
+    return replace(
+        path,
+        path=tuple(map(shorter, path.path)),
+        also=tuple(map(shorter, path.also)),
+        fingerprint=shorter(path.fingerprint),
+        sentence=shorter(path.sentence),
+    )
 
 
 @dataclass(frozen=True)
@@ -479,7 +502,8 @@ class _Bench:
                 control=lambda runs: _control(runs, side.python, replace(settings, env=side.env)),
             )
         name = PLANTED if planted else result.mode
-        result = replace(result, mode=name, must=must, duration_s=time.monotonic() - began)
+        retainers = tuple(_named_without(path, side.roots) for path in result.retainers)
+        result = replace(result, retainers=retainers, mode=name, must=must, duration_s=time.monotonic() - began)
         if not planted:
             result = _forgive_known(result, known_leaks(result.known_declared, self.pyproject))
         self.listener.done(replace(result, mode=f"{label} {name if label == 'control' else side.subject}"))
