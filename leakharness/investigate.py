@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,8 @@ TOP = 12
 MIN_KB = 64
 MOST_SNAPSHOTS = 6
 """Snapshots read to see how a family grew: evenly spread over the lane, first and last among them."""
-HEAVY_IMPORT_BYTES = 2**20
-"""A file that leaves this much behind by its import alone is worth isolating."""
+HEAVY_BYTES = 4 * 2**20
+"""A file that leaves this much behind, and is not where a leak was found, is named as one to isolate."""
 UNKNOWN = "held by C or unknown"
 ROOT_MODULE = re.compile(r"sys\.modules\['([^']+)'\]")
 MODULE_NODE = re.compile(r"module ([A-Za-z_]\w*(?:\.\w+)*)")
@@ -138,7 +138,7 @@ def investigate(
         before=found.pair.before.name,
         after=found.pair.after.name,
         nodes=found.nodes,
-        families=tuple(_family(row, series, files) for row in found.rows),
+        families=tuple(_by_imports(_family(row, series, files), dict(imported)) for row in found.rows),
         imported=tuple(imported),
         lanes=tuple(lanes),
         kind=found.kind,
@@ -234,6 +234,19 @@ def _family(row: DiffRow, series: Mapping[tuple[str, str], list[int]], files: It
     )
 
 
+def _by_imports(family: FamilyGrowth, imported: Mapping[str, int]) -> FamilyGrowth:
+    """What the imports settle where neither name nor retainers do: types of a package that was imported meanwhile, and
+    objects that a module of it holds and that came in one step, belong to the module graph."""
+    if family.evidence == "by name" and family.kind != "ambiguous":
+        return family
+    if family.file is None and not family.held and "." in family.type and family.type.partition(".")[0] in imported:
+        return replace(family, kind="module-graph", evidence="its package was imported meanwhile")
+    match = ROOT_MODULE.match(family.path[0]) if family.path else None
+    if family.file is None and match and match.group(1).partition(".")[0] in imported and family.risen <= 1:
+        return replace(family, kind="module-graph", evidence="held by a module imported meanwhile, in one step")
+    return family
+
+
 def _type_of(row: DiffRow) -> str:
     """The family's type: the end of a fingerprint."""
     return row.name.rpartition(" -> ")[2]
@@ -327,10 +340,11 @@ def _change(found: Investigation) -> str:
     lines = ["## What to change", ""]
     for f in found.leaks:
         lines.append(f"- break the edge {_holder(f)} -> `{f.type}`: mend the clean-up{f' in {f.file}' if f.file else ''}")
+    leaky = {f.file for f in found.leaks}
     for lane in found.lanes:
-        for name, row in sorted(lane.files.items()):
-            if row["collect"] >= HEAVY_IMPORT_BYTES and not any(f.file == name for f in found.leaks):
-                lines.append(f"- {name} leaves {_size(row['collect'])} behind by its import: isolate it (hotspots update)")
+        for name, left in lane.growers():
+            if left >= HEAVY_BYTES and name not in leaky and found.imported:
+                lines.append(f"- {name} leaves {_size(left)} behind and holds no leak found here: isolate it (hotspots update)")
     if found.imported and not found.leaks:
         lines.append("- isolate the files that import this, or recycle the worker: nothing here is there to be mended")
     if len(lines) == 2:
