@@ -17,7 +17,7 @@ from leakharness.discovery import Found, find
 from leakharness.errors import LeakHarnessError, NotJudged, OptionError, UsageError
 from leakharness.evidence import Snapshots
 from leakharness.model import Certificate, CertificateVerdict, Plan, Reading, RunResult
-from leakharness.options import DEFAULTS, known_leaks, pyproject_options, resolve
+from leakharness.options import DEFAULTS, checked_target, known_leaks, pyproject_options, resolve
 from leakharness.process import WorkerProcess, interpreter
 from leakharness.runner import Asker, Evidence, Measurement, Request, measure
 from leakharness.scenario import SYNTHETIC_LEAK, Known, Scenario
@@ -95,7 +95,7 @@ def run_found(
     began = time.monotonic()
     pyproject = pyproject_options(Path.cwd())
     python = interpreter(settings.python or pyproject.get("python"))
-    target = settings.target or pyproject.get("target")
+    target = checked_target(settings.target or pyproject.get("target"))
     arm = f"{found.name or found.path.name} / {mode or 'default'}"
     first_plan = resolve(settings.options, None, pyproject, defaults=settings.defaults)
     plans: list[Plan] = []
@@ -111,7 +111,10 @@ def run_found(
     def explain(worker: Asker, m: Measurement) -> Evidence:
         """Who holds it, and meanwhile, in a second process, where it was born."""
         with ThreadPoolExecutor(1) as pool:
-            births = pool.submit(trace_allocations, request, python, m.plan.scope_bytes, env=settings.env)
+            left = next((g.per_run for g in m.assessment.growth if g.counter == "objects"), 0.0) if m.assessment else 0.0
+            births = pool.submit(
+                trace_allocations, request, python, m.plan.scope_bytes, objects_a_run=left, env=settings.env
+            )
             evidence = snapshots.explain(worker, m)
             return Evidence({**evidence.changes, "allocations": births.result()})
 
@@ -156,7 +159,7 @@ def check_found(found: Found, settings: Settings, listener: Listener | None = No
     pyproject = pyproject_options(Path.cwd())
     python = interpreter(settings.python or pyproject.get("python"))
     scenario = _described(describe([found.path], python)[str(found.path.resolve())], found)
-    has_target = bool(settings.target or pyproject.get("target") or scenario["target"])
+    has_target = bool(checked_target(settings.target or pyproject.get("target")) or scenario["target"])
     arms, notes = _arms(scenario, has_target)
     with ThreadPoolExecutor(max_workers=min(ARMS_AT_ONCE, os.cpu_count() or 1)) as pool:
         noise = pool.submit(_control, DEFAULTS["iters"] * DEFAULTS["batches"], python, settings).result()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +13,7 @@ from leakharness.errors import OptionError
 from leakharness.model import Plan
 from leakharness.scenario import Known
 
-__all__ = ["DEFAULTS", "known_leaks", "pyproject_options", "resolve"]
+__all__ = ["DEFAULTS", "checked_target", "known_leaks", "pyproject_options", "resolve"]
 
 DEFAULTS: Mapping[str, Any] = {
     "iters": 50,
@@ -37,6 +39,7 @@ LEAST: Mapping[str, float] = {
     "timeout": 0.001,
 }
 WHOLE = ("iters", "batches", "warmup", "scope_bytes", "max_tracked_retention", "max_runs")
+TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 SNAPSHOTS = ("never", "on-fail", "always")
 TOOL_KEYS = frozenset({*DEFAULTS, "known", "snap_dir", "report_dir", "target", "python"})
 
@@ -75,11 +78,19 @@ def _checked(name: str, value: Any, source: str) -> Any:
         if value not in SNAPSHOTS:
             raise OptionError(f"{flag} {value!r} ({source}): it is one of {', '.join(SNAPSHOTS)}")
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or (name in WHOLE and value != int(value)):
-        raise OptionError(f"{flag} {value!r} ({source}): a {'whole ' if name in WHOLE else ''}number is needed")
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or (name in WHOLE and value != int(value)):
+        raise OptionError(f"{flag} {value!r} ({source}): a {'whole' if name in WHOLE else 'finite'} number is needed")
     if value < LEAST[name]:
         raise OptionError(f"{flag} {value} ({source}): at least {LEAST[name]:g}")
     return int(value) if name in WHOLE else float(value)
+
+
+def checked_target(target: str | None) -> str | None:
+    """``target`` as it is. Raises OptionError where it is not ``module:attribute``, both of them dotted names."""
+    if target is not None and not (isinstance(target, str) and TARGET.fullmatch(target)):
+        raise OptionError(f"--target {target}: write it as module:attribute")
+    return target
 
 
 def pyproject_options(folder: Path) -> dict[str, Any]:

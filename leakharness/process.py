@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from leakharness.errors import NotJudged, UsageError
+from leakharness.errors import LeakHarnessError, NotJudged, UsageError
 from leakharness.probe.boot import boot_arguments, boot_environment
 
 __all__ = ["WorkerProcess", "end_all", "interpreter"]
@@ -55,7 +55,9 @@ class WorkerProcess:
         deadline: float | None = None,
     ) -> None:
         """``deadline``: by ``time.monotonic()``; an answer that is not there by then is a hang."""
+        self._python = python
         self._deadline = deadline
+        self._spoke = False
         self._answers: queue.Queue[bytes | None] = queue.Queue()
         self._stderr = bytearray()
         self._killed = False
@@ -97,6 +99,10 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             self._process.stdin.write(json.dumps([op, *arguments]).encode() + b"\n")
             self._process.stdin.flush()
+        if not self._spoke:
+            if self._next_answer("starting") is None:
+                raise self._never_spoke()
+            self._spoke = True
         line = self._next_answer(doing or op)
         if line is None:
             raise self._died(doing or op)
@@ -158,6 +164,14 @@ class WorkerProcess:
         if self._process.returncode is None:
             with contextlib.suppress(OSError):
                 self._process.kill()
+
+    def _never_spoke(self) -> LeakHarnessError:
+        """It ended before it was ready: no interpreter, too old a one, or one that fails at its start."""
+        died = self._died("starting")
+        if (self._process.returncode or 0) < 0:
+            return died
+        last = died.detail.splitlines()[-1:] or [f"it ended with exit code {self._process.returncode}"]
+        return UsageError(f"--python {self._python}: not a Python 3.10 or newer that starts: {last[0]}")
 
     def _hung(self, doing: str) -> NotJudged:
         """Ask for the stacks of all threads (faulthandler prints them on SIGABRT), then kill."""

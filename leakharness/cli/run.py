@@ -129,7 +129,7 @@ def run_command(
 ) -> None:
     """Measure one mode."""
     from leakharness.api import Settings, run_found
-    from leakharness.cli.terminal import Progress, colour_verdict, emit_json
+    from leakharness.cli.terminal import Progress, colour_verdict, emit_json, say
     from leakharness.discovery import find
     from leakharness.report.text import run_block
     from leakharness.store import write_report
@@ -153,7 +153,7 @@ def run_command(
     if json:
         emit_json(result.document())
     else:
-        typer.echo(colour_verdict(run_block(result, report=str(place))))
+        say(colour_verdict(run_block(result, report=str(place))))
     raise typer.Exit(result.exit_code)
 
 
@@ -179,7 +179,7 @@ def check_command(
 ) -> None:
     """Measure every arm of each scenario, and certify."""
     from leakharness.api import Settings, check_found
-    from leakharness.cli.terminal import Progress, colour_verdict, emit_json
+    from leakharness.cli.terminal import Progress, colour_verdict, emit_json, say
     from leakharness.discovery import all_scenarios, find
     from leakharness.errors import OptionError
     from leakharness.report.text import certificate_block
@@ -208,7 +208,7 @@ def check_command(
         folder = write_certificate(certificate, _report_dir(report_dir))
         certificates.append(certificate)
         if not json:
-            typer.echo(colour_verdict(certificate_block(certificate, report=str(folder))))
+            say(colour_verdict(certificate_block(certificate, report=str(folder))))
     if json:
         documents = [certificate.document() for certificate in certificates]
         emit_json(

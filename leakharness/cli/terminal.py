@@ -10,7 +10,7 @@ from typing import Any
 from leakharness.api import Listener
 from leakharness.model import RunResult
 
-__all__ = ["Progress", "colour_verdict", "emit_json"]
+__all__ = ["Progress", "colour_verdict", "emit_json", "say"]
 
 COLOURS = {"PASS": 32, "CERTIFIED": 32, "FAIL": 31, "LEAK": 31, "INVALID": 35, "NOT_JUDGED": 33}
 """SGR colour codes (ECMA-48) of the verdicts."""
@@ -70,10 +70,24 @@ def colour_verdict(block: str) -> str:
     return f"\x1b[1;{COLOURS[word]}m{word}\x1b[0m" + block[len(word) :]
 
 
+def say(text: str) -> None:
+    """One text on stdout. A reader that has gone away changes nothing: the exit code stays the verdict's."""
+    _write(text.encode(sys.stdout.encoding or "utf-8", "replace") + b"\n")
+
+
 def emit_json(document: Any) -> None:
     """One JSON document on stdout, and nothing else."""
     from leakharness.report.document import to_json
 
-    sys.stdout.flush()
-    sys.stdout.buffer.write(to_json(document))
-    sys.stdout.buffer.flush()
+    _write(to_json(document))
+
+
+def _write(data: bytes) -> None:
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

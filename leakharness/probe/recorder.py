@@ -17,6 +17,10 @@ PLANTED: list[Any] = []
 """The module-level bucket of planted leaks."""
 
 
+class TargetMissing(LookupError):
+    """There is no such module here, or no such attribute in it. The text names the target first."""
+
+
 class PlantedObject:
     """What ``synthetic-leak`` keeps where a run tracks nothing of its own."""
 
@@ -120,13 +124,25 @@ class ScenarioRecorder:
             self.plant.after_run(self)
 
     def target(self) -> Any:
-        """Import ``module:attribute``. Raises ImportError or AttributeError as the import does."""
+        """Import ``module:attribute``. Raises TargetMissing, and whatever the module raises when it is imported."""
         if self._target is None:
             if self._target_name is None:
                 raise LookupError("run.target() needs --target module:attribute")
             module, _, attribute = self._target_name.partition(":")
-            value: Any = importlib.import_module(module)
-            for part in attribute.split("."):
-                value = getattr(value, part)
+            value: Any = _imported(module, self._target_name)
+            try:
+                for part in attribute.split("."):
+                    value = getattr(value, part)
+            except AttributeError as exc:
+                raise TargetMissing(f"{self._target_name}: {exc}") from None
             self._target = value
         return self._target
+
+
+def _imported(module: str, target: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as exc:
+        if exc.name is not None and f"{module}.".startswith(f"{exc.name}."):
+            raise TargetMissing(f"{target}: {exc} in {sys.executable}") from None
+        raise

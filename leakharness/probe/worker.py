@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from leakharness.errors import ScenarioError
 from leakharness.probe.counters import Counters
 from leakharness.probe.gauge import Gauge
-from leakharness.probe.recorder import PLANTED, Plant, ScenarioRecorder
+from leakharness.probe.recorder import PLANTED, Plant, ScenarioRecorder, TargetMissing
 from leakharness.probe.runs import RunFailed, Runs
 from leakharness.probe.tracker import Tracker, sing
 from leakharness.scenario import SYNTHETIC_LEAK, Mode, Run, Scenario
@@ -102,7 +102,7 @@ class Worker:
         self._recorder = recorder = ScenarioRecorder(self._tracker, self._loop, target, plant)
         run = Run(scope_bytes=scope_bytes, mode=mode.name, recorder=recorder)
         if target is not None and (mode.needs_target or mode.name == "production"):
-            recorder.target()
+            self._import_target(recorder)
         self._tear_down = _set_up(scenario.set_up, run, self._loop)
         self._runs = Runs(mode, run, self._loop, recorder.after_run if plant is not None else None)
         self._gauge = Gauge(self._counters, self._tracker, recorder, self._loop)
@@ -110,6 +110,14 @@ class Worker:
         importlib.import_module("leakharness.probe.capture").prepare()
 
         return {}
+
+    def _import_target(self, recorder: ScenarioRecorder) -> None:
+        try:
+            recorder.target()
+        except TargetMissing as exc:
+            if self._spec.get("target"):
+                raise ScenarioError(f"--target {exc}") from None
+            raise RunFailed(f"the scenario's target {exc}: install it there, or name another by --target") from None
 
     def runs(self, count: int) -> dict[str, Any]:
         assert self._runs is not None
@@ -239,6 +247,8 @@ def main() -> None:
     """Serve commands until the input ends."""
     commands, answers = _take_channel()
     _die_with_parent()
+    answers.write(b"{}\n")  # ready: whatever goes wrong from here on is not the interpreter's
+    answers.flush()
     # A table of bound methods, and positional arguments: looking an attribute up by a string made from JSON leaves
     # one entry a call in the interpreter's method cache, and the harness would see itself grow.
     handlers: dict[str, Callable[..., dict[str, Any]]] = {}
