@@ -18,43 +18,53 @@ __all__ = ["trace_allocations"]
 WARM_UP_RUNS = 20
 BATCHES = 5
 RUNS_A_BATCH = 8
-"""Few: tracing is slow, and the question is only where, not whether."""
+TRACED_OBJECTS = 20_000
+"""Few: tracing is slow, and the question is only where, not whether. Fewer still where a run leaves very much
+behind: about so many objects in all."""
+TIMEOUT_S = 15.0
+"""After this long the second process is given up: a leak is named without it."""
 FLOOR_BYTES = 512.0
 """Growth of a site below which it is not named: a table that doubled."""
 MOST = 10
 
 
 def trace_allocations(
-    request: Request, python: str, scope_bytes: int, *, env: Mapping[str, str] | None = None, timeout: float = 60.0
+    request: Request,
+    python: str,
+    scope_bytes: int,
+    *,
+    objects_a_run: float = 0.0,
+    env: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], ...]:
     """Sites where retained tracked objects were allocated, then sites whose memory grows in every batch.
 
-    Each is ``{"of", "file", "line", "source", "per_run", "bytes_per_run"}``. Empty where the second run fails:
-    it only explains, and never decides.
+    Each is ``{"of", "file", "line", "source", "per_run", "bytes_per_run"}``. ``objects_a_run``: what a run leaves
+    behind. Empty where the second process fails or is too slow: it only explains, and never decides.
     """
+    runs_a_batch = max(1, min(RUNS_A_BATCH, int(TRACED_OBJECTS / BATCHES / max(1.0, objects_a_run))))
     try:
-        with WorkerProcess(python, env=env, deadline=time.monotonic() + timeout) as worker:
+        with WorkerProcess(python, env=env, deadline=time.monotonic() + TIMEOUT_S) as worker:
             worker.ask("load", request.spec(), doing="loading the scenario")
             worker.ask("start", scope_bytes, doing="setting up")
-            worker.ask("runs", WARM_UP_RUNS, doing="warming up")
+            worker.ask("runs", min(WARM_UP_RUNS, 4 * runs_a_batch), doing="warming up")
             worker.ask("freeze", doing="collecting")
             worker.ask("trace", doing="starting to trace")
             worker.ask("baseline", 0.0, doing="taking the baseline")
             readings: list[dict[str, list[int]]] = [worker.ask("sites", doing="reading sites")["sites"]]
             for _ in range(BATCHES):
-                worker.ask("runs", RUNS_A_BATCH, doing="making traced runs")
+                worker.ask("runs", runs_a_batch, doing="making traced runs")
                 worker.ask("read", 0.01, False, False, doing="settling")
                 readings.append(worker.ask("sites", doing="reading sites")["sites"])
             births = worker.ask("births", doing="asking where they were allocated")["births"]
     except LeakHarnessError:
         return ()
-    runs = BATCHES * RUNS_A_BATCH
+    runs = BATCHES * runs_a_batch
     born = [
         _site(row["stack"][0], f"retained {row['label']}", row["count"] / runs, 0.0)
         for row in births[:MOST]
         if row["stack"]
     ]
-    return (*born, *growing_sites(readings, RUNS_A_BATCH)[:MOST])
+    return (*born, *growing_sites(readings, runs_a_batch)[:MOST])
 
 
 def growing_sites(readings: Sequence[Mapping[str, Sequence[int]]], runs_a_batch: int) -> list[dict[str, Any]]:
