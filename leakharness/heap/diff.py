@@ -120,9 +120,7 @@ def lane_pair(folder: Path | str, pid: int | None = None) -> Pair:
             found[parsed.pid].append((parsed.time, parsed.sequence, folder / name))
     if not found:
         whose = f" of PID {pid}" if pid is not None else ""
-        raise SnapshotError(
-            f"{folder}: no heap snapshots{whose} in it (names: Heap.DATE.TIME.PID.0.SEQ.heapsnapshot)"
-        )
+        raise SnapshotError(f"{folder}: no heap snapshots{whose} in it (names: Heap.DATE.TIME.PID.0.SEQ.heapsnapshot)")
     chosen = min(found, key=lambda one: (-len(found[one]), one))
     snapshots = sorted(found[chosen])
     if len(snapshots) < 2:
@@ -173,9 +171,7 @@ def diff_graphs(
     return by_name if by == "name" else _by_path(by_name, old, new)
 
 
-def _pair(
-    before: Path | str | None, after: Path | str | None, lane_dir: Path | str | None, pid: int | None
-) -> Pair:
+def _pair(before: Path | str | None, after: Path | str | None, lane_dir: Path | str | None, pid: int | None) -> Pair:
     if lane_dir is not None:
         if before is not None or after is not None:
             raise OptionError("give two snapshots or --lane-dir, not both")
@@ -200,9 +196,7 @@ class _Families:
             name = names[nodes]
             count = np.bincount(name)
             used = np.flatnonzero(count)
-            size = np.bincount(name, weights=graph.self_size[nodes])[used].astype(
-                np.int64
-            )  # exact below 2**53
+            size = np.bincount(name, weights=graph.self_size[nodes])[used].astype(np.int64)  # exact below 2**53
             first = np.empty(len(count), np.int64)
             first[name[::-1]] = nodes[::-1]
             columns.append((np.full(len(used), kind), used, size, count[used], first[used]))
@@ -219,11 +213,7 @@ class _Families:
         texts = {name for _, name in wanted}
         numbers = [number for number, text in enumerate(self.strings) if text in texts]
         rows = np.flatnonzero(np.isin(self.name, numbers)).tolist()
-        return {
-            self.key(row): (int(self.size[row]), int(self.count[row]))
-            for row in rows
-            if self.key(row) in wanted
-        }
+        return {self.key(row): (int(self.size[row]), int(self.count[row])) for row in rows if self.key(row) in wanted}
 
 
 def _same_text_once(graph: HeapGraph) -> npt.NDArray[np.int32]:
@@ -296,9 +286,7 @@ class _PathFamilies:
         for family in families[:_PATH_FAMILIES]:
             if family.name not in strings or family.type not in graph.node_kinds:
                 continue
-            same = (graph.node_kind == graph.node_kinds.index(family.type)) & (
-                graph.node_name == strings[family.name]
-            )
+            same = (graph.node_kind == graph.node_kinds.index(family.type)) & (graph.node_name == strings[family.name])
             self._add(graph, tree, family, np.flatnonzero(same))
 
     def _add(self, graph: HeapGraph, tree: PathTree, family: DiffRow, nodes: Ints) -> None:

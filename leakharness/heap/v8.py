@@ -358,8 +358,6 @@ def _graph(
     n, width = layout.nodes, len(layout.node_fields)
     if n == 0:
         raise SnapshotError("has no nodes")
-    kind, name = np.empty(0, np.uint8), np.empty(0, np.int32)
-    node_id, size, start = np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64)
     _check_room("nodes", sections["nodes"], n, width)
     kind, name = np.empty(n, np.uint8), np.empty(n, np.int32)
     node_id, size = np.empty(n, np.uint64), np.empty(n, np.int64)
