@@ -1,0 +1,204 @@
+"""Sealed certificates: they hold for the tree they were made of, and for no other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from leakharness.api import Settings, check_found
+from leakharness.certificate import digest, seal_certificate, verify, write_sealed
+from leakharness.discovery import find
+from leakharness.errors import UsageError
+
+CLEAN = "def attach(provider, scope):\n    return len(scope.payload)\n"
+LEAKY = "def attach(provider, scope):\n    provider.add_done_callback(lambda _: scope)\n"
+SCENARIO = """
+from leakharness import Run, Scenario
+
+scenario = Scenario("attach", target="gateway.attempt:attach", mimics="gateway.attempt:attach")
+
+class Scope:
+    def __init__(self, size):
+        self.payload = bytes(size)
+
+@scenario.mode("closure-extracted", default=True, abort="none")
+async def closure_extracted(run: Run) -> None:
+    len(run.track(Scope(run.scope_bytes)).payload)
+
+@scenario.mode("closure-inline", abort="none")
+async def closure_inline(run: Run) -> None:
+    scope = run.track(Scope(run.scope_bytes))
+    run.wedged().add_done_callback(lambda _: scope)
+
+@scenario.mode("production", abort="none", needs_target=True)
+async def production(run: Run) -> None:
+    run.target()(run.wedged(), run.track(Scope(run.scope_bytes)))
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose fix was certified: its sources and certificate.json."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "scenarios").mkdir()
+    (folder / "scenarios" / "attach.py").write_text(SCENARIO)
+    (folder / "gateway").mkdir()
+    (folder / "gateway" / "__init__.py").write_text("")
+    (folder / "gateway" / "attempt.py").write_text(CLEAN)
+    (folder / "gateway" / "helper.py").write_text("LIMIT = 3\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        found = find("attach")
+        settings = Settings({"iters": 10, "warmup": 10, "snapshots": "never"})
+        certificate = check_found(found, settings)
+        assert certificate.certificate == "CERTIFIED", certificate.reason
+        write_sealed(seal_certificate(certificate, found, settings), folder / "certificate.json")
+    return folder
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh copy of it, as a clone elsewhere would be; the current folder."""
+    folder = tmp_path / "clone"
+    shutil.copytree(made, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+CERTIFICATE = Path("certificate.json")
+
+
+def test_a_certificate_says_what_was_measured_of_what(project: Path) -> None:
+    """All arms, versions, interpreter, platform, detectable sizes, the hash of every source file, the shape."""
+    document = json.loads(CERTIFICATE.read_bytes())
+    assert [arm["mode"] for arm in document["arms"]] == [
+        "closure-extracted",
+        "closure-inline",
+        "production",
+        "synthetic-leak",
+    ]
+    for arm in document["arms"]:
+        assert arm["python"]
+        assert arm["executable"]
+        assert arm["platform"]
+        assert arm["detectable"]["tracked_per_run"] is not None
+    seal = document["seal"]
+    assert seal["scenario"]["file"] == "scenarios/attach.py"
+    assert set(seal["sources"][0]["files"]) == {
+        "gateway/__init__.py",
+        "gateway/attempt.py",
+        "gateway/helper.py",
+    }
+    assert seal["shape"]["verdict"] in ("SAME", "DRIFTED")
+    assert seal["packages"]["numpy"]
+    assert document["digest"] == digest(document)
+
+
+def test_it_holds_in_a_clone(project: Path) -> None:
+    """Nothing changed: HOLDS, exit 0."""
+    result = verify(CERTIFICATE)
+    assert (result.status, result.reasons, result.exit_code) == ("HOLDS", (), 0)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "word"),
+    [
+        ("gateway/attempt.py", LEAKY, "gateway/attempt.py changed"),
+        ("gateway/helper.py", "LIMIT = 4\n", "gateway/helper.py changed"),
+        ("gateway/another.py", "", "gateway/another.py changed"),
+        ("scenarios/attach.py", SCENARIO + "# more\n", "scenario file scenarios/attach.py has changed"),
+    ],
+)
+def test_a_changed_source_makes_it_stale(project: Path, file: str, text: str, word: str) -> None:
+    """The target, a module it may call, a new module, the scenario: STALE, exit 1, and it says which file."""
+    (project / file).write_text(text)
+    result = verify(CERTIFICATE)
+    assert (result.status, result.exit_code) == ("STALE", 1)
+    assert word in " ".join(result.reasons)
+
+
+def test_what_is_gone_makes_it_stale(project: Path) -> None:
+    """No package, no scenario file: STALE with a reason for each."""
+    shutil.rmtree(project / "gateway")
+    (project / "scenarios" / "attach.py").unlink()
+    result = verify(CERTIFICATE)
+    assert result.status == "STALE"
+    assert len(result.reasons) == 2
+
+
+def edited(change: object) -> dict:
+    document = json.loads(CERTIFICATE.read_bytes())
+    change(document)  # type: ignore[operator]
+    return document
+
+
+def better_arm(document: dict) -> None:
+    document["arms"][0]["tracked"]["retained"] = 0
+    document["arms"][0]["runs"] += 1
+
+
+def swapped_arms(document: dict) -> None:
+    document["arms"][1]["verdict"] = "PASS"
+
+
+def test_an_edit_is_found(project: Path) -> None:
+    """A figure that was changed: TAMPERED, exit 4."""
+    CERTIFICATE.write_text(json.dumps(edited(better_arm)))
+    result = verify(CERTIFICATE)
+    assert (result.status, result.exit_code) == ("TAMPERED", 4)
+
+
+def test_a_verdict_that_its_arms_do_not_come_to_is_found_with_a_new_digest_too(project: Path) -> None:
+    """Who seals it anew still has to lie in every arm."""
+    document = edited(swapped_arms)
+    CERTIFICATE.write_text(json.dumps({**document, "digest": digest(document)}))
+    result = verify(CERTIFICATE)
+    assert (result.status, result.exit_code) == ("TAMPERED", 4)
+    assert "come to INVALID" in result.reasons[0]
+
+
+def test_a_certificate_that_says_leak_is_no_success(project: Path) -> None:
+    """A LEAK that still holds keeps its own exit code."""
+
+    def leak(document: dict) -> None:
+        document["arms"][2]["verdict"] = "FAIL"
+        document["certificate"] = "LEAK"
+
+    document = edited(leak)
+    CERTIFICATE.write_text(json.dumps({**document, "digest": digest(document)}))
+    result = verify(CERTIFICATE)
+    assert (result.status, result.verdict, result.exit_code) == ("HOLDS", "LEAK", 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"schema": "leakharness.run/1"}', '{"schema": "leakharness.check/1", "arms": []}']
+)
+def test_what_is_no_sealed_document_is_a_usage_error(project: Path, text: str) -> None:
+    """Empty, of another kind, or without a seal."""
+    CERTIFICATE.write_text(text)
+    with pytest.raises(UsageError, match=r"certificate\.json"):
+        verify(CERTIFICATE)
+
+
+def test_measuring_again_finds_a_leak_that_came_back(project: Path) -> None:
+    """`verify --rerun` on the command line: the changed target leaks now; STALE, with the new LEAK, exit 1."""
+    (project / "gateway" / "attempt.py").write_text(LEAKY)
+    command = [sys.executable, "-m", "leakharness", "verify", str(CERTIFICATE), "--rerun", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    document = json.loads(done.stdout)
+    assert document["status"] == "STALE"
+    assert document["again"]["certificate"] == "LEAK"
+
+
+def test_measuring_again_confirms(project: Path) -> None:
+    """Nothing changed: HOLDS, and CERTIFIED once more, with the options that were asked for then."""
+    result = verify(CERTIFICATE, rerun=True)
+    assert (result.status, result.exit_code) == ("HOLDS", 0)
+    assert result.again is not None
+    assert {arm.runs for arm in result.again.arms} == {50}  # type: ignore[union-attr]
