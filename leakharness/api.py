@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -171,6 +172,7 @@ def check_found(found: Found, settings: Settings, listener: Listener | None = No
                 job.cancel()
             raise
     results = [replace(result, must=must, control=noise) for result, (_, must) in zip(results, arms, strict=True)]
+    notes += _shape_notes(scenario, found, python)
     return certify(scenario["name"], results, notes)
 
 
@@ -268,6 +270,22 @@ def _arms(scenario: Mapping[str, Any], has_target: bool) -> tuple[list[tuple[str
         notes.append("no sensitivity arm of its own: no mode of this scenario must FAIL but synthetic-leak")
     arms.append((SYNTHETIC_LEAK, "FAIL"))
     return arms, notes
+
+
+def _shape_notes(scenario: Mapping[str, Any], found: Found, python: str) -> list[str]:
+    """Whether the fixture still has the lexical shape of what it mimics, in a sentence; none where it says nothing
+    of that. A fixture that has drifted proves nothing about the original, and the certificate has to say so."""
+    if not scenario["mimics"]:
+        return []
+    from leakharness.lexical import check_shape
+
+    other = None if python == sys.executable else python
+    try:
+        comparison = check_shape(f"{found.path}::{scenario['name']}", python=other).comparison
+    except LeakHarnessError as exc:
+        return [f"shape not compared with {scenario['mimics']}: {exc}"]
+    hides = ", and the difference can hide the leak" if comparison.can_hide else ""
+    return [f"shape: {comparison.verdict} as {scenario['mimics']}{hides} (leakharness shape {scenario['name']})"]
 
 
 def _described(answer: Any, found: Found) -> dict[str, Any]:

@@ -7,7 +7,9 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from leakharness.errors import UsageError
 from leakharness.model import Certificate, RunResult
@@ -48,13 +50,13 @@ def write_report(result: RunResult, folder: Path) -> Path:
     return place
 
 
-def write_certificate(certificate: Certificate, folder: Path) -> Path:
-    """``certificate.json`` and ``report.md``, and the report of each arm, in a new folder. Returns it."""
+def write_certificate(certificate: Certificate, document: Mapping[str, Any], folder: Path) -> Path:
+    """``certificate.json`` (the sealed ``document``) and ``report.md`` in a new folder. Returns the folder."""
     from leakharness.report.document import to_json
     from leakharness.report.markdown import certificate_report
 
     place = _new_folder(folder, f"{certificate.scenario}-certificate")
-    write_atomically(place / "certificate.json", to_json(certificate.document(), indent=True))
+    write_atomically(place / "certificate.json", to_json(document, indent=True))
     write_atomically(place / "report.md", certificate_report(certificate).encode())
     return place
 

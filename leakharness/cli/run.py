@@ -179,6 +179,7 @@ def check_command(
 ) -> None:
     """Measure every arm of each scenario, and certify."""
     from leakharness.api import Settings, check_found
+    from leakharness.certificate import seal_certificate
     from leakharness.cli.terminal import Progress, colour_verdict, emit_json, say
     from leakharness.discovery import all_scenarios, find
     from leakharness.errors import OptionError
@@ -205,7 +206,8 @@ def check_command(
     for place in found:
         with Progress(quiet=quiet or json) as progress:
             certificate = check_found(place, settings, progress)
-        folder = write_certificate(certificate, _report_dir(report_dir))
+        sealed = seal_certificate(certificate, place, settings)
+        folder = write_certificate(certificate, sealed, _report_dir(report_dir))
         certificates.append(certificate)
         if not json:
             say(colour_verdict(certificate_block(certificate, report=str(folder))))
