@@ -14,8 +14,9 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from leakharness.model import COUNTERS, Detectable, Growth, Reading
@@ -50,6 +51,9 @@ EVEN_EVENTS = 10
 called even: keys at random do the same by chance, in one series of a thousand of this length."""
 SWING_FACTOR = 2.0
 """A rise must exceed this many times what the series has given back at some time: its own noise."""
+SWING_MEMORY = 2.0
+"""A rise that began after N batches may be the next tooth of a saw that was seen there, until it has lasted this many
+times N."""
 KIB = 1024
 MALLOC_FLOOR_BYTES = 2 * KIB
 """Rise of malloc's bytes below which it is forgiven: a chunk may be handed out up to 16 bytes larger than asked for,
@@ -60,6 +64,8 @@ RSS_FLOOR_BYTES = 512 * KIB
 """Resident size alone: twice the largest step of one batch that was seen on code without a leak."""
 CONTROL_FACTOR = 3.0
 """A rise must exceed this many times that of the control, the same loop with an empty body."""
+LARGEST_LEAK = 10**9
+"""A batch. What hides a leak of this size hides any."""
 MAPPED_SHARE = 0.5
 """Resident size cannot grow for ever inside address space that does not: at least this share must be new."""
 
@@ -143,10 +149,11 @@ def trend(
         )
     for start in _starts(low):
         earlier = _middle_pace(runs[: start + 1], low[: start + 1]) if start else earlier_pace
-        found = _persists(runs[start:], values[start:], low[start:], floor, earlier, final=final, backed=backed)
+        seen = swing if batches - start < SWING_MEMORY * start else 0.0
+        found = _persists(runs[start:], values[start:], low[start:], floor, earlier, seen, final=final, backed=backed)
         if found is not None and found.state == "grows":
             return found
-    whole = _persists(runs, values, low, floor, earlier_pace, final=final, backed=backed)
+    whole = _persists(runs, values, low, floor, earlier_pace, 0.0, final=final, backed=backed)
     if whole is not None:
         return whole
     rises = [i for i in range(1, batches + 1) if low[i] > low[i - 1]]
@@ -171,6 +178,7 @@ def _persists(
     low: Sequence[float],
     floor: float,
     earlier_pace: float | None,
+    earlier_swing: float,
     *,
     final: bool,
     backed: bool,
@@ -184,7 +192,7 @@ def _persists(
     if min(rises) <= 0:
         return None
     rise, total = low[-1] - low[0], runs[-1] - runs[0]
-    swing = max(value - bottom for value, bottom in zip(values, low, strict=True))
+    swing = max(earlier_swing, *(value - bottom for value, bottom in zip(values, low, strict=True)))
     per_run = _pace(runs, low)
     numbers = f"+{_number(rise)} in {total} runs, in each of {SEGMENTS} stretches"
     if rise <= floor:
@@ -213,8 +221,7 @@ def _persists(
 def _is_even(runs: Sequence[int], low: Sequence[float]) -> bool:
     """Whether every batch adds the same, but for one; or, of one object in N runs, k or k + 1 by turns."""
     paces = _paces(runs, low)
-    usual = statistics.median(paces)
-    odd = sum(abs(pace - usual) > EVEN * usual for pace in paces)
+    odd = _odd_ones(paces)
     rise = low[-1] - low[0]
     if odd == 0 or (odd == 1 and len(paces) > SEGMENTS and rise >= EVEN_EVENTS * len(paces)):
         return rise >= EVEN_EVENTS
@@ -310,41 +317,38 @@ def _trends(
 
 
 def detectable(readings: Sequence[Reading], control: Mapping[str, float] | None = None) -> Detectable:
-    """The smallest leak per run that these very readings would have been called FAIL with: a leak of ``g`` a run
-    is added to the series, and ``g`` is searched for."""
+    """The smallest leak per run that these very readings, had there been no more of them, would have been called
+    FAIL with: leaks of k a batch are added to the series, k rising by a tenth, until one is called."""
+    if len(readings) <= SEGMENTS:
+        return Detectable()
     runs = [reading.runs for reading in readings]
 
     def smallest(counter: str) -> float | None:
         rule = next(rule for rule in RULES if rule.counter == counter)
         values = _values(readings, counter)
-        if values is None or len(values) <= SEGMENTS:
+        if values is None:
             return None
         floor = _floor(rule, control)
-        own = trend(runs, values, floor=floor, patience=rule.patience, backed=rule.sharp)
+        judged = partial(trend, runs, floor=floor, patience=rule.patience, final=True, backed=rule.sharp)
+        own = judged(values)
         if own.state == "grows":  # the leak that is there is not noise: take it out, and ask what else would show
-            values = [v - own.per_run * (r - runs[0]) for v, r in zip(values, runs, strict=True)]
-
-        def found(per_run: float) -> bool:
-            planted = [v + math.floor(per_run * (r - runs[0])) for v, r in zip(values, runs, strict=True)]
-            return trend(runs, planted, floor=floor, patience=rule.patience, backed=rule.sharp).state == "grows"
-
-        return _smallest(found, runs[-1] - runs[0], floor)
+            values = [v - math.floor(own.per_run * (r - runs[0])) for v, r in zip(values, runs, strict=True)]
+        iters = runs[1] - runs[0]
+        for a_batch in _leaks(floor / (len(runs) - 1)):
+            planted = [v + a_batch * (r - runs[0]) // iters for v, r in zip(values, runs, strict=True)]
+            if judged(planted).state == "grows":
+                return a_batch / iters
+        return None
 
     return Detectable(smallest("tracked"), smallest("objects"), smallest("blocks"), smallest("malloc_bytes"))
 
 
-def _smallest(found: Callable[[float], bool], runs: int, floor: float) -> float | None:
-    """Bisect on a logarithmic scale between one unit in all runs and a leak that nothing could hide."""
-    low, high = 1.0 / runs, max(1e3, 100.0 * floor)
-    if not found(high):
-        return None
-    for _ in range(30):
-        middle = math.sqrt(low * high)
-        if found(middle):
-            high = middle
-        else:
-            low = middle
-    return float(f"{high:.3g}")
+def _leaks(least: float) -> Iterator[int]:
+    """Leaks a batch to try: whole numbers above ``least``, each about a tenth larger than the one before."""
+    size = max(1, math.ceil(least))
+    while size < LARGEST_LEAK:
+        yield size
+        size = max(size + 1, size * 11 // 10)
 
 
 def _floor(rule: Rule, control: Mapping[str, float] | None) -> float:
@@ -361,11 +365,18 @@ def _floor_of(values: Sequence[float]) -> list[float]:
 
 
 def _pace(runs: Sequence[int], low: Sequence[float]) -> float:
-    """Rise per run: the median batch's where the whole agrees with it within a twentieth (one odd batch then leaves
-    the figure exact), else the whole rise over all runs."""
+    """Rise per run: the median batch's where all others but one agree with it, or the whole does within a twentieth
+    (an odd batch then leaves the figure exact); else the whole rise over all runs."""
     whole = (low[-1] - low[0]) / (runs[-1] - runs[0])
     middle = _middle_pace(runs, low)
-    return middle if abs(middle - whole) <= 0.05 * abs(whole) else whole
+    agreed = _odd_ones(_paces(runs, low)) <= 1 or abs(middle - whole) <= 0.05 * abs(whole)
+    return middle if agreed else whole
+
+
+def _odd_ones(paces: Sequence[float]) -> int:
+    """How many batches rise otherwise than the median one."""
+    usual = statistics.median(paces)
+    return sum(abs(pace - usual) > EVEN * usual for pace in paces)
 
 
 def _middle_pace(runs: Sequence[int], low: Sequence[float]) -> float:

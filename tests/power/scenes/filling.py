@@ -74,7 +74,9 @@ def _keep_error(errors: Any) -> Any:
     return keep
 
 
-errors_512 = _twins("errors-512", "a ring of 512 recent errors, with tracebacks", _keep_error(ERRORS), _keep_error(KEPT))
+errors_512 = _twins(
+    "errors-512", "a ring of 512 recent errors, with tracebacks", _keep_error(ERRORS), _keep_error(KEPT)
+)
 
 RING: list[Any] = []
 
@@ -118,20 +120,14 @@ def _endless_table(index: int) -> None:
 dict_resizes = _twins("dict-resizes", "a dict of 700 int keys, or one that takes every index", _table, _endless_table)
 
 MODULES = (
-    "colorsys cmd calendar wave sndhdr this antigravity difflib filecmp fileinput graphlib gettext imaplib "
-    "mailbox mimetypes netrc nntplib pprint plistlib poplib profile pstats quopri rlcompleter sched shelve smtplib "
-    "statistics stringprep tabnanny telnetlib textwrap timeit trace turtle uu xdrlib zipapp"
-).split()
+    *("colorsys", "cmd", "calendar", "wave", "difflib", "filecmp", "fileinput", "graphlib", "gettext", "imaplib"),
+    *("mailbox", "mimetypes", "netrc", "pprint", "plistlib", "poplib", "profile", "pstats", "quopri", "rlcompleter"),
+    *("sched", "shelve", "smtplib", "statistics", "stringprep", "tabnanny", "textwrap", "timeit", "trace", "zipapp"),
+)
 
 
 def _import_one(index: int) -> None:
-    name = MODULES[index // 4 % len(MODULES)]
-    if name in ("this", "antigravity", "turtle"):
-        return
-    try:
-        importlib.import_module(name)
-    except ImportError:  # gone in 3.13, or tkinter is missing
-        pass
+    importlib.import_module(MODULES[index // 4 % len(MODULES)])
 
 
 def _import_and_keep(index: int) -> None:
@@ -156,6 +152,4 @@ def _random_key_leaking(index: int) -> None:
     KEPT.append(Record(index))
 
 
-random_1000 = _twins(
-    "random-1000", "a cache of 1000 keys that come at random: it fills ever more slowly", _random_key, _random_key_leaking
-)
+random_1000 = _twins("random-1000", "a cache of 1000 keys that come at random", _random_key, _random_key_leaking)
