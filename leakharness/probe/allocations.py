@@ -17,8 +17,8 @@ from typing import Any
 
 __all__ = ["SiteReader"]
 
-FRAMES = 12
-"""Depth of the recorded tracebacks: enough to leave a library's constructor and reach the program."""
+FRAMES = 4
+"""Depth of the recorded tracebacks: enough to see an object that was declared, and its maker; each frame costs."""
 MOST_SITES = 400
 """Sites that are reported per reading, the largest first."""
 OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
