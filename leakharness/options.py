@@ -109,7 +109,12 @@ def pyproject_options(folder: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
         raise OptionError(f"{path}: {exc}") from None
-    section: Mapping[str, Any] = table.get("tool", {}).get("leakharness", {})
+    tools = table.get("tool", {})
+    section = tools.get("leakharness", {}) if isinstance(tools, dict) else tools
+    if not isinstance(section, dict):
+        raise OptionError(f"{path}: [tool.leakharness] is a table, not {section!r}")
+    if not isinstance(section.get("known", []), list):
+        raise OptionError(f"{path}: [tool.leakharness] known is a list of tables, not {section['known']!r}")
     options = {key.replace("-", "_"): value for key, value in section.items()}
     unknown = sorted(key for key in options if key not in TOOL_KEYS and not key.startswith("leak_"))
     if unknown:

@@ -1,0 +1,208 @@
+"""The public door, and who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import leakharness
+
+PACKAGE = Path(leakharness.__file__).parent
+STANDARD = set(sys.stdlib_module_names)
+PATIENT = ["__init__.py", "scenario.py", "errors.py", "model.py", "judge.py"]
+"""What runs, or may run, in the measured process, beside everything in probe/."""
+OPINIONS = {"objgraph", "guppy"}
+"""Second opinions, imported in a forked copy where the measured environment happens to have them."""
+
+
+def imports(path: Path, *, top: bool = False) -> Iterator[tuple[str, int]]:
+    """Every module that a file imports: (name, line). ``top``: only what importing the file itself imports."""
+    tree = ast.parse(path.read_bytes())
+    for node in _top(tree) if top else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            yield node.module or "", node.lineno
+            if node.module == "leakharness":
+                yield from ((f"leakharness.{alias.name}", node.lineno) for alias in node.names)
+
+
+def _top(tree: ast.Module) -> Iterator[ast.AST]:
+    """Statements that run on import: not those in functions, nor under ``if TYPE_CHECKING``."""
+    todo: list[ast.AST] = list(tree.body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        todo += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+
+
+def files(*names: str) -> list[Path]:
+    return [PACKAGE / name for name in names]
+
+
+def test_the_public_names() -> None:
+    """One small door, sorted; what is not here may change."""
+    assert leakharness.__all__ == [
+        "Certificate",
+        "Growth",
+        "Known",
+        "LeakFound",
+        "LeakHarnessError",
+        "Mode",
+        "NotJudged",
+        "OptionError",
+        "Run",
+        "RunResult",
+        "Scenario",
+        "ScenarioError",
+        "SnapshotError",
+        "UnknownScenario",
+        "UsageError",
+        "check",
+        "run",
+    ]
+    assert sorted(leakharness.__all__, key=lambda name: (name.islower(), name)) == leakharness.__all__
+
+
+@pytest.mark.parametrize("name", leakharness.__all__)
+def test_a_public_name_is_there_and_says_what_it_is(name: str) -> None:
+    """It loads, has a docstring, and is listed by dir()."""
+    value = getattr(leakharness, name)
+    assert inspect.getdoc(value)
+    assert name in dir(leakharness)
+
+
+def test_no_other_name() -> None:
+    """As any module: AttributeError."""
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        leakharness.nothing  # type: ignore[attr-defined]
+
+
+def test_the_errors_are_one_tree_with_exit_codes() -> None:
+    """Usage errors exit 2, a failed measurement 3; a leak is a failed assertion."""
+    codes = {name: getattr(leakharness, name).exit_code for name in leakharness.__all__ if name.endswith("Error")}
+    assert codes == {
+        "LeakHarnessError": 3,
+        "OptionError": 2,
+        "ScenarioError": 2,
+        "SnapshotError": 2,
+        "UsageError": 2,
+    }
+    assert leakharness.UnknownScenario.exit_code == 2
+    assert leakharness.NotJudged.exit_code == 3
+    assert issubclass(leakharness.LeakFound, AssertionError)
+    assert not issubclass(leakharness.LeakFound, leakharness.LeakHarnessError)
+
+
+def test_the_package_is_typed() -> None:
+    """PEP 561."""
+    assert (PACKAGE / "py.typed").is_file()
+
+
+PATIENT_FILES = files(*PATIENT) + sorted((PACKAGE / "probe").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", PATIENT_FILES, ids=lambda path: path.name)
+def test_the_measured_process_needs_the_standard_library_only(path: Path) -> None:
+    """Not one import of anything else, not even inside a function; of ours only what may run there, too."""
+    own = {f"leakharness.{Path(name).stem}" for name in PATIENT} | {"leakharness"}
+    lazily = {"leakharness.api"} if path.name == "__init__.py" else set()  # for type checkers, and on first use
+    foreign = [
+        f"{path.name}:{line}: {name}"
+        for name, line in imports(path)
+        if name.split(".")[0] not in STANDARD | OPINIONS
+        and not name.startswith("leakharness.probe")
+        and name not in own | lazily
+        and not (
+            name.startswith("leakharness.")
+            and name.rpartition(".")[0] in own | {"leakharness"}
+            and name.count(".") == 1
+            and name.split(".")[1] in leakharness.__all__
+        )
+    ]
+    assert foreign == []
+
+
+def test_importing_the_public_names_of_a_scenario_is_cheap() -> None:
+    """``from leakharness import Run, Scenario`` brings in two modules of ours and nothing that is not standard."""
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "from leakharness import Run, Scenario\n"
+        "print(sorted(name for name in set(sys.modules) - before if name.split('.')[0] not in sys.stdlib_module_names))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['leakharness', 'leakharness.errors', 'leakharness.scenario']"
+
+
+@pytest.mark.parametrize(
+    ("file", "banned"),
+    [
+        (
+            "runner.py",
+            ("typer", "pytest", "rich", "pathlib", "leakharness.store", "leakharness.cli", "leakharness.api"),
+        ),
+        ("judge.py", ("gc", "os", "sys", "pathlib", "subprocess", "leakharness.probe", "leakharness.runner")),
+        ("model.py", ("gc", "os", "sys", "pathlib", "subprocess", "leakharness.judge", "leakharness.runner")),
+        ("scenario.py", ("pathlib", "subprocess", "leakharness.model", "leakharness.probe", "leakharness.runner")),
+        ("errors.py", ("leakharness",)),
+        ("options.py", ("typer", "leakharness.cli", "leakharness.api", "leakharness.runner")),
+        ("api.py", ("typer", "rich", "pytest", "leakharness.cli", "leakharness.plugin")),
+        ("store.py", ("typer", "rich", "leakharness.cli", "leakharness.runner", "leakharness.api")),
+        ("process.py", ("typer", "rich", "leakharness.cli", "leakharness.runner", "leakharness.api")),
+    ],
+)
+def test_layers_look_down_only(file: str, banned: tuple[str, ...]) -> None:
+    """The runner knows neither terminal, nor pytest, nor files; the judge and the values know nothing at all."""
+    found = [
+        f"{file}:{line}: {name}"
+        for name, line in imports(PACKAGE / file)
+        if any(name == ban or name.startswith(ban + ".") for ban in banned)
+    ]
+    assert found == []
+
+
+def test_the_runner_opens_no_file() -> None:
+    """What it needs of the outside is passed in."""
+    tree = ast.parse((PACKAGE / "runner.py").read_bytes())
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert called & {"open", "print", "os.open", "Path"} == set()
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "report").glob("*.py")), ids=lambda path: path.name)
+def test_reports_are_pure(path: Path) -> None:
+    """A result in, text out: no files, no processes, no measuring."""
+    banned = {
+        "os",
+        "subprocess",
+        "sys",
+        "leakharness.runner",
+        "leakharness.api",
+        "leakharness.store",
+        "leakharness.probe",
+    }
+    assert [name for name, _ in imports(path) if name in banned] == []
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "cli").glob("*.py")), ids=lambda path: path.name)
+def test_commands_import_heavy_things_when_they_run(path: Path) -> None:
+    """Printing help costs typer and nothing else."""
+    light = {"typer", "typing", "__future__", "importlib", "pathlib", "collections", "leakharness", "os", "sys", "json"}
+    if path.name == "terminal.py":  # itself imported by commands that run
+        light |= {"threading"}
+    heavy = [
+        f"{path.name}:{line}: {name}"
+        for name, line in imports(path, top=True)
+        if name.split(".")[0] not in light or name in ("leakharness.heap", "leakharness.runner")
+    ]
+    assert heavy == []
