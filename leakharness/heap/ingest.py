@@ -222,7 +222,8 @@ class _Ingest:
         names = [self.type_names[kind] for kind in kinds.tolist()]
         self.type_string = self.strings.many(names)[inverse] if names else np.zeros(0, np.int64)
         self._name_numbers = self.strings.many([str(name) for name in self._json("names")])
-        self._text_ids, self._texts = self._sorted_table("text")
+        text_ids, texts = self._text_table("text")
+        self._text_of: dict[int, str] = dict(zip(text_ids.tolist(), texts, strict=True))
         ids, texts = self._sorted_table("key")
         self._key_ids, self._key_numbers = ids, self.strings.many(texts)
 
@@ -386,8 +387,7 @@ class _Ingest:
     # -- names of nodes
 
     def _text(self, address: int) -> str:
-        at = int(np.searchsorted(self._text_ids, address))
-        return self._texts[at] if at < len(self._text_ids) and self._text_ids[at] == address else "?"
+        return self._text_of.get(address, "?")
 
     def _node_strings(self, hints: _Edges) -> Ints:
         found: Ints = self.type_string.copy()
@@ -582,6 +582,7 @@ class _Flow:
         np.cumsum(np.bincount(strong.source, minlength=count), out=self._start[1:])
         self._source, self._target = strong.source, strong.target
         self._harness = harness
+        self._slot = np.zeros(count, np.int64)
         self._dropped = np.zeros(count, np.bool_)
         self.reached = np.zeros(count, np.bool_)
 
@@ -622,16 +623,20 @@ class _Flow:
         return found
 
     def _spread(self, nodes: Ints, marks: Bools, barred: Bools) -> None:
-        front = np.unique(nodes[~marks[nodes] & ~barred[nodes]]) if len(nodes) else nodes
+        front = self._once(nodes[~marks[nodes] & ~barred[nodes]])
         while len(front):
             marks[front] = True
             starts, lengths = self._start[front], self._start[front + 1] - self._start[front]
             total = int(lengths.sum())
-            if not total:
-                return
             at = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(total)
             found = self._target[at]
-            front = np.unique(found[~marks[found] & ~barred[found]])
+            front = self._once(found[~marks[found] & ~barred[found]])
+
+    def _once(self, nodes: Ints) -> Ints:
+        """``nodes`` without repetitions: the last writer of a node's slot keeps it."""
+        turn = np.arange(len(nodes))
+        self._slot[nodes] = turn
+        return np.compress(self._slot[nodes] == turn, nodes)
 
 
 def _unnested(qualname: str) -> str:

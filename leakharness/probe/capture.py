@@ -106,8 +106,8 @@ def snapshot(
         _ignore_signals()
         listed = targets if pinned is None else pinned.__iter__
         own = [] if pinned is None else [id(pinned), *map(id, pinned)]
-        _capture(path, prepared, listed, roots, exclude, values=values, gentle=False, own=own)
-        status = 0
+        collected = _capture(path, prepared, listed, roots, exclude, values=values, gentle=False, own=own)
+        status = 0 if collected is not None else 1
     except BaseException as error:
         _write_error(path, error)
     finally:
@@ -147,7 +147,8 @@ def _capture(
     values: bool,
     gentle: bool,
     own: Iterable[int] = (),
-) -> None:
+) -> Any:
+    """Make and write the capture. Returns what it has collected: the child leaves without letting go of it."""
     started = time.perf_counter()
     out = CaptureFile(path)
     try:
@@ -184,6 +185,7 @@ def _capture(
             **walk.facts,
         }
         out.commit(meta)
+        return walk
     except BaseException:
         out.discard()
         raise
