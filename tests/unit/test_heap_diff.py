@@ -43,7 +43,7 @@ def registry(sizes: list[tuple[str, int]], holder: str = "kept") -> HeapGraph:
 objects = st.lists(st.tuples(st.sampled_from(["m.A", "m.B", "m.C", "m.D"]), st.integers(0, 5)), max_size=25)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(objects, objects, st.integers(0, 3), st.integers(1, 5))
 def test_rows_are_those_of_the_definition(
     before: list[tuple[str, int]], after: list[tuple[str, int]], min_kb: int, top: int
