@@ -124,7 +124,7 @@ class Known:
     def __post_init__(self) -> None:
         if not self.match.strip() or not self.reason.strip():
             raise ScenarioError(
-                f"{_caller(2)}: Known({self.match!r}) needs a type or fingerprint and a reason: say why it is "
+                f"{_caller(3)}: Known({self.match!r}) needs a type or fingerprint and a reason: say why it is "
                 "accepted and until when"
             )
 
@@ -237,6 +237,10 @@ class Scenario:
         [PASS for the default mode and ``production``, FAIL for ``closure-inline``, else nothing].
         """
         where = _caller()
+        if not isinstance(name, str) or not name or any(c.isspace() for c in name):
+            raise ScenarioError(f"{where}: mode {name!r}: a mode's name is one word")
+        if abort_after is not None and not 0 <= abort_after < float("inf"):
+            raise ScenarioError(f"{where}: mode {name!r}: abort_after={abort_after!r}: seconds, 0 or more")
         if name == SYNTHETIC_LEAK:
             raise ScenarioError(f"{where}: mode {SYNTHETIC_LEAK!r} comes from the harness; do not declare it")
         if name in self._pending:
