@@ -311,13 +311,13 @@ def _judge_in_batches(
             if control is not None and not noise and not _decided_by_exact(found):
                 noise = control(m.runs)
                 found = _assess(m, noise, final=out_of_budget)
+            m.census[1:] = [(m.runs, worker.ask("census", doing="counting families")["census"])]
+            observer.suspected(worker, m)
             loop.confirm()
             found = _assess(m, noise, final=out_of_budget)
             if found.state == "grows":
                 refill = _runs_to_fill(m, worker)
                 if refill is None:
-                    m.census[1:] = [(m.runs, worker.ask("census", doing="counting families")["census"])]
-                    observer.suspected(worker, m)
                     return "FAIL", found.why, noise
                 runs, sentence = refill
                 if spent + runs > plan.max_runs or runs * _run_seconds(m) > plan.max_seconds - elapsed:
