@@ -42,6 +42,7 @@ _SEPARATE_KEYS = 3  # up to so many keys of one dict stay apart; more are one re
 _LONGEST_PERIOD = 4
 _SHOWN_STEPS = 24  # entries of a path shown in full; of a longer one the middle is left out
 _FURTHER_WAYS = 2  # independent further ways looked for
+_EXACT_GROUPS = 8  # groups whose retained size and further ways are worked out; more are not read
 _EXACT_STEPS = 60_000_000  # nodes and edges walked for further ways and exact sizes in all, about two seconds
 _COMPARED = 200  # members of a group whose positions are compared, to show those that all share
 
@@ -141,7 +142,7 @@ def explain(graph: HeapGraph, targets: Sequence[int], labels: Sequence[str] | No
     names = list(labels) if labels is not None else [view.short(node) for node in nodes]
     grouped = _group(view, tree, nodes, names)
     sizes = _Sizes(graph, keep)
-    budget = max(1, _EXACT_STEPS // (graph.node_count + graph.edge_count))
+    budget = max(1, min(_EXACT_GROUPS, _EXACT_STEPS // (graph.node_count + graph.edge_count)))
     found = [
         _explained(view, tree, keep, closed, sizes, name, members, exact=index < budget)
         for index, (name, members) in enumerate(grouped)

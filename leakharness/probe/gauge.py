@@ -124,7 +124,7 @@ class Gauge:
         top = sorted(counts.items(), key=lambda item: (-item[1][0], item[0]))[:FAMILY_LIMIT]
         return {name: row for name, row in top if row[0] > 0}
 
-    def newest_of(self, types: list[str], most: int = 500) -> list[tuple[Any, str]]:
+    def newest_of(self, types: list[str], most: int = 200) -> list[tuple[Any, str]]:
         """The newest objects of the first of ``types`` that has any since the freeze. For a forked child only."""
         objects = [(obj, _type_name(type(obj))) for obj in gc.get_objects()]
         for wanted in types:
