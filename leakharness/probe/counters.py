@@ -128,11 +128,13 @@ class Counters:
         for tid in os.listdir("/proc/self/task"):
             try:
                 with open(f"/proc/self/task/{tid}/children", "rb") as file:
-                    pids.update(map(int, file.read().split()))
+                    # 0 for none: without any int made here, a block less would wait in a free list, and the snapshot
+                    # that is being written would show as one.
+                    pids.update(map(int, file.read().split() or (0,)))
             except FileNotFoundError:
                 if str(os.getpid()) == tid:  # the kernel lacks CONFIG_PROC_CHILDREN; else the thread just ended
                     raise
-        return len(pids.difference(self._own_children))
+        return len(pids.difference(self._own_children, (0,)))
 
     def _windows(self) -> None:
         self._add("rss", _windows_rss_reader())
