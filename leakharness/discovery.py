@@ -40,9 +40,13 @@ def find(reference: str, cwd: Path | None = None) -> Found:
     file, _, name = reference.partition("::")
     if file.endswith(".py") or "/" in file or "\\" in file:
         return _in_file(cwd / file, name or None, reference)
-    matches = [found for found in all_scenarios(cwd) if found.name == reference]
+    unread: list[ScenarioError] = []
+    everything = all_scenarios(cwd, unread)
+    matches = [found for found in everything if found.name == reference]
     if not matches:
-        known = ", ".join(sorted({found.name for found in all_scenarios(cwd) if found.name})) or "none"
+        if unread:  # it may be in there
+            raise unread[0]
+        known = ", ".join(sorted({found.name for found in everything if found.name})) or "none"
         raise UnknownScenario(
             f"no scenario {reference!r} in ./scenarios ({cwd / 'scenarios'}), in this package or in installed ones; "
             f"there are: {known}"
@@ -53,8 +57,11 @@ def find(reference: str, cwd: Path | None = None) -> Found:
     return matches[0]
 
 
-def all_scenarios(cwd: Path | None = None) -> list[Found]:
-    """Every scenario that can be named from here, ./scenarios first. A copy of a packaged file counts once."""
+def all_scenarios(cwd: Path | None = None, unread: list[ScenarioError] | None = None) -> list[Found]:
+    """Every scenario that can be named from here, ./scenarios first. A copy of a packaged file counts once.
+
+    Raises ScenarioError for a file that is no Python; where ``unread`` is given, that error goes there instead.
+    """
     cwd = cwd or Path.cwd()
     found: list[Found] = []
     seen: set[Path] = set()
@@ -63,7 +70,12 @@ def all_scenarios(cwd: Path | None = None) -> list[Found]:
         if real in seen or _is_copy(path, found):
             continue
         seen.add(real)
-        found += _declared(path, origin)
+        try:
+            found += _declared(path, origin)
+        except ScenarioError as exc:
+            if unread is None:
+                raise
+            unread.append(exc)
     return found
 
 
@@ -99,10 +111,13 @@ def _in_file(path: Path, name: str | None, reference: str) -> Found:
     if not path.is_file():
         raise UnknownScenario(f"no scenario file {path} (asked for as {reference!r})")
     declared = _declared(path, "file")
+    first: dict[str | None, Found] = {}
+    for found in declared:
+        twin = first.setdefault(found.name, found)
+        if twin is not found and name in (None, found.name):
+            raise ScenarioError(f"{path}:{found.line}: scenario {found.name!r} is declared twice (line {twin.line})")
     if name is not None:
         named = [found for found in declared if found.name == name]
-        if len(named) > 1:
-            raise ScenarioError(f"{path}:{named[1].line}: scenario {name!r} is declared twice (line {named[0].line})")
         return named[0] if named else Found(name, path, 0, "file")
     if len(declared) == 1:
         return declared[0]
@@ -117,8 +132,8 @@ def _declared(path: Path, origin: str) -> list[Found]:
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except SyntaxError as exc:
-        raise ScenarioError(f"{path}:{exc.lineno}: {exc.msg}") from None
-    except (OSError, ValueError) as exc:
+        raise ScenarioError(f"{path}:{exc.lineno or 1}: {exc.msg}") from None
+    except (OSError, ValueError, RecursionError, MemoryError) as exc:
         raise ScenarioError(f"{path}: cannot be read: {exc}") from None
     found = []
     for node in ast.walk(tree):

@@ -70,11 +70,13 @@ def list_command(json: Json = False, python: Python = None) -> None:
     from leakharness.api import describe
     from leakharness.cli.terminal import emit_json
     from leakharness.discovery import all_scenarios
+    from leakharness.errors import ScenarioError
     from leakharness.process import interpreter
 
-    found = all_scenarios()
+    unread: list[ScenarioError] = []
+    found = all_scenarios(unread=unread)
     files = describe(list(dict.fromkeys(f.path for f in found)), interpreter(python)) if found else {}
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = [{"name": None, "problem": str(exc)} for exc in unread]
     for place in found:
         answer = files[str(place.path.resolve())]
         row: dict[str, Any] = {"name": place.name, "path": str(place.path), "line": place.line, "origin": place.origin}
@@ -87,6 +89,9 @@ def list_command(json: Json = False, python: Python = None) -> None:
         emit_json({"schema": "leakharness.list/1", "scenarios": rows})
         return
     for row in rows:
+        if row["name"] is None:
+            typer.echo(f"(a file that cannot be read)\n    {row['problem']}\n")
+            continue
         typer.echo(f"{row['name']}  {row.get('summary', '')}".rstrip())
         for mode in row.get("modes", ()):
             star = "*" if mode["default"] else " "

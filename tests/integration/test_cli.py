@@ -362,9 +362,11 @@ def test_list(cli: Cli) -> None:
 def test_list_survives_a_broken_file(cli: Cli, scenario_file: Callable[..., Path]) -> None:
     """A file that cannot be read is listed with its problem; the others are still listed."""
     scenario_file("import nothing_like_it\ns = Scenario('unwell')", "scenarios/unwell.py")
+    scenario_file("def (:", "scenarios/broken.py")
     answer = cli("list")
     assert answer.code == 0, answer.stderr
     assert "embedded-run" in answer.stdout
+    assert "broken.py:3: invalid syntax" in answer.stdout
     assert "cannot be read here: No module named 'nothing_like_it'" in answer.stdout
 
 
