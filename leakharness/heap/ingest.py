@@ -56,11 +56,8 @@ _ONE_NAME_OF_TYPE = {
     "dict_values": "mapping",
     "dict_items": "mapping",
 }
+# Containers stay "object": Chrome DevTools adds the size of an "array" to its owner's.
 _NODE_KIND = {
-    "list": "array",
-    "tuple": "array",
-    "deque": "array",
-    "set": "array",
     "function": "closure",
     "code": "code",
 }
