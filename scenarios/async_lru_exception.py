@@ -10,7 +10,8 @@ The fix (async-lru 2.0.5): the callback that sees the failure takes the key out 
 
 Real code::
 
-    leakharness prove async-lru-exception --before async-lru==2.0.4 --after async-lru==2.0.5
+    leakharness prove async-lru-exception --before async-lru==2.0.4 --after async-lru==2.0.5 \\
+        --target async_lru:alru_cache
 """
 
 from __future__ import annotations
@@ -80,11 +81,11 @@ def serve(run: Run) -> None:
     """For ``production``: the installed decorator around the failing call."""
     global fetch
     if run.mode == "production":
-        from async_lru import alru_cache
 
-        @alru_cache(maxsize=None)
-        async def fetch(key: int) -> int:
+        async def call(key: int) -> int:
             return await fail(run.track(Query(run.scope_bytes)))
+
+        fetch = run.target()(maxsize=None)(call)
 
 
 fetch: Callable[[int], Coroutine[Any, Any, int]]
@@ -102,7 +103,13 @@ async def closure_inline(run: Run) -> None:
     await cached(run.index, fail(run.track(Query(run.scope_bytes))), keep_result)
 
 
-@scenario.mode("production", must="PASS", abort="raise", needs={"async_lru": "pip install async-lru"})
+@scenario.mode(
+    "production",
+    must="PASS",
+    abort="raise",
+    needs={"async_lru": "pip install async-lru"},
+    needs_target=True,
+)
 async def production(run: Run) -> None:
     """The installed async-lru: one key whose call fails."""
     await fetch(run.index)

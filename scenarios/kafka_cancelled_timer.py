@@ -11,7 +11,8 @@ closes its coroutine.
 
 Real code::
 
-    leakharness prove kafka-cancelled-timer --before kafka-python==3.0.1 --after kafka-python==3.0.2
+    leakharness prove kafka-cancelled-timer --before kafka-python==3.0.1 --after kafka-python==3.0.2 \\
+        --target kafka.net.selector:NetworkSelector
 """
 
 from __future__ import annotations
@@ -80,9 +81,7 @@ def serve(run: Run) -> None:
     """For ``production``: the installed client's event loop."""
     global real_selector
     if run.mode == "production":
-        from kafka.net.selector import NetworkSelector
-
-        real_selector = NetworkSelector()
+        real_selector = run.target()()
 
 
 real_selector: Any = None
@@ -112,7 +111,13 @@ def closure_inline(run: Run) -> None:
     SELECTOR.unschedule(task)
 
 
-@scenario.mode("production", must="PASS", abort="none", needs={"kafka": "pip install kafka-python"})
+@scenario.mode(
+    "production",
+    must="PASS",
+    abort="none",
+    needs={"kafka": "pip install kafka-python"},
+    needs_target=True,
+)
 def production(run: Run) -> None:
     """The installed kafka-python: a request whose reply comes in time."""
     request = run.track(Request(run.scope_bytes))

@@ -10,7 +10,7 @@ block makes it impossible to forget.
 
 Real code::
 
-    leakharness prove sh-status-pipe --before sh==1.12.2 --after sh==1.12.3
+    leakharness prove sh-status-pipe --before sh==1.12.2 --after sh==1.12.3 --target sh:Command
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ def serve(run: Run) -> None:
     """For ``production``: the installed sh."""
     global true
     if run.mode == "production":
-        import sh
-
-        true = sh.Command("true")
+        true = run.target()("true")
 
 
 true: Any = None
@@ -60,7 +58,7 @@ def closure_inline(run: Run) -> None:
     int(os.read(read_end, 80))
 
 
-@scenario.mode("production", must="PASS", abort="none", needs={"sh": "pip install sh"})
+@scenario.mode("production", must="PASS", abort="none", needs={"sh": "pip install sh"}, needs_target=True)
 def production(run: Run) -> None:
     """The installed sh: one command."""
     true()
