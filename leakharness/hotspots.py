@@ -10,7 +10,7 @@ from typing import Any
 
 from leakharness.errors import UsageError
 
-__all__ = ["LIMIT", "MIN_DELTA_KB", "Hotspot", "Manifest", "merge", "read_manifest", "test_files_in"]
+__all__ = ["LIMIT", "MIN_DELTA_KB", "Hotspot", "Manifest", "merge", "read_manifest", "suite_files"]
 
 SCHEMA = "leakharness.hotspots/1"
 LIMIT = 64
@@ -99,7 +99,7 @@ def merge(
     return Manifest(tuple(hotspots[:limit]), peak // 1024, len(ran), tuple(untraced), min_delta_kb, limit)
 
 
-def test_files_in(root: Path, folders: Iterable[str]) -> list[str]:
+def suite_files(root: Path, folders: Iterable[str]) -> list[str]:
     """Every test file in ``folders`` (relative to ``root``), by pytest's default names."""
     found: set[str] = set()
     for folder in folders:

@@ -40,7 +40,7 @@ def update_command(
 ) -> None:
     """Write the manifest, and say what is in it and which files have no trace."""
     from leakharness.cli.terminal import emit_json
-    from leakharness.hotspots import LIMIT, MIN_DELTA_KB, merge, test_files_in
+    from leakharness.hotspots import LIMIT, MIN_DELTA_KB, merge, suite_files
     from leakharness.pytest_support.trace import read_trace
     from leakharness.report.document import to_json
     from leakharness.store import write_atomically
@@ -51,7 +51,7 @@ def update_command(
         traces,
         min_delta_kb=MIN_DELTA_KB if min_delta_kb is None else min_delta_kb,
         limit=limit or LIMIT,
-        test_files=test_files_in(Path.cwd(), folders),
+        test_files=suite_files(Path.cwd(), folders),
     )
     write_atomically(out, to_json(manifest.document(), indent=True))
     if json:

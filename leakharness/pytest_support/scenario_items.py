@@ -42,10 +42,10 @@ class ScenarioFile(pytest.File):
         for declared in answer:
             yield ScenarioNode.from_parent(self, name=declared["name"], declared=declared)
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, LeakHarnessError):
             return str(excinfo.value)
-        return super().repr_failure(excinfo)
+        return super().repr_failure(excinfo, style)
 
 
 class ScenarioNode(pytest.Collector):
@@ -109,7 +109,7 @@ class _LeakItem(pytest.Item):
         error = excinfo.value
         if isinstance(error, (LeakFound, LeakHarnessError)):
             return str(error)
-        return super().repr_failure(excinfo)
+        return super().repr_failure(excinfo, style)
 
     def skip_without_target(self, mode: Mapping[str, Any]) -> bool:
         return bool(mode["needs_target"]) and not (

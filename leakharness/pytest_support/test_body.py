@@ -12,6 +12,7 @@ import shutil
 import sys
 import threading
 import traceback
+import unittest
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -53,6 +54,8 @@ class TestBody:
         patch = item.funcargs.get("monkeypatch")
         self._patch = patch if isinstance(patch, pytest.MonkeyPatch) else None
         self._patched = self._patch_marks()
+        self._test_case = _test_case_of(item)
+        self._test_case_dict = dict(vars(self._test_case)) if self._test_case is not None else {}
 
     def __enter__(self) -> TestBody:
         return self
@@ -91,6 +94,8 @@ class TestBody:
         try:
             if self._fresh:
                 self._renew()
+            elif self._test_case is not None:
+                self._rewind_test_case()
             self._run()
         except (KeyboardInterrupt, pytest.exit.Exception):
             raise
@@ -127,11 +132,17 @@ class TestBody:
 
     # -- fixtures
 
+    def _rewind_test_case(self) -> None:
+        """A unittest TestCase is made to run once (an IsolatedAsyncioTestCase insists): make it as it was before."""
+        space = vars(self._test_case)
+        space.clear()
+        space.update(self._test_case_dict)
+
     def _renew(self) -> None:
         """Tear the function-scoped fixtures down and set them up again, as pytest does between two tests."""
         item = self._item
         state = item.session._setupstate
-        temporary = item.funcargs.get("tmp_path")
+        temporary: Any = item.funcargs.get("tmp_path")
         _allow_tmp_path_tear_down(item)
         state.teardown_exact(item.parent)  # type: ignore[arg-type]  # any node of the chain will do
         if temporary is not None:
@@ -202,6 +213,12 @@ class TestBody:
         patch.setattr(sys, "unraisablehook", _say_nothing)
         patch.setattr(threading, "excepthook", _say_nothing)
         patch.setattr(self._item.ihook, "pytest_runtest_logreport", _say_nothing)  # subtests report through it
+
+
+def _test_case_of(item: pytest.Function) -> unittest.TestCase | None:
+    """The TestCase behind an item; ``_testcase`` before pytest 8.2."""
+    case = getattr(item, "_testcase", None) or item.instance
+    return case if isinstance(case, unittest.TestCase) else None
 
 
 def _say_nothing(*arguments: object, **named: object) -> None:
