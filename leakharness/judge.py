@@ -39,6 +39,8 @@ FADING = 0.8
 """A rise that slows below this share of its earlier pace is a cache that fills, not a leak; ask for more runs."""
 FADING_FEW = 0.4
 """The same where the rise is a handful of objects, whose pace cannot be told sharply."""
+SLOWING = 0.95
+"""An uneven rise that slows below this share, and by more than it is uneven, is a cache that fills slowly."""
 FEW = 40
 """A rise below this many units is a handful."""
 UNEVEN_BATCHES = 30
@@ -209,9 +211,12 @@ def _persists(
         return Trend("undecided", per_run, rise, swing, f"{numbers}; but it slows to {pace:.0%}", needed)
     if backed or _is_even(runs, low):
         return Trend("grows", per_run, rise, swing, numbers)
+    error = _crookedness(runs, low) * math.sqrt(2) / early
+    if pace < SLOWING and pace + error < 1:
+        needed = _runs_until_flat(per_run, pace, total)
+        return Trend("undecided", per_run, rise, swing, f"{numbers}; but it slows steadily, to {pace:.0%}", needed)
     if batches < UNEVEN_BATCHES and not final:
         return Trend("undecided", per_run, rise, swing, f"{numbers}; but unevenly, as a cache does that fills")
-    error = _crookedness(runs, low) * math.sqrt(2) / early
     if pace - error < limit:
         why = f"{numbers}; but so unevenly that it may slow to {pace - error:.0%}"
         return Trend("undecided", per_run, rise, swing, why)

@@ -1,0 +1,399 @@
+"""The sequential loop of a measurement, with a worker that only reads from a script: no process, no memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from leakharness import runner
+from leakharness.errors import NotJudged, UsageError
+from leakharness.model import Plan, Reading, RunResult
+from leakharness.runner import Evidence, Measurement, Request, measure
+
+Series = Callable[[int], Mapping[str, int]]
+STILL = {"objects": 1000, "blocks": 5000, "malloc_bytes": 10_000, "mapped_bytes": 0, "rss": 10_000_000, "fds": 3}
+PLAN = Plan(snapshots="never")
+
+
+@dataclass
+class FakeWorker:
+    """Answers as a worker whose counters are a function of the runs made. Asked for anything else, it raises."""
+
+    counters: Series
+    seconds_a_run: float = 0.0001
+    tracked: Callable[[int], int] = lambda runs: 0
+    declared: Series = lambda runs: {"objects": 0}
+    collected: Callable[[int], int] = lambda runs: 0
+    cleared: Callable[[int], Any] = lambda runs: {"containers": []}
+    confirmed: Callable[[int], Mapping[str, int]] | None = None
+    dies_in: tuple[str, int] | None = None
+    fault: str | None = None
+    runs: int = 0
+    now: float = 0.0
+    asked: list[str] = field(default_factory=list)
+    baseline_runs: int = 0
+
+    pid = 4711
+
+    def ask(self, op: str, *arguments: Any, doing: str = "") -> dict[str, Any]:
+        self.asked.append(op)
+        if self.dies_in is not None and self.dies_in[0] == op and self.runs >= self.dies_in[1]:
+            raise NotJudged(f"the measured process was killed while {doing}")
+        answer: dict[str, Any] = getattr(self, f"answer_{op}")(*arguments)
+        return answer
+
+    def clock(self) -> float:
+        return self.now
+
+    def answer_load(self, spec: dict[str, Any]) -> dict[str, Any]:
+        mode = {"name": "fixed", "must": "PASS"}
+        return {"pid": self.pid, "scenario": {"name": "scripted", "options": {}, "default": "fixed", "modes": [mode]}}
+
+    def answer_start(self, scope_bytes: int) -> dict[str, Any]:
+        return {}
+
+    def answer_runs(self, count: int) -> dict[str, Any]:
+        self.runs += count
+        self.now += count * self.seconds_a_run
+        return {}
+
+    def answer_freeze(self) -> dict[str, Any]:
+        return {"bounded": {}}
+
+    def answer_baseline(self, grace: float) -> dict[str, Any]:
+        self.baseline_runs = self.runs
+        return self.answer_read(grace, False, False)
+
+    def answer_read(self, grace: float, deep: bool, census: bool) -> dict[str, Any]:
+        source = self.confirmed if deep and self.confirmed is not None else self.counters
+        alive = self.tracked(self.runs)
+        return {
+            "counters": dict(source(self.runs)),
+            "tracked_alive": alive,
+            "tracked": {
+                "Session": {
+                    "born": self.runs - self.baseline_runs,
+                    "retained": alive - self.tracked(self.baseline_runs),
+                }
+            },
+            "declared": dict(self.declared(self.runs)),
+            "collected": self.collected(self.runs) - self.collected(self.baseline_runs),
+            "census": {"app.Session": [self.runs, 56 * self.runs]},
+        }
+
+    def answer_census(self) -> dict[str, Any]:
+        return {"census": {"app.Session": [self.runs, 56 * self.runs]}}
+
+    def answer_what_if_cleared(self, before: dict[str, int]) -> dict[str, Any]:
+        return {"cleared": self.cleared(self.runs)}
+
+    def answer_canary(self) -> dict[str, Any]:
+        return {"fault": self.fault}
+
+    def answer_finish(self) -> dict[str, Any]:
+        return {}
+
+
+@dataclass
+class Listener:
+    """Remembers what it is told."""
+
+    phases: list[str] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
+    suspected_after: list[int] = field(default_factory=list)
+
+    def phase(self, name: str, done: int, total: int | None) -> None:
+        self.phases.append(name)
+
+    def reading(self, worker: Any, reading: Reading) -> None:
+        self.readings.append(reading)
+
+    def suspected(self, worker: Any, measurement: Measurement) -> None:
+        self.suspected_after.append(measurement.runs)
+
+
+def still(runs: int) -> Mapping[str, int]:
+    return STILL
+
+
+def growing(**per_run: float) -> Series:
+    """Counters that grow by so much in a run, from the first on."""
+    return lambda runs: {name: value + int(per_run.get(name, 0) * runs) for name, value in STILL.items()}
+
+
+def result_of(worker: FakeWorker, plan: Plan = PLAN, listener: Listener | None = None, **more: Any) -> RunResult:
+    return measure(Request("scripted.py"), plan, worker, listener or Listener(), clock=worker.clock, **more)
+
+
+def grown(result: RunResult) -> dict[str, float]:
+    return {g.counter: g.per_run for g in result.growth if g.grows}
+
+
+def test_a_still_series_passes_after_what_was_asked_for() -> None:
+    """Five batches of fifty, and no more."""
+    worker, listener = FakeWorker(still), Listener()
+    result = result_of(worker, listener=listener)
+    assert (result.verdict, result.runs, result.must) == ("PASS", 250, "PASS")
+    assert result.reason == "0/250 tracked objects retained; no counter grows over 250 runs"
+    assert listener.phases == [f"batch-{i}" for i in range(1, 6)]
+    assert [reading.label for reading in listener.readings] == ["baseline", *listener.phases]
+    assert listener.suspected_after == []
+    assert worker.asked[-2:] == ["canary", "finish"]
+
+
+def test_an_even_leak_fails_after_five_batches_and_is_confirmed() -> None:
+    """The figure is exact; families say what came to stay; the leak is looked at once more before the word is said."""
+    worker, listener = FakeWorker(growing(objects=2, blocks=5)), Listener()
+    result = result_of(worker, listener=listener)
+    assert (result.verdict, result.runs) == ("FAIL", 250)
+    assert grown(result) == {"objects": 2.0, "blocks": 5.0}
+    assert result.reason == "objects +2 a run; blocks +5 a run"
+    assert [(f.type, f.count_per_run) for f in result.families] == [("app.Session", 1.0)]
+    assert listener.suspected_after == [250]
+
+
+def test_a_tracked_leak_counts_from_the_baseline() -> None:
+    """What the warm-up retained is not part of the figure."""
+    result = result_of(FakeWorker(still, tracked=lambda runs: runs))
+    assert grown(result) == {"tracked": 1.0}
+    assert (result.born, result.retained) == (250, 250)
+    assert [reading.counters["tracked"] for reading in result.series] == [0, 50, 100, 150, 200, 250]
+
+
+def test_a_constant_of_tracked_objects_is_no_leak() -> None:
+    """Eight objects in a cache that is full: retained, not growing."""
+    assert result_of(FakeWorker(still, tracked=lambda runs: min(8, runs))).verdict == "PASS"
+
+
+def test_growth_that_the_confirming_reading_does_not_see_is_no_leak() -> None:
+    """What was only late is gone after a full collection and a long grace; the loop goes on and passes."""
+    late = FakeWorker(lambda runs: {**STILL, "objects": 1000 + (runs if runs < 1200 else 0)}, confirmed=still)
+    result = result_of(late)
+    assert result.verdict == "PASS"
+
+
+def test_a_slow_leak_gets_more_batches() -> None:
+    """One object in a hundred runs: not clear after five batches, called after ten objects."""
+    result = result_of(FakeWorker(growing(objects=0.01)))
+    assert (result.verdict, grown(result)) == ("FAIL", {"objects": pytest.approx(0.01, rel=0.06)})
+    assert 900 <= result.runs <= 1100
+
+
+def test_a_step_gets_more_batches_and_passes() -> None:
+    """The reason says that it settled."""
+    result = result_of(FakeWorker(lambda runs: {**STILL, "objects": 1000 + (40 if runs > 850 else 0)}))
+    assert result.verdict == "PASS"
+    assert "settled after" in result.reason
+    assert any("rose by 40 and stopped" in line for line in result.forgiven)
+
+
+def uneven(runs: int) -> Mapping[str, int]:
+    return {**STILL, "objects": 1000 + sum((41, 44, 38, 47, 35)[i % 5] for i in range(runs // 50))}
+
+
+def test_an_uneven_rise_is_followed_for_thirty_batches() -> None:
+    """It may be a cache that fills at random: only then it is a leak."""
+    result = result_of(FakeWorker(uneven))
+    assert (result.verdict, result.runs) == ("FAIL", 1500)
+
+
+def fading(runs: int) -> Mapping[str, int]:
+    return {**STILL, "objects": 1000 + int(100_000 * (1 - 0.9998**runs))}
+
+
+def test_a_cache_that_outlasts_the_budget_is_not_judged_and_says_how_many_runs_it_takes() -> None:
+    """Neither PASS nor FAIL; the options that give it more are named."""
+    result = result_of(FakeWorker(fading), Plan(max_runs=3000))
+    assert result.verdict == "NOT_JUDGED"
+    assert "it would take about" in result.reason
+    assert "--max-runs" in result.reason
+    assert result.runs == 3000
+
+
+@pytest.mark.parametrize(("limit", "runs"), [({"max_runs": 1000}, 1000), ({"max_seconds": 1.0}, 50)])
+def test_the_budget_ends_what_is_not_clear(limit: dict[str, Any], runs: int) -> None:
+    """By runs or by seconds, whichever ends first."""
+    slow = 0.004 if "max_seconds" in limit else 0.0001
+    result = result_of(FakeWorker(fading, seconds_a_run=slow), Plan(**limit))
+    assert result.verdict == "NOT_JUDGED"
+    assert runs <= result.runs <= 2 * max(runs, 200)
+
+
+def test_noise_at_the_end_of_the_budget_is_no_leak() -> None:
+    """A rise within the series' own swings is steady once no more runs can be made."""
+    swing = (0, 70, 10, 90, 30, 60, 20, 80, 50, 65)
+    result = result_of(FakeWorker(lambda runs: {**STILL, "objects": 1000 + swing[runs // 50 % 10]}), Plan(max_runs=600))
+    assert result.verdict == "PASS"
+
+
+def filling(worker_bound: int) -> FakeWorker:
+    """A bounded container of one object a run; emptied, nothing is left."""
+
+    def cleared(runs: int) -> Any:
+        size = min(runs, worker_bound)
+        row = {"name": f"deque(maxlen={worker_bound})", "size": size, "bound": worker_bound, "grew": 250}
+        return {"containers": [row] if size < worker_bound else [], "objects": 1000, "alive": 0}
+
+    return FakeWorker(lambda runs: {**STILL, "objects": 1000 + min(runs, worker_bound)}, cleared=cleared)
+
+
+def test_a_bounded_container_is_filled_and_measured_anew() -> None:
+    """The growth is the container's: the runs that fill it are warm-up, and the note says so."""
+    worker = filling(3000)
+    result = result_of(worker)
+    assert result.verdict == "PASS", result.reason
+    assert any("deque(maxlen=3000)" in note and "filled by" in note for note in result.notes)
+    assert worker.baseline_runs >= 3000
+
+
+def test_a_bound_beyond_the_budget_is_not_judged() -> None:
+    """And it is said when it would be full."""
+    result = result_of(filling(200_000))
+    assert result.verdict == "NOT_JUDGED"
+    assert "deque(maxlen=200000)" in result.reason
+    assert "it is full after about 2" in result.reason
+
+
+def test_a_leak_beside_a_bounded_container_is_a_leak() -> None:
+    """Emptied, more than a trifle is left: the container explains only part of the growth."""
+    worker = filling(3000)
+    worker.counters = growing(objects=2)
+    worker.cleared = lambda runs: {**filling(3000).cleared(runs), "objects": 1000 + runs}
+    assert result_of(worker).verdict == "FAIL"
+
+
+def test_a_descriptor_leak_ends_the_warm_up_early_and_makes_small_batches() -> None:
+    """Eight a run would reach the usual limit of 1,024 before the baseline."""
+    worker = FakeWorker(growing(fds=8))
+    result = result_of(worker)
+    assert (result.verdict, grown(result)) == ("FAIL", {"fds": 8.0})
+    assert worker.runs * 8 < 1000
+    assert any("open descriptors behind: 8 runs a batch instead of 50" in note for note in result.notes)
+
+
+def test_a_warm_up_that_leaves_very_much_behind_ends_early() -> None:
+    """The machine is not ours to fill: fewer runs of warm-up, and fewer a batch, unless their number was asked for."""
+    worker = FakeWorker(growing(objects=4000))
+    result = result_of(worker)
+    assert (result.verdict, grown(result)["objects"]) == ("FAIL", 4000.0)
+    assert worker.runs < 100
+    asked_for = result_of(FakeWorker(growing(objects=4000)), Plan(iters=50, iters_given=True))
+    assert asked_for.runs == 250
+
+
+def test_slow_runs_make_small_batches_and_a_pass_still_rests_on_time() -> None:
+    """A run of 30 ms: batches of about 0.3 s, and a PASS after 1.5 s of them."""
+    result = result_of(FakeWorker(still, seconds_a_run=0.03))
+    assert result.verdict == "PASS"
+    assert 50 <= result.runs < 250
+    assert any("30 ms" in note for note in result.notes)
+
+
+def test_the_warm_up_ends_at_rest_and_not_before_the_usual_caches_are_full() -> None:
+    """600 runs and a rehearsal; what is still filling gets up to 2,000."""
+    assert 600 <= result_of(FakeWorker(still)).warmup_runs <= 700
+    quick = FakeWorker(lambda runs: {**STILL, "objects": 1000 + int(10_000 * (1 - 0.999**runs))})
+    assert result_of(quick).warmup_runs >= 2000
+
+
+def test_a_warm_up_that_was_asked_for_is_made_as_asked() -> None:
+    """--warmup 7 is seven runs, without a rehearsal."""
+    assert result_of(FakeWorker(still), Plan(warmup=7)).warmup_runs == 7
+
+
+def test_the_control_is_asked_only_where_inexact_counters_decide() -> None:
+    """Its rise, three times over, is the floor of bytes; exact counters do not need it."""
+    asked: list[int] = []
+
+    def control(runs: int) -> Mapping[str, float]:
+        asked.append(runs)
+        return {"malloc_bytes": 20_000.0}
+
+    assert result_of(FakeWorker(growing(objects=1)), control=control).verdict == "FAIL"
+    assert asked == []
+    assert result_of(FakeWorker(growing(malloc_bytes=100)), control=control).verdict == "PASS"
+    assert asked[:1] == [250]
+    assert result_of(FakeWorker(growing(malloc_bytes=1000)), control=control).verdict == "FAIL"
+
+
+def test_a_worker_that_dies_is_not_judged() -> None:
+    """Whatever was measured before."""
+    result = result_of(FakeWorker(growing(objects=1), dies_in=("runs", 700)))
+    assert result.verdict == "NOT_JUDGED"
+    assert "was killed while making the runs of batch-" in result.reason
+
+
+def test_a_tracker_that_fails_its_self_test_voids_the_verdict() -> None:
+    """A PASS of a blind tracker is worth nothing, and so is a FAIL."""
+    for counters in (still, growing(objects=1)):
+        result = result_of(FakeWorker(counters, fault="it counted 3 of 3 dropped canaries as alive"))
+        assert result.verdict == "NOT_JUDGED"
+        assert "self-test" in result.reason
+
+
+def test_a_wrong_declaration_passes_through() -> None:
+    """Exit 2 is not a verdict."""
+
+    class Broken(FakeWorker):
+        def answer_load(self, spec: dict[str, Any]) -> dict[str, Any]:
+            raise UsageError("no scenario 'x'")
+
+    with pytest.raises(UsageError):
+        result_of(Broken(still))
+
+
+def test_evidence_is_asked_for_a_leak_alone_and_is_part_of_the_result() -> None:
+    """The explainer changes the result, and is not called for a PASS."""
+    asked: list[int] = []
+
+    def explain(worker: Any, measurement: Measurement) -> Evidence:
+        asked.append(measurement.runs)
+        return Evidence({"growth_class": "runtime-objects"})
+
+    assert result_of(FakeWorker(still), explain=explain).growth_class is None
+    assert asked == []
+    assert result_of(FakeWorker(growing(objects=1)), explain=explain).growth_class == "runtime-objects"
+    assert asked == [250]
+
+
+def test_what_only_the_collector_frees_is_noted() -> None:
+    """By run, and only where it is more than a stray object."""
+    result = result_of(FakeWorker(still, collected=lambda runs: 5 * runs))
+    assert result.verdict == "PASS"
+    assert "freed only by the cyclic collector: 5 objects a run" in result.notes[-1]
+    assert not result_of(FakeWorker(still, collected=lambda runs: runs // 10)).notes
+
+
+def test_declared_growth_is_taken_off() -> None:
+    """One held object a run is no growth; two are one."""
+    held: Series = lambda runs: {"objects": runs}  # noqa: E731
+    assert result_of(FakeWorker(growing(objects=1), declared=held)).verdict == "PASS"
+    assert grown(result_of(FakeWorker(growing(objects=2), declared=held))) == {"objects": 1.0}
+
+
+def test_the_plan_may_come_from_the_scenario_s_options() -> None:
+    """Options are resolved once the declaration is known."""
+    result = measure(
+        Request("scripted.py"),
+        lambda options: Plan(batches=3, iters=10),
+        (worker := FakeWorker(still)),
+        Listener(),
+        clock=worker.clock,
+    )
+    assert (result.verdict, result.runs) == ("PASS", 30)
+
+
+def test_families_are_the_rise_between_two_looks() -> None:
+    """By count a run, the fastest first; what shrinks is left out."""
+    census = [
+        (50, {"a.A": [10, 100], "b.B": [5, 50], "c.C": [9, 9]}),
+        (250, {"a.A": [210, 2100], "b.B": [405, 4050], "c.C": [1, 1]}),
+    ]
+    assert [(f.type, f.count_per_run, f.shallow_bytes_per_run) for f in runner.families(census)] == [
+        ("b.B", 2.0, 20.0),
+        ("a.A", 1.0, 10.0),
+    ]
+    assert runner.families(census[:1]) == ()
