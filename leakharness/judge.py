@@ -39,7 +39,7 @@ FADING = 0.8
 """A rise that slows below this share of its earlier pace is a cache that fills, not a leak; ask for more runs."""
 FADING_FEW = 0.4
 """The same where the rise is a handful of objects, whose pace cannot be told sharply."""
-SLOWING = 0.95
+SLOWING = 0.98
 """An uneven rise that slows below this share, and by more than it is uneven, is a cache that fills slowly."""
 FEW = 40
 """A rise below this many units is a handful."""
