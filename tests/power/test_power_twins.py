@@ -54,7 +54,8 @@ LEAKY = [
     Leaky("kinds", "class", {"objects": 6.0}),
     Leaky("filling", "lru-128", {"objects": 1.0, "blocks": 2.0}),
     Leaky("filling", "deque-128", {"objects": 1.0}),
-    Leaky("filling", "errors-512", {"objects": 7.0}),
+    # An exception, two tracebacks, four frames; and the three frames that called the batch, once for all fifty.
+    Leaky("filling", "errors-512", {"objects": 7.06}),
     Leaky("filling", "ring-512", {"objects": 1.0, "blocks": 2.0}),
     Leaky("filling", "lazy-classes", {"objects": 6.0}),
     Leaky("filling", "dict-resizes", {"blocks": 1.0}),
@@ -114,8 +115,9 @@ def test_what_only_the_collector_frees_is_said() -> None:
 
 def test_a_class_a_run_is_a_family() -> None:
     """Type objects are counted as what they are."""
-    families = {family.type: family.count_per_run for family in measured("kinds", "class", "leaky").families}
-    assert families["type"] == pytest.approx(1.0)
+    result = measured("kinds", "class", "leaky")
+    families = {family.type: family.count_per_run for family in result.families}
+    assert families.get("type") == pytest.approx(1.0), (families, said(result))
 
 
 def test_a_leak_beside_a_cache_that_fills_at_random_is_found() -> None:
