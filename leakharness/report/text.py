@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterable, Sequence
 
@@ -20,13 +21,14 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
     """The block at the end of ``run``."""
     head = f"{result.verdict}  {result.scenario} / {result.mode}"
     tail = f"{result.runs} runs, {result.duration_s:.1f} s"
-    lines = [head + tail.rjust(max(2 + len(tail), width - len(head)))]
+    fits = len(head) + 2 + len(tail) <= width
+    lines = [head + tail.rjust(width - len(head))] if fits else [head, tail.rjust(width)]
     lines += _wrap(_sentence(result), "  ", width)
     if result.must and not result.as_demanded:
         lines += _wrap(f"this mode must give {result.must}", "  ", width)
     if result.detail:
         lines += ["", "  what it said"]
-        lines += ["    " + line[: width - 4] for line in result.detail.splitlines()[-MOST_DETAIL_LINES:]]
+        lines += [_cut("    " + _plain(line), width) for line in result.detail.splitlines()[-MOST_DETAIL_LINES:]]
     growing = growth_rows(result)
     if growing:
         lines += ["", "  grows per run"]
@@ -78,8 +80,19 @@ def certificate_block(certificate: Certificate, *, report: str | None = None, wi
         lines += _labelled("would have seen", detectable_line(first), width)
     if report:
         lines += _labelled("report", report, width)
-    lines += _labelled("reproduce", f"leakharness check {certificate.scenario}", width)
+    lines += _labelled("reproduce", _check_command(certificate), width)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _check_command(certificate: Certificate) -> str:
+    """The command that gives this certificate: an arm's, with ``check`` for ``run`` and without its mode."""
+    words = shlex.split(certificate.arms[0].reproduce) if certificate.arms else []
+    if words[:2] != ["leakharness", "run"]:
+        return f"leakharness check {certificate.scenario}"
+    if "--mode" in words:
+        at = words.index("--mode")
+        del words[at : at + 2]
+    return shlex.join(["leakharness", "check", *words[2:]])
 
 
 def growth_rows(result: RunResult) -> list[tuple[str, str, str]]:
@@ -175,6 +188,11 @@ def _wrap(text: str, indent: str, width: int) -> list[str]:
     return textwrap.wrap(
         text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     ) or [""]
+
+
+def _plain(line: str) -> str:
+    """What a program wrote, without what would steer a terminal."""
+    return "".join(c if c.isprintable() else "·" for c in line.expandtabs(4))
 
 
 def _cut(line: str, width: int) -> str:
