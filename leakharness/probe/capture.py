@@ -102,6 +102,8 @@ def snapshot(
     status = 1
     try:
         gc.disable()
+        if targets is not None and pinned is None:
+            pinned = list(targets())  # before the heap is thawed: what is new is told by what is not frozen
         gc.unfreeze()  # what the harness froze at baseline belongs to the heap, too
         _ignore_signals()
         listed = targets if pinned is None else pinned.__iter__
