@@ -56,6 +56,7 @@ EXIT_CODES: Mapping[str, int] = {"PROVEN": 0, "NOT_FIXED": 1, "NOT_JUDGED": 3, "
 ROUNDS = 2
 """How often each side is measured. Twice, in opposite order: a verdict that depends on the order is none."""
 SIDE_BY_SIDE = 2
+MUSTS: Mapping[str, Literal["PASS", "FAIL"]] = {"before": "FAIL", "after": "PASS"}
 PRODUCTION = "production"
 PLANTED = "planted leak"
 """The control that keeps every object that the after side's own runs track."""
@@ -450,14 +451,9 @@ class _Bench:
         order = list(sides)
         with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
             for _ in range(ROUNDS):
-                jobs = {
-                    name: pool.submit(
-                        self.arm, sides[name], self.question.mode, name, must="FAIL" if name == "before" else "PASS"
-                    )
-                    for name in order
-                }
+                jobs = {name: pool.submit(self.arm, sides[name], self.question.mode, name) for name in order}
                 for name, job in jobs.items():
-                    results[name].append(job.result())
+                    results[name].append(replace(job.result(), must=MUSTS[name]))
                 order.reverse()
         return results
 
@@ -465,12 +461,17 @@ class _Bench:
         """The control arms, in the environment of ``side``."""
         with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
             jobs = [
-                pool.submit(self.arm, side, arm.mode, "control", must=arm.must, planted=arm.planted) for arm in arms
+                (
+                    arm,
+                    pool.submit(self.arm, side, arm.mode, "control", planted=arm.planted, explained=arm.must == "PASS"),
+                )
+                for arm in arms
             ]
-            return [job.result() for job in jobs]
+            return [replace(job.result(), must=arm.must) for arm, job in jobs]
 
-    def arm(self, side: Side, mode: str | None, label: str, *, must: Any, planted: bool = False) -> RunResult:
-        """One mode, in a fresh process of the environment of ``side``."""
+    def arm(self, side: Side, mode: str, label: str, *, planted: bool = False, explained: bool = True) -> RunResult:
+        """One mode, in a fresh process of the environment of ``side``. ``explained``: with who holds
+        what, which a leak that is known is told by."""
         settings = self.question.settings
         began = time.monotonic()
         request = Request(
@@ -498,12 +499,12 @@ class _Bench:
                 plan_for,
                 worker,
                 _Observer(f"{label}: {side.subject}", self.listener, snapshots),
-                explain=None if planted else snapshots.explain,
+                explain=snapshots.explain if explained else None,
                 control=lambda runs: _control(runs, side.python, replace(settings, env=side.env)),
             )
         name = PLANTED if planted else result.mode
         retainers = tuple(_named_without(path, side.roots) for path in result.retainers)
-        result = replace(result, retainers=retainers, mode=name, must=must, duration_s=time.monotonic() - began)
+        result = replace(result, retainers=retainers, mode=name, duration_s=time.monotonic() - began)
         if not planted:
             result = _forgive_known(result, known_leaks(result.known_declared, self.pyproject))
         self.listener.done(replace(result, mode=f"{label} {name if label == 'control' else side.subject}"))

@@ -32,7 +32,13 @@ MECHANISMS = {
     "logging-filter",
     "weakref-finalizer",
 }
-REAL = {"pyzmq-poll-cancel", "async-lru-exception", "kafka-cancelled-timer", "sh-status-pipe"}
+REAL = {
+    "pyzmq-poll-cancel",
+    "async-lru-exception",
+    "kafka-cancelled-timer",
+    "prompt-filter-cache",
+    "sh-status-pipe",
+}
 
 
 class Silent:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import zipfile
@@ -12,6 +11,8 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pytest
+
+from leakharness.certificate import verify
 
 QUICK = ["--iters", "10", "--warmup", "10"]
 LEAKY = """
@@ -209,13 +210,19 @@ def wheels(tmp_path: Path) -> Path:
     return folder
 
 
-def test_requirements_from_a_wheel_folder_both_ways_round(wheels: Path, tmp_path: Path) -> None:
-    """1.0 leaks and 1.1 does not: PROVEN; swapped, from the environments that are there now: NOT_REPRODUCED."""
+def test_requirements_from_a_wheel_folder_both_ways_round(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1.0 leaks and 1.1 does not: PROVEN, and the sealed proof holds; swapped, from the environments that are
+    there now: NOT_REPRODUCED."""
+    monkeypatch.chdir(tmp_path)
     where = ["--wheels", str(wheels), "--env-dir", str(tmp_path / "environments")]
     document = prove(tmp_path, "--before", "attaching==1.0", "--after", "attaching==1.1", *where, code=0)
     assert document["verdict"] == "PROVEN"
     assert document["before"]["packages"]["attaching"] == "1.0"
     assert document["after"]["packages"]["attaching"] == "1.1"
+    sealed = next((tmp_path / "reports").glob("attach-proof-*/proof.json"))
+    assert (verify(sealed).status, verify(sealed).verdict, verify(sealed).exit_code) == ("HOLDS", "PROVEN", 0)
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "environments").glob("*/pyvenv.cfg")}
     document = prove(tmp_path, "--before", "attaching==1.1", "--after", "attaching==1.0", *where, code=4)
     assert document["verdict"] == "NOT_REPRODUCED"
@@ -238,18 +245,14 @@ def test_what_cannot_be_asked_or_built_says_so(
     assert word in prove(tmp_path, "--before", before, "--after", after, *where, code=code)["stderr"]
 
 
-def test_another_copy_in_the_current_folder_is_not_measured(wheels: Path, tmp_path: Path) -> None:
-    """The current folder holds the fixed package; the leaky wheel is what the before side imports all the same."""
+def test_another_copy_in_the_current_folder_is_not_measured(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The current folder, and PYTHONPATH too, hold the fixed package; the before side imports the leaky wheel all
+    the same."""
     (tmp_path / "attaching").mkdir()
     (tmp_path / "attaching" / "__init__.py").write_text(FIXED)
     where = ["--wheels", str(wheels), "--env-dir", str(tmp_path / "environments")]
-    env_path = os.environ.get("PYTHONPATH")
-    try:
-        os.environ["PYTHONPATH"] = str(tmp_path)
-        document = prove(tmp_path, "--before", "attaching==1.0", "--after", "attaching==1.1", *where, code=0)
-    finally:
-        if env_path is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = env_path
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    document = prove(tmp_path, "--before", "attaching==1.0", "--after", "attaching==1.1", *where, code=0)
     assert document["verdict"] == "PROVEN"
