@@ -500,12 +500,16 @@ class _Ingest:
         declared = self._declared(edges, shadow, flow.reached)
         roots += [(DECLARED, node) for node in declared.tolist()]
         flow.reach(declared)
+        plain = ~self.is_family("other")
+        # First what lies outside the harness, a cycle that waits for the collector, say: if that holds a target,
+        # the harness's own reference to it is not the answer.
+        roots += [(HELD_BY_C, node) for node in flow.orphans(plain, ~shadow)]
         hidden = targets[(targets >= 0)]
         hidden = hidden[shadow[hidden] & ~flow.reached[hidden]]
         roots += [(HELD_BY_HARNESS, node) for node in hidden.tolist()]
         flow.reach(hidden)
         flow.drop(shadow & ~flow.reached)
-        return roots + [(HELD_BY_C, node) for node in flow.orphans(~self.is_family("other"))]
+        return roots + [(HELD_BY_C, node) for node in flow.orphans(plain, np.ones_like(shadow))]
 
     def _declared(self, edges: _Edges, shadow: Bools, reached: Bools) -> Ints:
         """Functions of the program that the harness was given, where nothing else leads to their module."""
@@ -599,10 +603,10 @@ class _Flow:
     def kept(self, harness: Bools) -> Bools:
         return ~(harness | self._dropped)
 
-    def orphans(self, plain: Bools) -> list[int]:
-        """Nodes that, as roots, make the rest reachable: those that nothing refers to, then one of each
-        cycle, rather not a ``plain`` one."""
-        gone = self._harness | self._dropped
+    def orphans(self, plain: Bools, among: Bools) -> list[int]:
+        """Nodes that, as roots, make the rest ``among`` all nodes reachable: those that nothing refers to, then
+        one of each cycle, rather not a ``plain`` one."""
+        gone = self._harness | self._dropped | ~among
         lonely = ~self.reached & ~gone
         held = np.zeros(len(lonely), np.bool_)
         held[self._target[lonely[self._source]]] = True

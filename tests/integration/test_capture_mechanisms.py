@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from leakharness.heap.explain import explain
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.ingest import Capture, load_capture
 
@@ -624,6 +625,32 @@ def every_step(graph: HeapGraph, target: int) -> str:
         barred.add(path[-1])
     return "\n".join(texts)
 
+PRINTED = {
+    "closure cell": "on_done (planted.py:16) closure cell 'transcript' -> Payload",
+    "traceback": "ValueError.__traceback__ -> traceback.tb_next -> traceback.tb_frame -> frame fail (planted.py:18) local 'transcript'",
+    "exception context": "KeyError.__context__ -> ValueError.__traceback__",
+    "future callback": "planted.future -> Future._callbacks -> on_done (planted.py:18) closure cell 'transcript'",
+    "second future callback": "on_done (planted.py:18) closure cell 'transcript'",
+    "task": "planted.tasks (set)[0] -> Task._coro -> coroutine work (planted.py:18) local 'transcript'",
+    "contextvar": "Context context variable 'current'",
+    "lru_cache on a method": "planted.Service.compute -> _lru_cache_wrapper.<cached key>[0] -> Service.payload",
+    "global registry": "planted.registry (dict)['session.one']",
+    "listener list": "planted.bus -> Bus.listeners[1]",
+    "thread local": "planted.local -> _local.",
+    "suspended generator": "generator produce (planted.py:16) local 'transcript'",
+    "cycle with __del__": "held by C or unknown -> Node.payload -> Payload",
+    "partial": "partial.keywords['file']",
+    "bound method": "method.__self__",
+    "timer handle": "TimerHandle._args[0]",
+    "logging handler": "Manager.loggerDict['app'] -> Logger.handlers[0] -> Handler.payload",
+    "closure of a weakref callback": "ReferenceType.__callback__ -> gone (planted.py:17) closure cell 'transcript'",
+    "class attribute": "planted.Service.instances[0]",
+    "instance with __slots__": "Session.transcript",
+    "deque": "planted.queue (deque)[1]",
+    "default argument": "handler (planted.py:15).__defaults__[0]",
+}
+"""What the answer must say, in the words that it is printed in."""
+
 
 @pytest.mark.parametrize("mechanism", PLANTED)
 def test_the_path_names_the_edge_that_holds_the_object(mechanism: str, tmp_path: Path) -> None:
@@ -643,3 +670,12 @@ def test_no_such_object_where_it_was_let_go(mechanism: str, tmp_path: Path) -> N
     names = {capture.graph.type_name(node) for node in range(capture.graph.node_count)}
     assert "type planted.Payload" in names
     assert "planted.Payload" not in names
+
+
+@pytest.mark.parametrize("mechanism", PRINTED)
+def test_the_printed_path_names_the_edge_that_holds_the_object(mechanism: str, tmp_path: Path) -> None:
+    """The explanation as people read it: from a root candidate, by attribute, key and variable, to the object."""
+    capture = captured(tmp_path, PLANTED[mechanism][0], "leaky")
+    group = explain(capture.graph, capture.targets, capture.labels)[0]
+    assert (group.target, group.count) == ("Payload", 1)
+    assert PRINTED[mechanism] in " -> ".join(group.path)
