@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -253,6 +254,6 @@ def test_another_copy_in_the_current_folder_is_not_measured(
     (tmp_path / "attaching").mkdir()
     (tmp_path / "attaching" / "__init__.py").write_text(FIXED)
     where = ["--wheels", str(wheels), "--env-dir", str(tmp_path / "environments")]
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     document = prove(tmp_path, "--before", "attaching==1.0", "--after", "attaching==1.1", *where, code=0)
     assert document["verdict"] == "PROVEN"
