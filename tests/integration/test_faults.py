@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from leakharness.__main__ import main
+from conftest import Answer
 
 QUICK = ("--iters", "5", "--batches", "5", "--warmup", "5", "--snapshots", "never", "--timeout", "20")
 
@@ -76,9 +74,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     ),
     "MemoryError": (plain(LATE + "bytearray(1 << 62)"), r"run 7 of mode 'm' raised MemoryError"),
     "address space is used up": (
-        plain(
-            "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\nbytearray(2 << 30)"
-        ),
+        plain("import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\nbytearray(2 << 30)"),
         r"run 0 of mode 'm' raised MemoryError",
     ),
     "returns, declared raise": (
@@ -111,33 +107,14 @@ FAULTS: dict[str, tuple[str, str]] = {
 }
 
 
-def answer(
-    words: tuple[str, ...], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> tuple[int, Any]:
-    """Exit code and JSON document of a command, run in this process (the measured one is its own anyway)."""
-    monkeypatch.setattr(sys, "argv", ["leakharness", *words, "--json"])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    out, err = capfd.readouterr()
-    assert "Traceback" not in err
-    code = stopped.value.code
-    assert isinstance(code, int)
-    return code, json.loads(out) if out else err
-
-
 @pytest.fixture
-def judge(
-    tmp_path: Path,
-    scenario_file: Callable[..., Path],
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., tuple[int, Any]]:
+def judge(quick_cli: Callable[..., Answer], scenario_file: Callable[..., Path]) -> Callable[..., tuple[int, Any]]:
     """Runs a scenario given as text; (exit code, document). The last option of a kind wins."""
 
     def run(body: str, *options: str) -> tuple[int, Any]:
-        path = scenario_file(body)
-        monkeypatch.chdir(tmp_path)
-        return answer(("run", str(path), *QUICK, *options), capfd, monkeypatch)
+        answer = quick_cli("run", str(scenario_file(body)), *QUICK, *options, "--json")
+        assert "Traceback" not in answer.stderr
+        return answer.code, answer.document
 
     return run
 
@@ -164,9 +141,7 @@ HANGS = {
     "async busy loop": asynchronous("while True: pass"),
     "async blocking call": asynchronous("time.sleep(60)"),
     "async that never waits": asynchronous("while True: await asyncio.sleep(0)"),
-    "deadline swallowed": plain(
-        "while True:\n    try: time.sleep(60)\n    except TimeoutError: pass", "timeout"
-    ),
+    "deadline swallowed": plain("while True:\n    try: time.sleep(60)\n    except TimeoutError: pass", "timeout"),
     "while loading": "import time\ntime.sleep(60)\ns = Scenario('case')",
     "in the set-up": """
         import time
@@ -189,7 +164,13 @@ HANGS = {
 }
 
 
-@pytest.mark.parametrize("hang", HANGS)
+SLOW_HANGS = ("plain in C", "async blocking call", "async that never waits", "async busy loop", "while loading")
+"""They end in the same way as the others, at the cost of a second each."""
+
+
+@pytest.mark.parametrize(
+    "hang", [pytest.param(hang, marks=pytest.mark.slow) if hang in SLOW_HANGS else hang for hang in HANGS]
+)
 def test_a_hang_ends_at_the_timeout(hang: str, judge: Callable[..., tuple[int, Any]]) -> None:
     """NOT_JUDGED, it says what was going on, and the stacks of the hung process are in the detail."""
     code, document = judge(HANGS[hang], "--timeout", "0.8")
@@ -202,9 +183,7 @@ def test_a_hang_ends_at_the_timeout(hang: str, judge: Callable[..., tuple[int, A
     ("body", "wanted"),
     [
         pytest.param("raise ValueError('up')", "ValueError: up", id="raises"),
-        pytest.param(
-            "import nothing_like_it", "No module named 'nothing_like_it'.*install it there", id="import"
-        ),
+        pytest.param("import nothing_like_it", "No module named 'nothing_like_it'.*install it there", id="import"),
         pytest.param("import os; os._exit(4)", "exit code 4 while setting up", id="exits"),
         pytest.param("import sys; sys.exit('bye')", "SystemExit: bye", id="sys.exit"),
     ],
@@ -248,24 +227,18 @@ def test_a_tear_down_that_raises(kind: str, judge: Callable[..., tuple[int, Any]
     [
         pytest.param("raise ValueError('top')", "ValueError: top", id="raises"),
         pytest.param("import os; os._exit(0)", "exit code 0 while loading the scenario", id="exits"),
-        pytest.param(
-            "import ctypes; ctypes.string_at(0)", "SIGSEGV while loading the scenario", id="segfault"
-        ),
+        pytest.param("import ctypes; ctypes.string_at(0)", "SIGSEGV while loading the scenario", id="segfault"),
         pytest.param("import nothing_like_it", "No module named 'nothing_like_it'", id="import"),
     ],
 )
-def test_a_file_that_fails_when_it_is_imported(
-    body: str, wanted: str, judge: Callable[..., tuple[int, Any]]
-) -> None:
+def test_a_file_that_fails_when_it_is_imported(body: str, wanted: str, judge: Callable[..., tuple[int, Any]]) -> None:
     """The module's own failure is the reason, and the exit code is 3: the scenario may be right elsewhere."""
     code, document = judge(body)
     assert (code, document["verdict"]) == (3, "NOT_JUDGED")
     assert re.search(wanted, document["reason"]), document["reason"]
 
 
-def test_a_cancelled_run_that_goes_on(
-    judge: Callable[..., tuple[int, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cancelled_run_that_goes_on(judge: Callable[..., tuple[int, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that answers its cancellation by waiting on is given a grace, and is then not judged."""
     body = """
         import asyncio
@@ -298,9 +271,7 @@ def test_a_cancelled_run_that_goes_on(
         pytest.param("sys.stdout = None", id="no sys.stdout"),
     ],
 )
-def test_what_a_scenario_does_to_its_descriptors_is_no_fault(
-    body: str, judge: Callable[..., tuple[int, Any]]
-) -> None:
+def test_what_a_scenario_does_to_its_descriptors_is_no_fault(body: str, judge: Callable[..., tuple[int, Any]]) -> None:
     """The channel to the tool is out of the scenario's reach: printing, reading and closing change nothing."""
     code, document = judge(plain(body))
     assert (code, document["verdict"]) == (0, "PASS"), document["reason"]
@@ -322,14 +293,9 @@ def test_the_last_words_of_a_crash_are_kept(judge: Callable[..., tuple[int, Any]
 
 
 def test_a_faulty_arm_makes_no_certificate(
-    scenario_file: Callable[..., Path],
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    quick_cli: Callable[..., Answer], scenario_file: Callable[..., Path]
 ) -> None:
     """One arm that crashes: the certificate is NOT_JUDGED and names the arm."""
-    path = scenario_file(plain(LATE + "ctypes.string_at(0)"))
-    monkeypatch.chdir(tmp_path)
-    code, document = answer(("check", str(path), *QUICK), capfd, monkeypatch)
-    assert (code, document["certificate"]) == (3, "NOT_JUDGED")
-    assert "SIGSEGV" in document["reason"]
+    answer = quick_cli("check", str(scenario_file(plain(LATE + "ctypes.string_at(0)"))), *QUICK, "--json")
+    assert (answer.code, answer.document["certificate"]) == (3, "NOT_JUDGED")
+    assert "SIGSEGV" in answer.document["reason"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -39,10 +38,12 @@ class Tool:
 
     def __init__(self, folder: Path, *words: str) -> None:
         self.folder, self.mark = folder, uuid.uuid4().hex
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir(exist_ok=True)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "leakharness", *words],
             cwd=folder,
-            env=clean_environment(**{MARKER: self.mark}),
+            env=clean_environment(**{MARKER: self.mark, "TMPDIR": str(self.temporary)}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -110,29 +111,30 @@ def half_files(folder: Path) -> list[Path]:
     return bad
 
 
-def temporary_folders() -> set[str]:
-    import tempfile
-
-    return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("leakharness-")}
+RUN = ("run", "case.py", "--mode", "busy", "--snapshots", "never")
+RUN_WITH_SNAPSHOTS = ("run", "case.py", "--mode", "busy")
+CHECK = ("check", "case.py")
+CHECK_WITH_SNAPSHOTS = ("check", "case.py", "--json", "--snapshots", "always")
+slow = pytest.mark.slow
 
 
 @linux
 @pytest.mark.parametrize(
-    "words",
+    ("number", "words"),
     [
-        pytest.param(("run", "case.py", "--mode", "busy", "--snapshots", "never"), id="in a run"),
-        pytest.param(("run", "case.py", "--mode", "busy"), id="in a run with snapshots"),
-        pytest.param(("check", "case.py"), id="in a check"),
-        pytest.param(("check", "case.py", "--json", "--snapshots", "always"), id="in a check with snapshots"),
+        pytest.param(signal.SIGINT, RUN_WITH_SNAPSHOTS, id="Ctrl-C in a run"),
+        pytest.param(signal.SIGINT, CHECK_WITH_SNAPSHOTS, id="Ctrl-C in a check"),
+        pytest.param(signal.SIGTERM, CHECK_WITH_SNAPSHOTS, id="SIGTERM in a check"),
+        pytest.param(signal.SIGINT, RUN, id="Ctrl-C in a run without snapshots", marks=slow),
+        pytest.param(signal.SIGINT, CHECK, id="Ctrl-C in a check without snapshots", marks=slow),
+        pytest.param(signal.SIGTERM, RUN, id="SIGTERM in a run", marks=slow),
     ],
 )
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_leaves_nothing(
     number: int, words: tuple[str, ...], tool: Callable[..., Tool], scenario_file: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Exit 130 with one line for Ctrl-C, 143 for SIGTERM; every process is gone, no file is half there."""
     scenario_file(SLOW_RUNS)
-    before = temporary_folders()
     running = tool(*words)
     running.until(lambda: (tmp_path / "running").exists())
     assert len(running.processes()) >= 2
@@ -142,7 +144,7 @@ def test_a_signal_leaves_nothing(
     assert err.splitlines()[-1].startswith("leakharness: ")
     running.assert_gone()
     assert half_files(tmp_path) == []
-    assert not temporary_folders() - before
+    assert list(running.temporary.iterdir()) == []
 
 
 @linux
