@@ -321,8 +321,11 @@ def _failure(exc: BaseException) -> dict[str, Any]:
 
 def _still_the_surroundings() -> list[str]:
     """Switch off what would count itself. Returns what was done, in words."""
-    tracing = sys.modules.get("tracemalloc") or sys.modules.get("_tracemalloc")
-    if tracing is not None and tracing.is_tracing():
+    try:
+        import _tracemalloc as tracing  # PYTHONTRACEMALLOC starts it without leaving a module in sys.modules
+    except ImportError:
+        return []
+    if tracing.is_tracing():
         tracing.stop()
         return ["tracemalloc was on and has been stopped: the measured run is never traced"]
     return []
