@@ -112,7 +112,9 @@ def run_found(
     def explain(worker: Asker, m: Measurement) -> Evidence:
         """Who holds it, and meanwhile, in a second process, where it was born."""
         with ThreadPoolExecutor(1) as pool:
-            left = next((g.per_run for g in m.assessment.growth if g.counter == "objects"), 0.0) if m.assessment else 0.0
+            left = (
+                next((g.per_run for g in m.assessment.growth if g.counter == "objects"), 0.0) if m.assessment else 0.0
+            )
             births = pool.submit(
                 trace_allocations, request, python, m.plan.scope_bytes, objects_a_run=left, env=settings.env
             )
@@ -211,8 +213,13 @@ def certify(name: str, arms: Sequence[RunResult], notes: Sequence[str] = ()) -> 
 def describe(paths: Sequence[Path], python: str) -> dict[str, Any]:
     """What the scenario files declare, read in a fresh process: ``{path: [scenario, …] or failure}``."""
     names = [str(path.resolve()) for path in paths]
-    with WorkerProcess(python, deadline=time.monotonic() + DEFAULTS["timeout"]) as worker:
-        found: dict[str, Any] = worker.ask("describe", {}, names, doing="reading the declarations")["files"]
+    try:
+        with WorkerProcess(python, deadline=time.monotonic() + DEFAULTS["timeout"]) as worker:
+            found: dict[str, Any] = worker.ask("describe", {}, names, doing="reading the declarations")["files"]
+    except NotJudged as exc:
+        if len(paths) > 1:  # one file ended the process: the others are read without it
+            return {name: answer for path in paths for name, answer in describe([path], python).items()}
+        return {names[0]: {"failed": "not_judged", "reason": str(exc), "detail": exc.detail}}
     return found
 
 

@@ -365,10 +365,12 @@ def test_list_survives_a_broken_file(quick_cli: Cli, scenario_file: Callable[...
     """A file that cannot be read is listed with its problem; the others are still listed."""
     scenario_file("import nothing_like_it\ns = Scenario('unwell')", "scenarios/unwell.py")
     scenario_file("def (:", "scenarios/broken.py")
+    scenario_file("import os\nos._exit(7)\ns = Scenario('deadly')", "scenarios/deadly.py")
     answer = quick_cli("list")
     assert answer.code == 0, answer.stderr
     assert "embedded-run" in answer.stdout
     assert "broken.py:3: invalid syntax" in answer.stdout
+    assert "the measured process ended by itself with exit code 7 while reading the declarations" in answer.stdout
     assert "cannot be read here: No module named 'nothing_like_it'" in answer.stdout
 
 
