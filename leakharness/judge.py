@@ -100,6 +100,9 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+_FLOORS = {rule.counter: rule.floor for rule in RULES}
+
+
 @dataclass(frozen=True)
 class Trend:
     """What one series does, and the sentence that says so with its numbers."""
@@ -271,7 +274,7 @@ def assess(
                 found.state,
             )
         )
-        if declared:
+        if declared * (readings[-1].runs - readings[0].runs) > _FLOORS[counter]:  # less is not counted anyway
             forgiven.append(
                 f"{counter}: {_number(declared)} a run declared by the scenario (wedged, hold) and not counted"
             )
