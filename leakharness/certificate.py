@@ -25,6 +25,7 @@ from leakharness.discovery import Found, find, packaged_folder
 from leakharness.environments import installed
 from leakharness.errors import LeakHarnessError, UsageError
 from leakharness.model import EXIT_CODES, Certificate, Growth, RunResult
+from leakharness.options import pyproject_options
 from leakharness.process import interpreter
 from leakharness.prove import EXIT_CODES as PROOF_EXIT_CODES
 from leakharness.prove import Proof, Question, judge_proof, prove
@@ -57,11 +58,8 @@ class Verification:
         """0 only for a good verdict that holds, and holds again where it was measured again."""
         if self.status == "TAMPERED":
             return TAMPERED_EXIT
-        if self.status == "STALE":
-            return STALE_EXIT
-        if self.again is not None:
-            return self.again.exit_code
-        return _exit_code(self.verdict)
+        measured = _exit_code(self.verdict) if self.again is None else self.again.exit_code
+        return measured or (STALE_EXIT if self.status == "STALE" else 0)
 
     def document(self) -> dict[str, Any]:
         return {
@@ -77,8 +75,10 @@ class Verification:
 def seal_certificate(certificate: Certificate, found: Found, settings: Settings) -> dict[str, Any]:
     """The certificate as a document that can be verified. Reads the sources as they are now: call it right after
     the measurement."""
-    asked = {"options": dict(settings.options), "target": settings.target, "python": settings.python}
-    return _seal(certificate.document(), found, interpreter(settings.python), settings.target, asked)
+    pyproject = pyproject_options(Path.cwd())
+    target, python = settings.target or pyproject.get("target"), settings.python or pyproject.get("python")
+    asked = {"options": dict(settings.options), "target": target, "python": python}
+    return _seal(certificate.document(), found, interpreter(python), target, asked)
 
 
 def seal_proof(proof: Proof, found: Found, question: Question) -> dict[str, Any]:
@@ -134,6 +134,9 @@ def verify(
     again: Certificate | Proof | None = None
     if rerun and found is not None:
         again = _measure_again(document, found, python or _asked_python(seal), listener)
+        now = again.verdict if isinstance(again, Proof) else again.certificate
+        if now != verdict:
+            reasons.append(f"measured again it is {now}: {again.reason}")
     return Verification("STALE" if reasons else "HOLDS", verdict, tuple(reasons), tuple(notes), again)
 
 

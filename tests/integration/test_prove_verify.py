@@ -193,6 +193,7 @@ def test_measuring_again_finds_a_leak_that_came_back(project: Path) -> None:
     assert done.returncode == 1, done.stderr
     document = json.loads(done.stdout)
     assert document["status"] == "STALE"
+    assert "measured again it is LEAK" in document["reasons"][-1]
     assert document["again"]["certificate"] == "LEAK"
 
 
