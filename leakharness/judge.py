@@ -81,17 +81,14 @@ class Rule:
     patience: int = 3
     alone: bool = True
     """Whether this counter may call a leak when no other does (and no more trusted one contradicts)."""
-    sharp: bool = False
-    """Whether any persistent rise counts, even or not: these never moved on code without a leak, and twelve tracked
-    objects in 250 runs are a leak of one run in twenty."""
 
 
 RULES: tuple[Rule, ...] = (
-    Rule("tracked", patience=8, sharp=True),
-    Rule("fds", patience=8, sharp=True),
-    Rule("threads", patience=8, sharp=True),
-    Rule("children", patience=8, sharp=True),
-    Rule("tasks", patience=8, sharp=True),
+    Rule("tracked", patience=8),
+    Rule("fds", patience=8),
+    Rule("threads", patience=8),
+    Rule("children", patience=8),
+    Rule("tasks", patience=8),
     Rule("objects", patience=5),
     Rule("blocks"),
     Rule("malloc_bytes", floor=MALLOC_FLOOR_BYTES),
@@ -315,11 +312,11 @@ def _trends(
             patience=rule.patience,
             earlier_pace=_earlier_pace(warm_up, rule.counter) if rule.floor == 0 else None,
             final=final,
-            backed=backed or rule.sharp,
+            backed=backed,
         )
         found = _beside_others(rule, found, trends)
         if final and found.state == "undecided":
-            found = _close(found)
+            found = _close(rule, found)
         trends[rule.counter] = found
     return trends
 
@@ -337,7 +334,7 @@ def detectable(readings: Sequence[Reading], control: Mapping[str, float] | None 
         if values is None:
             return None
         floor = _floor(rule, control)
-        judged = partial(trend, runs, floor=floor, patience=rule.patience, final=True, backed=rule.sharp)
+        judged = partial(trend, runs, floor=floor, patience=rule.patience, final=True)
         own = judged(values)
         if own.state == "grows":  # the leak that is there is not noise: take it out, and ask what else would show
             values = [v - math.floor(own.per_run * (r - runs[0])) for v, r in zip(values, runs, strict=True)]
@@ -459,10 +456,13 @@ def _beside_others(rule: Rule, found: Trend, others: Mapping[str, Trend]) -> Tre
     return found
 
 
-def _close(found: Trend) -> Trend:
-    """At the end of the budget: a rise within the series' own swings is noise; anything else stays open."""
+def _close(rule: Rule, found: Trend) -> Trend:
+    """At the end of the budget: a rise within the series' own swings is noise, and resident size that does not rise
+    in every stretch decides nothing; anything else stays open."""
     if found.rise <= SWING_FACTOR * found.swing:
         return Trend("steady", 0.0, found.rise, found.swing, f"{found.why}; no more than its own noise")
+    if not rule.alone:
+        return Trend("steady", 0.0, found.rise, found.swing, f"{found.why}; resident size alone decides nothing")
     return found
 
 
