@@ -19,7 +19,7 @@ from leakharness.errors import LeakHarnessError, NotJudged, OptionError, UsageEr
 from leakharness.evidence import Snapshots
 from leakharness.model import Certificate, CertificateVerdict, Plan, Reading, RunResult
 from leakharness.options import DEFAULTS, checked_target, known_leaks, pyproject_options, resolve
-from leakharness.process import WorkerProcess, interpreter
+from leakharness.process import WorkerProcess, end_all, interpreter
 from leakharness.runner import Asker, Evidence, Measurement, Request, measure
 from leakharness.scenario import SYNTHETIC_LEAK, Known, Scenario
 
@@ -165,13 +165,14 @@ def check_found(found: Found, settings: Settings, listener: Listener | None = No
     has_target = bool(checked_target(settings.target or pyproject.get("target")) or scenario["target"])
     arms, notes = _arms(scenario, has_target)
     with ThreadPoolExecutor(max_workers=min(ARMS_AT_ONCE, os.cpu_count() or 1)) as pool:
-        noise = pool.submit(_control, DEFAULTS["iters"] * DEFAULTS["batches"], python, settings).result()
-        jobs = [pool.submit(run_found, found, mode, settings, listener, control=noise) for mode, _ in arms]
         try:
+            noise = pool.submit(_control, DEFAULTS["iters"] * DEFAULTS["batches"], python, settings).result()
+            jobs = [pool.submit(run_found, found, mode, settings, listener, control=noise) for mode, _ in arms]
             results = [job.result() for job in jobs]
-        except BaseException:
-            for job in jobs:
-                job.cancel()
+        except BaseException as exc:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not isinstance(exc, Exception):  # Ctrl-C: leaving the pool would wait for what its threads wait for
+                end_all()
             raise
     results = [replace(result, must=must, control=noise) for result, (_, must) in zip(results, arms, strict=True)]
     notes += _shape_notes(scenario, found, python)

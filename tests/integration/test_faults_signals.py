@@ -41,7 +41,7 @@ class Tool:
         self.temporary = folder / "tmp"
         self.temporary.mkdir(exist_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "leakharness", *words],
+            [sys.executable, *(words if words[0] == "-c" else ("-m", "leakharness", *words))],
             cwd=folder,
             env=clean_environment(**{MARKER: self.mark, "TMPDIR": str(self.temporary)}),
             stdout=subprocess.PIPE,
@@ -172,6 +172,21 @@ def test_two_ctrl_c_in_a_row(tool: Callable[..., Tool], scenario_file: Callable[
     assert code in (130, -signal.SIGINT)
     assert "Traceback" not in err
     running.assert_gone()
+
+
+@linux
+def test_ctrl_c_in_a_check_from_python(
+    tool: Callable[..., Tool], scenario_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """``leakharness.check`` in somebody's own program: KeyboardInterrupt comes at once, and nothing is left."""
+    scenario_file(SLOW_RUNS)
+    running = tool("-c", "import leakharness; leakharness.check('case.py')")
+    running.until(lambda: (tmp_path / "running").exists())
+    code, err = running.end(signal.SIGINT)
+    assert code == -signal.SIGINT
+    assert "KeyboardInterrupt" in err
+    running.assert_gone()
+    assert half_files(tmp_path) == []
 
 
 @linux
