@@ -28,6 +28,9 @@ MOST_SNAPSHOTS = 6
 """Snapshots read to see how a family grew: evenly spread over the lane, first and last among them."""
 HEAVY_BYTES = 4 * 2**20
 """A file that leaves this much behind, and is not where a leak was found, is named as one to isolate."""
+EARLY_TOP = 200
+CAME_AT_FIRST = 0.9
+"""Share of a family's growth that must have come with the imports of the test files for it to be theirs."""
 UNKNOWN = "held by C or unknown"
 ROOT_MODULE = re.compile(r"sys\.modules\['([^']+)'\]")
 MODULE_NODE = re.compile(r"module ([A-Za-z_]\w*(?:\.\w+)*)")
@@ -128,7 +131,12 @@ def investigate(
 
     found = diff(lane_dir=lane_dir, pid=pid, top=top, min_kb=min_kb, by="path")
     lanes = lanes_of(row for path in traces for row in read_trace(path))
-    series, imported = _over_time(_spread(_files_of(lane_dir, found.pair.pid)), found)
+    snapshots = _files_of(lane_dir, found.pair.pid)
+    series, imported = _over_time(_spread(snapshots), found)
+    at_first: dict[tuple[str, str], int] = {}
+    if len(snapshots) > 2:  # the second is taken when every test file is imported
+        early = diff(snapshots[0], snapshots[1], top=EARLY_TOP, min_kb=min_kb, by="path")
+        at_first = {(row.type, row.name): row.size_delta for row in early.rows}
     files = {name for lane in lanes for name in lane.files}
     return Investigation(
         command=command or _recorded_command(lane_dir) or "pytest --leak-snapshots DIR (the command was not recorded)",
@@ -138,7 +146,10 @@ def investigate(
         before=found.pair.before.name,
         after=found.pair.after.name,
         nodes=found.nodes,
-        families=tuple(_by_imports(_family(row, series, files), dict(imported)) for row in found.rows),
+        families=tuple(
+            _by_imports(_family(row, series, files), dict(imported), at_first.get((row.type, row.name), 0))
+            for row in found.rows
+        ),
         imported=tuple(imported),
         lanes=tuple(lanes),
         kind=found.kind,
@@ -234,9 +245,13 @@ def _family(row: DiffRow, series: Mapping[tuple[str, str], list[int]], files: It
     )
 
 
-def _by_imports(family: FamilyGrowth, imported: Mapping[str, int]) -> FamilyGrowth:
-    """What the imports settle where neither name nor retainers do: types of a package that was imported meanwhile, and
-    objects that a module of it holds and that came in one step, belong to the module graph."""
+def _by_imports(family: FamilyGrowth, imported: Mapping[str, int], at_first: int) -> FamilyGrowth:
+    """What the imports settle where neither name nor retainers do: what a module holds that came while the test files
+    were imported, types of a package that was imported meanwhile, and objects that a module of it holds and that came in
+    one step, belong to the module graph."""
+    in_module = bool(family.path and ROOT_MODULE.match(family.path[0]))
+    if in_module and at_first >= CAME_AT_FIRST * family.size_delta:
+        return replace(family, kind="module-graph", evidence="came while the test files were imported, and no more since")
     if family.evidence == "by name" and family.kind != "ambiguous":
         return family
     if family.file is None and not family.held and "." in family.type and family.type.partition(".")[0] in imported:

@@ -42,10 +42,10 @@ class ScenarioFile(pytest.File):
         for declared in answer:
             yield ScenarioNode.from_parent(self, name=declared["name"], declared=declared)
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
         if isinstance(excinfo.value, LeakHarnessError):
             return str(excinfo.value)
-        return super().repr_failure(excinfo, style)
+        return super().repr_failure(excinfo)
 
 
 class ScenarioNode(pytest.Collector):
