@@ -15,7 +15,7 @@ import pytest
 from conftest import Answer, clean_environment
 
 Cli = Callable[..., Answer]
-QUICK = ("--iters", "10", "--warmup", "20", "--snapshots", "never")
+QUICK = ("--iters", "10", "--snapshots", "never")
 
 NUMBER = (int, float)
 RUN_KEYS: dict[str, Any] = {

@@ -164,7 +164,7 @@ def test_bytes_that_hang_on_it_are_not_forgiven(measure: Callable[..., RunResult
     """Nor is a buffer, which the collector does not list: blocks and bytes tell."""
     result = measure(HELD.format(body="run.hold([bytes(3000) + str(run.index).encode()])"), iters=40, warmup=50)
     assert result.verdict == "FAIL", result.reason
-    assert growth(result)["blocks"] == pytest.approx(1.0, abs=0.05)
+    assert growth(result)["blocks"] == pytest.approx(1.0, abs=0.2)
     assert growth(result)["malloc_bytes"] == pytest.approx(3050, abs=50)
 
 
