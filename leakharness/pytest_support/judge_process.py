@@ -24,10 +24,6 @@ from leakharness.runner import Asker, Measurement, Request, measure
 
 __all__ = ["main"]
 
-THREAD_CACHE_BYTES = 60_000
-"""What glibc's per-thread caches may still take in during a check: seven chunks of each of the 33 sizes between 512 (the
-small-object allocator's limit) and 1,032 bytes, at most 180 kB; a third of it, as the judge triples a control's rise."""
-
 
 class _Pytest:
     """The pytest process at the other end of the pipes, as an Asker."""
@@ -92,11 +88,9 @@ def judge(order: Mapping[str, Any], patient: Asker) -> RunResult:
             patient,
             _Observer(snapshots),
             explain=snapshots.explain,
-            control=lambda runs: {"malloc_bytes": THREAD_CACHE_BYTES},
         )
         return replace(
             result,
-            control={},
             notes=result.notes + tuple(snapshots.problems),
             reproduce=shlex.join(["pytest", order["nodeid"], *(["--leakcheck"] if order["mode"] == "leakcheck" else [])]),
         )
