@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["proof_block", "register", "verification_block"]
 
+DETAIL_LINES = 12
+"""Lines of a traceback that are shown where a side could not be measured; all of it is in the report."""
+
 Subject = Annotated[
     list[str],
     typer.Option(
@@ -186,6 +189,10 @@ def proof_block(proof: Proof, *, report: str | None = None, width: int = 80) -> 
         lines += [_row(name, arm, width) for arm in arms]
         lines += _wrap(f"{proof.sides[name].subject}", "    ", width)
     lines += [_row(arm.mode, arm, width) for arm in proof.controls]
+    said = [arm for arm in (*proof.before, *proof.after, *proof.controls) if arm.verdict == "NOT_JUDGED" and arm.detail]
+    if said:
+        lines += ["", f"  what {said[0].mode} said"]
+        lines += ["    " + line[: width - 4] for line in said[0].detail.splitlines()[-DETAIL_LINES:]]
     for title, paths in (
         ("vanished: what held them before, and does not after", proof.paths.vanished),
         ("remains: what held them before, and still does", proof.paths.remaining),
