@@ -27,9 +27,13 @@ WARM_UP_RUNS_310 = 1_100
 (Python/ceval.c, OPCACHE_MIN_RUNS): after fewer runs they would come in the middle of the measurement."""
 WARM_UP_SECONDS = 0.3
 """Time of a full warm-up where runs are slow."""
-WARM_UP_RUNS_LIMIT = 2_000
+WARM_UP_RUNS_LIMIT = 2_500
 WARM_UP_SECONDS_LIMIT = 1.2
 """Budget of a warm-up whose counters have not come to rest, and do not simply grow by the same every run."""
+LINEAR_SECONDS = 0.4
+LINEAR_MEMORY_BYTES = 64 * 2**20
+"""Growth by the same every run is a leak, or a cache of the program's own that is not full yet and shows no bound:
+most have 2,048 entries at the most. It is followed that far where that is cheap."""
 WARM_UP_MEMORY_BYTES = 512 * 2**20
 WARM_UP_OBJECTS = 100_000
 """A warm-up that leaves this much behind ends: it is leaking, and the machine is not ours to fill."""
@@ -247,7 +251,7 @@ class _Loop:
                 break
             if made < enough and elapsed < WARM_UP_SECONDS:
                 continue
-            if _at_rest(m.warm_up) or _linear(m.warm_up):
+            if _at_rest(m.warm_up) or (_linear(m.warm_up) and self._outlasted(made, elapsed)):
                 break
             if made >= WARM_UP_RUNS_LIMIT or elapsed >= WARM_UP_SECONDS_LIMIT:
                 break
@@ -274,6 +278,11 @@ class _Loop:
             return 0.0
         before, last = self.m.warm_up[-2:]
         return (last.counters.get(name, 0) - before.counters.get(name, 0)) / max(1, last.runs - before.runs)
+
+    def _outlasted(self, made: int, elapsed: float) -> bool:
+        """Whether even growth has outlasted the usual bounds of caches, or costs too much to be followed there."""
+        costs = elapsed >= LINEAR_SECONDS or self._memory_left_behind() > LINEAR_MEMORY_BYTES
+        return costs or made >= WARM_UP_RUNS_LIMIT
 
     def _memory_left_behind(self) -> int:
         first, last = self.m.warm_up[0].counters, self.m.warm_up[-1].counters

@@ -153,3 +153,29 @@ def _random_key_leaking(index: int) -> None:
 
 
 random_1000 = _twins("random-1000", "a cache of 1000 keys that come at random", _random_key, _random_key_leaking)
+
+
+OWN_LRU: dict[int, Record] = {}
+
+
+def _own_lru(index: int) -> None:
+    """An LRU cache of the program's own: 2000 entries, and nothing that says so."""
+    OWN_LRU[index] = Record(index)
+    if len(OWN_LRU) > 2000:
+        del OWN_LRU[next(iter(OWN_LRU))]
+
+
+own_lru = _twins("own-lru-2000", "a dict that drops its oldest entry beyond 2000", _own_lru, _list)
+
+random_tracked = Scenario("random-tracked", summary="a cache of 600 random keys whose values are tracked")
+
+
+class Session:
+    """What a program would track."""
+
+
+@random_tracked.mode("clean", must="PASS", default=True, abort="none")
+def random_tracked_clean(run: Run) -> None:
+    key = KEYS.randrange(600)
+    if key not in TABLE:
+        TABLE[key] = run.track(Session())
