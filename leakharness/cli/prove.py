@@ -56,8 +56,8 @@ def register(app: typer.Typer) -> None:
     )(prove_command)
     app.command(
         "verify",
-        help="Does a certificate or a proof still hold for the tree at hand? Exit 0 HOLDS, 1 STALE, 2 usage, 4 TAMPERED; "
-        "a verdict that is not good keeps its own code.",
+        help="Does a certificate or a proof still hold for the tree at hand? Exit 0 HOLDS, 1 STALE, 2 usage, "
+        "4 TAMPERED; a verdict that is not good keeps its own code.",
     )(verify_command)
 
 
