@@ -25,7 +25,7 @@ TEST_FILES = ("test_*.py", "*_test.py")
 
 @dataclass(frozen=True)
 class Hotspot:
-    """One file: the most that it left behind in a worker (KiB), how much of it by its import, and where that was seen."""
+    """One file: the most that it left behind in a worker (KiB), how much of that by its import, where seen."""
 
     file: str
     delta_kb: int
@@ -116,7 +116,9 @@ def read_manifest(path: Path) -> Manifest:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
-        raise UsageError(f"{path}: cannot read the manifest: {exc}; write it with leakharness hotspots update") from None
+        raise UsageError(
+            f"{path}: cannot read the manifest: {exc}; write it with leakharness hotspots update"
+        ) from None
     try:
         if document["schema"] != SCHEMA:
             raise ValueError(document["schema"])
@@ -133,4 +135,6 @@ def read_manifest(path: Path) -> Manifest:
             int(document.get("limit", LIMIT)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise UsageError(f"{path}: not a manifest ({SCHEMA}): {exc!r}; write it with leakharness hotspots update") from None
+        raise UsageError(
+            f"{path}: not a manifest ({SCHEMA}): {exc!r}; write it with leakharness hotspots update"
+        ) from None

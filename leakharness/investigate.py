@@ -1,11 +1,12 @@
 """The report of a test-memory investigation: a lane's snapshots, the traces beside them, and what they come to.
 
-The facts come from ``heap.diff`` (which families grew and who holds them), from the snapshots in between (whether a family
-rises again and again or came in one step), from modules imported meanwhile, and from traces (which test file).
+The facts come from ``heap.diff`` (which families grew and who holds them), from the snapshots in between (whether a
+family rises again and again or came in one step), from modules imported meanwhile, and from traces (which test file).
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -157,7 +158,7 @@ def investigate(
 
 
 def report_markdown(found: Investigation) -> str:
-    """The report: reproduce, what was compared, families, what it is likely to be, what to change, what was verified."""
+    """The report: reproduce, what was compared, families, what it likely is, what to change, what was verified."""
     parts = [
         f"# Test memory: lane {found.lane}",
         _headline(found),
@@ -231,7 +232,7 @@ def _modules_in(graph: HeapGraph) -> set[str]:
 
 def _family(row: DiffRow, series: Mapping[tuple[str, str], list[int]], files: Iterable[str]) -> FamilyGrowth:
     sizes = series.get((row.type, _type_of(row)), [])
-    risen = sum(1 for a, b in zip(sizes, sizes[1:], strict=False) if b > a)
+    risen = sum(1 for a, b in itertools.pairwise(sizes) if b > a)
     return FamilyGrowth(
         type=_type_of(row),
         size_delta=row.size_delta,
@@ -246,12 +247,16 @@ def _family(row: DiffRow, series: Mapping[tuple[str, str], list[int]], files: It
 
 
 def _by_imports(family: FamilyGrowth, imported: Mapping[str, int], at_first: int) -> FamilyGrowth:
-    """What the imports settle where neither name nor retainers do: what a module holds that came while the test files
-    were imported, types of a package that was imported meanwhile, and objects that a module of it holds and that came in
-    one step, belong to the module graph."""
+    """What the imports settle where neither name nor retainers do.
+
+    What a module holds that came while the test files were imported, types of a package that was imported meanwhile,
+    and objects that a module of it holds and that came in one step, belong to the module graph.
+    """
     in_module = bool(family.path and ROOT_MODULE.match(family.path[0]))
     if in_module and at_first >= CAME_AT_FIRST * family.size_delta:
-        return replace(family, kind="module-graph", evidence="came while the test files were imported, and no more since")
+        return replace(
+            family, kind="module-graph", evidence="came while the test files were imported, and no more since"
+        )
     if family.evidence == "by name" and family.kind != "ambiguous":
         return family
     if family.file is None and not family.held and "." in family.type and family.type.partition(".")[0] in imported:
@@ -302,9 +307,7 @@ def _headline(found: Investigation) -> str:
     if found.leaks:
         worst = found.leaks[0]
         where = f" in {worst.file}" if worst.file else ""
-        return (
-            f"Likely {word}: {_size(worst.size_delta)} of {worst.type} more, held by {_holder(worst)}{where}."
-        )
+        return f"Likely {word}: {_size(worst.size_delta)} of {worst.type} more, held by {_holder(worst)}{where}."
     if word == "module growth":
         return "Likely module growth: what grew came with imports, and no retained runtime objects were found."
     return "Undecided: no retainer settles what grew."
@@ -314,7 +317,7 @@ def _compared(found: Investigation) -> str:
     lines = [
         "## What was compared",
         "",
-        f"- lane {found.lane}, PID {found.pid}: `{found.before}` with `{found.after}` ({found.snapshots} snapshots of it)",
+        f"- lane {found.lane}, PID {found.pid}, {found.snapshots} snapshots: `{found.before}` with `{found.after}`",
         f"- nodes: {found.nodes[0]:,} -> {found.nodes[1]:,} ({found.nodes[1] - found.nodes[0]:+,})",
     ]
     lines += [f"- `{summary_line(lane)}`" for lane in found.lanes]
@@ -324,7 +327,12 @@ def _compared(found: Investigation) -> str:
 def _table(found: Investigation) -> str:
     if not found.families:
         return "## Dominant retained families\n\nNone grew by enough to be listed."
-    lines = ["## Dominant retained families", "", "| grew | objects | type | class | rose in | file |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "## Dominant retained families",
+        "",
+        "| grew | objects | type | class | rose in | file |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for f in found.families:
         lines.append(
             f"| {_size(f.size_delta)} | {f.count_delta:+,} | `{f.type}` | {f.kind} ({f.evidence}) | "
@@ -339,7 +347,9 @@ def _likely(found: Investigation) -> str:
     lines = ["## What it is likely to be", ""]
     for f in found.leaks:
         again = "rises again and again" if f.risen > 1 else "came in one step, so it may be a cache that filled once"
-        lines.append(f"- likely real leak: `{f.type}` (+{_size(f.size_delta)}), confirmed by its retainer path; it {again}")
+        lines.append(
+            f"- likely real leak: `{f.type}` (+{_size(f.size_delta)}), confirmed by its retainer path; it {again}"
+        )
     for f in found.module_growth:
         lines.append(f"- likely module growth: `{f.type}` (+{_size(f.size_delta)}), {f.evidence}")
     if found.imported:
@@ -354,12 +364,16 @@ def _likely(found: Investigation) -> str:
 def _change(found: Investigation) -> str:
     lines = ["## What to change", ""]
     for f in found.leaks:
-        lines.append(f"- break the edge {_holder(f)} -> `{f.type}`: mend the clean-up{f' in {f.file}' if f.file else ''}")
+        lines.append(
+            f"- break the edge {_holder(f)} -> `{f.type}`: mend the clean-up{f' in {f.file}' if f.file else ''}"
+        )
     leaky = {f.file for f in found.leaks}
     for lane in found.lanes:
         for name, left in lane.growers():
             if left >= HEAVY_BYTES and name not in leaky and found.imported:
-                lines.append(f"- {name} leaves {_size(left)} behind and holds no leak found here: isolate it (hotspots update)")
+                lines.append(
+                    f"- {name} leaves {_size(left)} behind and holds no leak found here: isolate it (hotspots update)"
+                )
     if found.imported and not found.leaks:
         lines.append("- isolate the files that import this, or recycle the worker: nothing here is there to be mended")
     if len(lines) == 2:
@@ -369,7 +383,9 @@ def _change(found: Investigation) -> str:
 
 def _verified(found: Investigation) -> str:
     lines = ["## What was verified, and what was not", ""]
-    lines.append(f"- retainer paths were computed for {sum(f.held for f in found.families)} of {len(found.families)} families")
+    lines.append(
+        f"- retainer paths were computed for {sum(f.held for f in found.families)} of {len(found.families)} families"
+    )
     if found.snapshots < 3:
         lines.append("- two snapshots tell growth from none, but not a leak from a cache that fills once: take more")
     if not found.lanes:

@@ -6,7 +6,6 @@ Until then it costs a handful of hook calls for the whole session and nothing fo
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,11 +104,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def leakharness(request: pytest.FixtureRequest) -> Generator[LeakHarness, None, None]:
+def leakharness(request: pytest.FixtureRequest) -> LeakHarness:
     """``run``, ``check`` and ``assert_no_leak``: leak checks from inside of a test."""
     from leakharness.pytest_support.checks import LeakHarness
 
-    yield LeakHarness(request.config, request.node.nodeid)
+    return LeakHarness(request.config, request.node.nodeid)
 
 
 def setting(config: pytest.Config, key: str) -> Any:

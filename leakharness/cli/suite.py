@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(hotspots, name="hotspots")
     app.command(
         "report",
-        help="`report RUN...` renders stored results; `report investigate --lane-dir DIR` reports on a lane of snapshots.",
+        help="`report RUN...` renders stored results; `report investigate --lane-dir DIR` a lane.",
     )(report_command)
 
 
@@ -34,7 +34,9 @@ def update_command(
     limit: Annotated[int | None, typer.Option(help="Files in the manifest [64].", min=1, show_default=False)] = None,
     tests: Annotated[
         list[str] | None,
-        typer.Option(help="Folder of test files that should have a trace [those of the traced files].", show_default=False),
+        typer.Option(
+            help="Folder of test files that should have a trace [those of the traced files].", show_default=False
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -57,7 +59,9 @@ def update_command(
     if json:
         emit_json(manifest.document())
         return
-    typer.echo(f"{out}: {len(manifest.files)} of {manifest.traced} traced files left {manifest.min_delta_kb} KiB or more")
+    typer.echo(
+        f"{out}: {len(manifest.files)} of {manifest.traced} traced files left {manifest.min_delta_kb} KiB or more"
+    )
     for hotspot in manifest.files:
         typer.echo(f"  {hotspot.delta_kb:>10,} KiB  ({hotspot.import_kb:,} by import)  {hotspot.file}")
     for name in manifest.untraced:
@@ -67,15 +71,22 @@ def update_command(
 
 def report_command(
     runs: Annotated[
-        list[str], typer.Argument(help="run.json or certificate.json files, their folders, or `investigate`.", show_default=False)
+        list[str],
+        typer.Argument(help="run.json or certificate.json files, their folders, or `investigate`.", show_default=False),
     ],
     format_: Annotated[
         str, typer.Option("--format", help="markdown, html, junit, sarif or github.", show_default=True)
     ] = "markdown",
     out: Annotated[Path | None, typer.Option(help="Write to a file [stdout].", show_default=False)] = None,
-    lane_dir: Annotated[Path | None, typer.Option(help="investigate: a lane's folder of snapshots.", show_default=False)] = None,
-    pid: Annotated[int | None, typer.Option(help="investigate: which PID [that with most snapshots].", show_default=False)] = None,
-    trace: Annotated[list[Path] | None, typer.Option(help="investigate: traces of that run.", show_default=False)] = None,
+    lane_dir: Annotated[
+        Path | None, typer.Option(help="investigate: a lane's folder of snapshots.", show_default=False)
+    ] = None,
+    pid: Annotated[
+        int | None, typer.Option(help="investigate: which PID [that with most snapshots].", show_default=False)
+    ] = None,
+    trace: Annotated[
+        list[Path] | None, typer.Option(help="investigate: traces of that run.", show_default=False)
+    ] = None,
     command: Annotated[
         str | None, typer.Option(help="investigate: the command that reproduces it [as recorded].", show_default=False)
     ] = None,
@@ -139,5 +150,3 @@ def _write(out: Path, text: str) -> None:
 
     write_atomically(out, text.encode())
     typer.echo(str(out), err=True)
-
-

@@ -49,13 +49,13 @@ class _NothingUnmeasured:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Any:
         report = yield
-        if call.when == "call" and report.passed and isinstance(getattr(item, "runtest", None), _Measured):
-            if not item.stash.get(_MEASURED, False) and not item.config.getoption("setuponly", False):
-                report.outcome = "failed"
-                report.longrepr = (
-                    f"{item.nodeid} is to be checked for leaks and was never measured: another plugin runs its body "
-                    "by itself; check it with leakharness.assert_no_leak(...) instead"
-                )
+        checked = call.when == "call" and isinstance(getattr(item, "runtest", None), _Measured)
+        if checked and report.passed and not item.stash.get(_MEASURED, False):
+            report.outcome = "failed"
+            report.longrepr = (
+                f"{item.nodeid} is to be checked for leaks and was never measured: another plugin runs its body "
+                "by itself; check it with leakharness.assert_no_leak(...) instead"
+            )
         return report
 
 
@@ -151,7 +151,9 @@ class LeakHarness:
         __tracebackhide__ = True
         unknown = sorted(set(options) - CALLABLE_OPTIONS)
         if unknown:
-            raise OptionError(f"assert_no_leak: unknown option {unknown[0]!r}; it takes {', '.join(sorted(CALLABLE_OPTIONS))}")
+            raise OptionError(
+                f"assert_no_leak: unknown option {unknown[0]!r}; it takes {', '.join(sorted(CALLABLE_OPTIONS))}"
+            )
         name = getattr(function, "__qualname__", type(function).__qualname__)
         mode = _mode_of(function, name, options.pop("abort", None), options.pop("abort_after", None))
         where = _process(options.pop("process", None), self._config)
@@ -166,10 +168,11 @@ class LeakHarness:
                 )
             loop = asyncio.new_event_loop()
         try:
-            if mode.abort == "none" and not mode.is_async:
-                mode.function(Run(mode=name))  # what is wrong with it shows as itself, not as a run that failed
-            elif mode.abort == "none":
-                loop.run_until_complete(mode.function(Run(mode=name)))
+            if mode.abort == "none":  # what is wrong with it shows as itself, not as a run that failed
+                first = mode.function(Run(mode=name))
+                if loop is not None:
+                    loop.run_until_complete(first)
+                del first
             asked = _all_options(self._config, options)
             subject = Subject(self._nodeid, f"{self._nodeid}: {name}", "callable", _maker(mode, loop), loop, asked)
             return _judged(self._config, subject, where)
@@ -251,7 +254,12 @@ def common_options(config: pytest.Config) -> dict[str, Any]:
 
 
 def _names() -> dict[str, str]:
-    return {"iters": "leak_iters", "batches": "leak_batches", "max_seconds": "leak_max_seconds", "timeout": "leak_timeout"}
+    return {
+        "iters": "leak_iters",
+        "batches": "leak_batches",
+        "max_seconds": "leak_max_seconds",
+        "timeout": "leak_timeout",
+    }
 
 
 def _from_command_line(config: pytest.Config) -> dict[str, Any]:

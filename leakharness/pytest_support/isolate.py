@@ -66,7 +66,7 @@ class _Elsewhere:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """With --lf, pytest runs everything where no known failure is among the collected; here they may be elsewhere."""
+        """With --lf, pytest runs everything where no known failure is collected; here they may all be elsewhere."""
         failed = _last_failed(config)
         if failed and all(self._root / nodeid.partition("::")[0] in self._isolated for nodeid in failed):
             config.hook.pytest_deselected(items=items[:])
@@ -154,7 +154,7 @@ class Isolation:
     def _start(self, order: _Order) -> _Child:
         self._next_lane += 1
         receive, send = os.pipe()
-        output = tempfile.TemporaryFile()
+        output = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the process has ended
         env = {**os.environ, LANE_VARIABLE: f"{ISOLATED}{self._next_lane}", CHANNEL_VARIABLE: str(send)}
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *order.words],
@@ -333,7 +333,7 @@ def _last_failed(config: pytest.Config) -> list[str]:
     """Known failures, where ``--lf`` asks for them alone."""
     if not config.getoption("lf", False) or getattr(config, "cache", None) is None:
         return []
-    known: dict[str, bool] = config.cache.get("cache/lastfailed", {})  # type: ignore[union-attr]
+    known: dict[str, bool] = config.cache.get("cache/lastfailed", {})
     return sorted(known)
 
 

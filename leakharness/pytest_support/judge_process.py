@@ -92,7 +92,9 @@ def judge(order: Mapping[str, Any], patient: Asker) -> RunResult:
         return replace(
             result,
             notes=result.notes + tuple(snapshots.problems),
-            reproduce=shlex.join(["pytest", order["nodeid"], *(["--leakcheck"] if order["mode"] == "leakcheck" else [])]),
+            reproduce=shlex.join(
+                ["pytest", order["nodeid"], *(["--leakcheck"] if order["mode"] == "leakcheck" else [])]
+            ),
         )
 
 

@@ -1,7 +1,7 @@
 """``--leak-snapshots``: every worker writes heap snapshots at start, at an interval and at the end, by fork.
 
 The tests stand still for the fork alone: the forked copy writes a raw capture, and a process beside the worker turns
-captures into snapshot files. That process outlives a worker that is killed: it finishes what was captured and cleans up.
+captures into snapshot files. It outlives a worker that is killed: it finishes what was captured and cleans up.
 """
 
 from __future__ import annotations
@@ -38,7 +38,13 @@ COMMAND_FILE = "command.txt"
 """In the folder of the lanes: how these snapshots came about."""
 NICENESS = 10
 """The converter yields to the tests."""
-BOOT = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv[1]); from leakharness.pytest_support.lane_snapshots import convert; convert()"
+BOOT = """\
+import sys
+sys.path[0:1] = []
+sys.path.append(sys.argv[1])
+from leakharness.pytest_support.lane_snapshots import convert
+convert()
+"""
 
 
 def start_snapshots(config: pytest.Config) -> None:
@@ -94,7 +100,9 @@ class LaneSnapshots:
             start_new_session=os.name == "posix",  # it must survive what kills the worker's group
         )
         first = self._take()
-        self._timer = threading.Thread(target=self._keep_taking, args=(first,), name="leakharness snapshots", daemon=True)
+        self._timer = threading.Thread(
+            target=self._keep_taking, args=(first,), name="leakharness snapshots", daemon=True
+        )
         self._timer.start()
 
     def pytest_collection_finish(self) -> None:
@@ -182,7 +190,9 @@ class _Summary:
         terminalreporter.section("heap snapshots", sep="-")
         folder = os.path.relpath(self._folder)
         for report in sorted(self.lanes, key=lambda report: report["lane"]):
-            skipped = f", {report['skipped']} skipped (the one before was still being written)" if report["skipped"] else ""
+            skipped = (
+                f", {report['skipped']} skipped (the one before was still being written)" if report["skipped"] else ""
+            )
             terminalreporter.write_line(f"{folder}/{report['lane']}: {report['made']} snapshots{skipped}")
             for problem in report["problems"]:
                 terminalreporter.write_line(f"  {problem}")

@@ -29,7 +29,13 @@ from leakharness.scenario import Run
 
 __all__ = ["Judge", "Subject", "Verdict", "error_text", "quiet_process"]
 
-BOOT = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv[1]); from leakharness.pytest_support.judge_process import main; main()"
+BOOT = """\
+import sys
+sys.path[0:1] = []
+sys.path.append(sys.argv[1])
+from leakharness.pytest_support.judge_process import main
+main()
+"""
 STDERR_KEPT_BYTES = 4000
 
 
@@ -92,7 +98,9 @@ class Patient(Worker):
         run = Run(scope_bytes=scope_bytes, mode=self._subject.mode, recorder=self._recorder)
         self._make = self._subject.maker(run)
         self._gauge = Gauge(self._counters, self._tracker, self._recorder, self._loop)
-        import_module("leakharness.probe.capture")  # now, so that no snapshot imports it in the middle of the measurement
+        import_module(
+            "leakharness.probe.capture"
+        )  # now, so that no snapshot imports it in the middle of the measurement
         return {}
 
     def runs(self, count: int) -> dict[str, Any]:
@@ -108,9 +116,10 @@ class Patient(Worker):
 def _with_full_thread_cache(in_use: Callable[[], int]) -> Callable[[], int]:
     """``in_use``, read with this thread's malloc cache full.
 
-    glibc counts the chunks that it parks in per-thread caches as in use, and they fill by and by, for thousands of runs.
-    A worker is started without these caches; a pytest process has them, so every reading first fills all their bins
-    (malloc/malloc.c: 64 bins, 16 bytes apart, 7 chunks each, 16 from 2.42 on): then they weigh the same every time.
+    glibc counts the chunks that it parks in per-thread caches as in use, and they fill by and by, for thousands of
+    runs. A worker is started without these caches; a pytest process has them, so every reading first fills all their
+    bins (malloc/malloc.c: 64 bins, 16 bytes apart, 7 chunks each, 16 from 2.42 on): then they weigh the same every
+    time.
     """
     import ctypes
 
@@ -161,7 +170,7 @@ class Judge:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self.close()
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         package_parent = Path(__file__).resolve().parents[2]
         self._process = subprocess.Popen(
             [sys.executable, "-c", BOOT, str(package_parent)],

@@ -295,9 +295,8 @@ def top_table(lanes: Iterable[Lane]) -> list[str]:
     rows.sort(key=lambda row: (-row[0], row[1], row[2]))
     lines = [f"{'left':>11} {'by import':>11} {'objects':>9} {'blocks':>9}  {'lane':<6} file"]
     for total, lane, name, row in rows[:TOP_IN_TABLE]:
-        lines.append(
-            f"{_signed(total):>11} {_signed(row['collect']):>11} {row['objects']:>+9,} {row['blocks']:>+9,}  {lane:<6} {name}"
-        )
+        sizes = f"{_signed(total):>11} {_signed(row['collect']):>11}"
+        lines.append(f"{sizes} {row['objects']:>+9,} {row['blocks']:>+9,}  {lane:<6} {name}")
     return lines
 
 
@@ -318,7 +317,9 @@ def read_trace(path: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError, AttributeError):
             known = False
         if not known:
-            raise UsageError(f"{path}:{number}: not a line of a trace ({SCHEMA}); make one with pytest --leak-trace=FILE")
+            raise UsageError(
+                f"{path}:{number}: not a line of a trace ({SCHEMA}); make one with pytest --leak-trace=FILE"
+            )
         rows.append(row)
     return rows
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-SUITE = '''
+SUITE = """
 import asyncio, gc, logging, sys, unittest, warnings, weakref
 import pytest
 
@@ -47,7 +47,7 @@ def test_clean_plain():
 
 
 @quick
-def test_clean_although_pytest_records_every_run(caplog, monkeypatch, capsys, record_property, tmp_path, recwarn, request):
+def test_clean_although_pytest_records_it(caplog, monkeypatch, capsys, record_property, tmp_path, recwarn, request):
     logging.getLogger("app").warning("again %s", object())
     warnings.warn("again")
     print("again" * 100)
@@ -215,7 +215,7 @@ def test_callable_fails_as_itself(leakharness):
 
     with pytest.raises(KeyError, match="mine"):
         leakharness.assert_no_leak(body)
-'''
+"""
 LEAKY = {
     "test_leaky_plain": "KEPT",
     "test_parametrised[True]": "KEPT",
@@ -325,7 +325,9 @@ def test_leakcheck_judges_every_selected_test_with_fresh_fixtures(pytester: pyte
             KEPT.append([])
         """
     )
-    result = pytester.runpytest_subprocess("--leakcheck", "--leak-iters=10", "-k", "not other", "-v", "-p", "no:asyncio")
+    result = pytester.runpytest_subprocess(
+        "--leakcheck", "--leak-iters=10", "-k", "not other", "-v", "-p", "no:asyncio"
+    )
     result.assert_outcomes(passed=1, failed=1, deselected=1)
     result.stdout.fnmatch_lines(["*test_keeps FAILED*", "*LeakFound: FAIL*", "*KEPT (list)*", "*--leakcheck"])
 
@@ -396,4 +398,6 @@ def test_a_hanging_body_in_a_forked_copy_is_not_judged_and_the_next_test_is(pyte
     )
     result = pytester.runpytest_subprocess("-p", "no:asyncio")
     result.assert_outcomes(failed=2, passed=1)
-    result.stdout.fnmatch_lines(["*NotJudged: hung: no verdict within 2 s*", "*NotJudged: the forked copy crashed by SIGKILL*"])
+    result.stdout.fnmatch_lines(
+        ["*NotJudged: hung: no verdict within 2 s*", "*NotJudged: the forked copy crashed by SIGKILL*"]
+    )

@@ -86,8 +86,14 @@ def test_a_trace_names_what_each_file_left_by_its_import_and_by_its_tests(suite:
     for row in rows:
         if row["phase"] == "run":
             ran[row["file"]] += row["tests"]
-    assert ran == {"tests/test_leaky.py": 20, "tests/test_heavy.py": 2, **{f"tests/test_light{i}.py": 2 for i in range(3)}}
-    imported = [row["delta_rss_bytes"] for row in rows if (row["file"], row["phase"]) == ("tests/test_heavy.py", "collect")]
+    assert ran == {
+        "tests/test_leaky.py": 20,
+        "tests/test_heavy.py": 2,
+        **{f"tests/test_light{i}.py": 2 for i in range(3)},
+    }
+    imported = [
+        row["delta_rss_bytes"] for row in rows if (row["file"], row["phase"]) == ("tests/test_heavy.py", "collect")
+    ]
     assert len(imported) == 2, "each worker imports it"
     assert min(imported) > 35_000_000
     left = sum(r["delta_rss_bytes"] for r in rows if (r["file"], r["phase"]) == ("tests/test_leaky.py", "run"))
@@ -174,17 +180,24 @@ def test_the_lanes_growth_names_the_leaking_fixture(snapped: Path) -> None:
 
 def test_an_investigation_tells_the_leak_from_the_heavy_module(snapped: Path, cli: Any) -> None:
     suite = snapped.parent.parent
-    answer = cli(
-        "report", "investigate", "--lane-dir", str(snapped), "--trace", str(suite / "snap.jsonl"), "--json"
-    )
+    answer = cli("report", "investigate", "--lane-dir", str(snapped), "--trace", str(suite / "snap.jsonl"), "--json")
     assert answer.code == 0, answer.stderr
     found = answer.document
     assert "--leak-snapshots=snaps" in found["command"]
-    leaks = [row for row in found["families"] if row["class"] == "runtime-objects" and row["file"] == "tests/test_leaky.py"]
+    leaks = [
+        row for row in found["families"] if row["class"] == "runtime-objects" and row["file"] == "tests/test_leaky.py"
+    ]
     assert leaks
     assert any("REGISTRY" in step for step in leaks[0]["path"])
     text = cli("report", "investigate", "--lane-dir", str(snapped), "--trace", str(suite / "snap.jsonl")).stdout
-    for heading in ("Reproduce", "What was compared", "Dominant retained families", "likely to be", "change", "verified"):
+    for heading in (
+        "Reproduce",
+        "What was compared",
+        "Dominant retained families",
+        "likely to be",
+        "change",
+        "verified",
+    ):
         assert heading in text
     assert "tests/test_heavy.py leaves" in text, "the heavy module is to be isolated, not mended"
 
@@ -192,7 +205,17 @@ def test_an_investigation_tells_the_leak_from_the_heavy_module(snapped: Path, cl
 @pytest.fixture(scope="module")
 def manifest(suite: Path, traced: Any) -> Path:
     done = subprocess.run(
-        [sys.executable, "-m", "leakharness", "hotspots", "update", "--trace", "trace.jsonl", "--min-delta-kb", "30000"],
+        [
+            sys.executable,
+            "-m",
+            "leakharness",
+            "hotspots",
+            "update",
+            "--trace",
+            "trace.jsonl",
+            "--min-delta-kb",
+            "30000",
+        ],
         cwd=suite,
         capture_output=True,
         text=True,
@@ -234,7 +257,9 @@ def test_a_failing_isolated_file_fails_the_session_and_lf_runs_it_again(tmp_path
     assert again.returncode == 1
     assert "1 failed" in again.stdout
     assert "passed" not in again.stdout.splitlines()[-1]
-    named = subprocess.run([*command, "tests/test_heavy.py::test_good"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    named = subprocess.run(
+        [*command, "tests/test_heavy.py::test_good"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert named.returncode == 0
     assert "1 passed" in named.stdout
 
@@ -280,7 +305,9 @@ def test_scenario_files_are_items_a_mode_and_a_certificate(tmp_path: Path) -> No
     node = "scenarios/kept.py::kept::"
     names = ["closure-extracted", "closure-inline", "synthetic-leak", "certificate"]
     assert [line for line in listed if line.startswith(node)] == [node + name for name in names]
-    done = run_pytest(tmp_path, "scenarios", "-n2", "--junitxml=j.xml", "-m", "leakcheck", "-k", "not inline", "--durations=2")
+    done = run_pytest(
+        tmp_path, "scenarios", "-n2", "--junitxml=j.xml", "-m", "leakcheck", "-k", "not inline", "--durations=2"
+    )
     assert done.returncode == 0, done.stdout
     assert "3 passed" in done.stdout
     one = run_pytest(tmp_path, f"{node}closure-inline", "-v")
@@ -298,7 +325,9 @@ def test_a_scenario_that_is_blind_fails_its_item_and_its_certificate(tmp_path: P
 
 def test_a_scenario_file_that_is_declared_wrongly_is_a_collection_error(tmp_path: Path) -> None:
     (tmp_path / "scenarios").mkdir()
-    (tmp_path / "scenarios" / "bad.py").write_text("from leakharness import Scenario\nscenario = Scenario('bad', itters=3)\n")
+    (tmp_path / "scenarios" / "bad.py").write_text(
+        "from leakharness import Scenario\nscenario = Scenario('bad', itters=3)\n"
+    )
     done = run_pytest(tmp_path, "scenarios", "-q")
     assert done.returncode == 2
     assert "unknown option 'itters'" in done.stdout

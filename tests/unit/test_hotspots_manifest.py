@@ -84,7 +84,9 @@ def test_files_that_were_only_collected_or_never_seen_are_called_out() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["a.py", "b.py", "c.py"]), st.sampled_from(["gw0", "gw1"]), st.integers(-(10**8), 10**8)),
+        st.tuples(
+            st.sampled_from(["a.py", "b.py", "c.py"]), st.sampled_from(["gw0", "gw1"]), st.integers(-(10**8), 10**8)
+        ),
         max_size=30,
     ),
     st.randoms(use_true_random=False),
@@ -105,7 +107,9 @@ def test_a_manifest_reads_back_as_it_was_written_and_names_no_machine_path(tmp_p
     assert str(tmp_path) not in path.read_text()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "other/1", "files": []}', '{"schema": "leakharness.hotspots/1"}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"schema": "other/1", "files": []}', '{"schema": "leakharness.hotspots/1"}']
+)
 def test_what_is_no_manifest_is_a_usage_error_that_says_how_to_make_one(tmp_path: Path, text: str) -> None:
     path = tmp_path / "hotspots.json"
     path.write_text(text)
@@ -151,4 +155,9 @@ def test_the_summary_line_is_the_documented_one() -> None:
 
 def test_lanes_come_in_the_order_of_their_numbers() -> None:
     names = ["gw10", "gw2", "gw1", "main"]
-    assert [lane.name for lane in lanes_of(row("a.py", 1, lane=name) for name in names)] == ["gw1", "gw2", "gw10", "main"]
+    assert [lane.name for lane in lanes_of(row("a.py", 1, lane=name) for name in names)] == [
+        "gw1",
+        "gw2",
+        "gw10",
+        "main",
+    ]
