@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import types
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -27,7 +28,7 @@ from leakharness.probe.capture_names import HEAP_TYPE, type_dict, type_flags
 from leakharness.probe.capture_walk import CO_OPTIMIZED, READS_LOCALS_CLEANLY, Walk
 from leakharness.probe.forking import quiet_fork
 
-__all__ = ["Roots", "prepare", "snapshot", "write_capture"]
+__all__ = ["Roots", "prepare", "remember_thread_locals", "snapshot", "write_capture"]
 
 NamedRoots = Iterable[tuple[str, Any]]
 Targets = Callable[[], Iterable[tuple[Any, str]]]
@@ -280,20 +281,37 @@ def _static_types() -> list[type]:
     return [kind for kind in found if not type_flags(kind) & HEAP_TYPE]
 
 
+_FROZEN_LOCALS: list[weakref.ref[Any]] = []
+
+
+def remember_thread_locals() -> None:
+    """Call before ``gc.freeze()``: ``gc.get_referrers`` does not look at frozen objects, so a capture could not find
+    the thread-locals that were made before."""
+    _FROZEN_LOCALS[:] = [weakref.ref(holder) for holder in _holders_of_locals()]
+
+
 def _thread_locals() -> list[tuple[Any, dict[str, Any]]]:
     """Every (``threading.local``, dict of one thread)."""
     found: list[tuple[Any, dict[str, Any]]] = []
-    kinds: list[type] = [threading.local]
-    for kind in kinds:
-        kinds += type.__subclasses__(kind)
-    known = set(map(id, kinds))
-    for holder in gc.get_referrers(*kinds):
-        if id(type(holder)) not in known:
-            continue
+    holders = {id(holder): holder for holder in _holders_of_locals()}
+    for remembered in _FROZEN_LOCALS:
+        holder = remembered()
+        if holder is not None:
+            holders[id(holder)] = holder
+    for holder in holders.values():
         for table in gc.get_referents(holder):
             if type(table) is dict:
                 found += [(holder, space) for space in dict.values(table) if type(space) is dict]
     return found
+
+
+def _holders_of_locals() -> list[Any]:
+    """Instances of ``threading.local`` and its subclasses that the collector lists."""
+    kinds: list[type] = [threading.local]
+    for kind in kinds:
+        kinds += type.__subclasses__(kind)
+    known = set(map(id, kinds))
+    return [holder for holder in gc.get_referrers(*kinds) if id(type(holder)) in known]
 
 
 # -- what belongs to the harness
