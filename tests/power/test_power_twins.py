@@ -16,7 +16,6 @@ import pytest
 from leakharness import RunResult, run
 
 SCENES = Path(__file__).parent / "scenes"
-SLOW = pytest.mark.slow
 PAGE_64 = 65_536.0
 NOT_LINUX = not os.path.isdir("/proc/self/task")
 
@@ -30,7 +29,6 @@ class Leaky:
     scene: str
     name: str
     per_run: dict[str, float]
-    marks: Any = ()
 
 
 LEAKY = [
@@ -48,7 +46,7 @@ LEAKY = [
     Leaky("kinds", "mmap", {"mapped_bytes": PAGE_64}),
     Leaky("kinds", "descriptor", {"fds": 1.0}),
     Leaky("kinds", "pipes", {"fds": 8.0}),
-    Leaky("kinds", "thread", {"threads": 1.0}, SLOW),
+    Leaky("kinds", "thread", {"threads": 1.0}),
     Leaky("kinds", "child", {"children": 1.0}),
     Leaky("kinds", "task", {"tasks": 1.0}),
     Leaky("kinds", "class", {"objects": 6.0}),
@@ -88,7 +86,7 @@ def said(result: RunResult) -> str:
 
 @pytest.mark.parametrize(
     ("scene", "name", "per_run"),
-    [pytest.param(row.scene, row.name, row.per_run, marks=row.marks, id=row.name) for row in LEAKY],
+    [pytest.param(row.scene, row.name, row.per_run, id=row.name) for row in LEAKY],
 )
 def test_the_leaky_twin_is_found_with_its_number(scene: str, name: str, per_run: dict[str, float]) -> None:
     """FAIL, and the named counters grow by exactly what the twin leaves behind in a run."""
