@@ -134,9 +134,11 @@ def run_found(
             request,
             plan_for,
             worker,
-            _Observer(arm, listener, snapshots),
+            SnapshotObserver(arm, listener, snapshots),
             explain=explain,
-            control=(lambda runs: control) if control is not None else (lambda runs: _control(runs, python, settings)),
+            control=(lambda runs: control)
+            if control is not None
+            else (lambda runs: control_rise(runs, python, settings)),
         )
         files = snapshots.files()
         if settings.trace_allocations and result.verdict == "PASS":
@@ -151,7 +153,7 @@ def run_found(
             platform=platform.platform(),
             duration_s=time.monotonic() - began,
         )
-    result = _forgive_known(result, known_leaks(result.known_declared, pyproject))
+    result = forgive_known(result, known_leaks(result.known_declared, pyproject))
     listener.done(result)
     return result
 
@@ -161,12 +163,12 @@ def check_found(found: Found, settings: Settings, listener: Listener | None = No
     settings = replace(settings, defaults={"snapshots": "on-fail", **settings.defaults})
     pyproject = pyproject_options(Path.cwd())
     python = interpreter(settings.python or pyproject.get("python"))
-    scenario = _described(describe([found.path], python)[str(found.path.resolve())], found)
+    scenario = declaration_of(describe([found.path], python)[str(found.path.resolve())], found)
     has_target = bool(checked_target(settings.target or pyproject.get("target")) or scenario["target"])
     arms, notes = _arms(scenario, has_target)
     with ThreadPoolExecutor(max_workers=min(ARMS_AT_ONCE, os.cpu_count() or 1)) as pool:
         try:
-            noise = pool.submit(_control, DEFAULTS["iters"] * DEFAULTS["batches"], python, settings).result()
+            noise = pool.submit(control_rise, DEFAULTS["iters"] * DEFAULTS["batches"], python, settings).result()
             jobs = [pool.submit(run_found, found, mode, settings, listener, control=noise) for mode, _ in arms]
             results = [job.result() for job in jobs]
         except BaseException as exc:
@@ -225,7 +227,7 @@ def describe(paths: Sequence[Path], python: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Observer:
+class SnapshotObserver:
     """Passes on what a measurement tells: to the listener, and to the snapshots."""
 
     arm: str
@@ -248,7 +250,7 @@ class _Silent:
     def suspected(self, worker: Asker, measurement: Measurement) -> None: ...
 
 
-def _control(runs: int, python: str, settings: Settings) -> dict[str, float]:
+def control_rise(runs: int, python: str, settings: Settings) -> dict[str, float]:
     """How much each counter rises in the same loop with an empty body, over ``runs`` runs."""
     import leakharness.probe.control as control
 
@@ -296,7 +298,7 @@ def _shape_notes(scenario: Mapping[str, Any], found: Found, python: str) -> list
     return [f"shape: {comparison.verdict} as {scenario['mimics']}{hides} (leakharness shape {scenario['name']})"]
 
 
-def _described(answer: Any, found: Found) -> dict[str, Any]:
+def declaration_of(answer: Any, found: Found) -> dict[str, Any]:
     """One scenario's declaration out of a file's. Raises UsageError or NotJudged for what went wrong there."""
     if isinstance(answer, Mapping):
         error = UsageError(answer["reason"]) if answer["failed"] == "usage" else NotJudged(answer["reason"])
@@ -307,7 +309,7 @@ def _described(answer: Any, found: Found) -> dict[str, Any]:
     raise UsageError(f"{found.path}: no scenario {found.name!r}")
 
 
-def _forgive_known(result: RunResult, known: Sequence[Known]) -> RunResult:
+def forgive_known(result: RunResult, known: Sequence[Known]) -> RunResult:
     """Call a FAIL a PASS where every retainer that was found is a known leak; say which rule forgave what, and
     which rules matched nothing."""
     if not known:
@@ -357,13 +359,13 @@ def _settings(options: Mapping[str, Any], **defaults: Any) -> Settings:
 
 
 def _reproduce(found: Found, mode: str | None, settings: Settings) -> str:
-    words = ["leakharness", "run", _reference(found)]
+    words = ["leakharness", "run", reference_to(found)]
     if mode is not None:
         words += ["--mode", mode]
     return shlex.join(words + settings.command_options())
 
 
-def _reference(found: Found) -> str:
+def reference_to(found: Found) -> str:
     """How the scenario is named on a command line from here."""
     if found.origin != "file" and found.name:
         return found.name

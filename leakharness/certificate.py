@@ -20,7 +20,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
-from leakharness.api import Listener, Settings, _described, certify, check_found, describe
+from leakharness.api import Listener, Settings, certify, check_found, declaration_of, describe
 from leakharness.discovery import Found, find, packaged_folder
 from leakharness.environments import installed
 from leakharness.errors import LeakHarnessError, UsageError
@@ -160,7 +160,7 @@ def _seal(
         "packages": {},
     }
     if python is not None:
-        declared = _described(describe([found.path], python)[str(found.path.resolve())], found)
+        declared = declaration_of(describe([found.path], python)[str(found.path.resolve())], found)
         seal["sources"] = [_source(role, spec, python) for role, spec in _specs(declared, target)]
         seal["shape"] = _shape(found, declared, python)
         seal["packages"] = installed(python)

@@ -22,11 +22,11 @@ from typing import Any, Literal
 from leakharness.api import (
     Listener,
     Settings,
-    _control,
-    _described,
-    _forgive_known,
-    _Observer,
-    _reference,
+    SnapshotObserver,
+    control_rise,
+    declaration_of,
+    forgive_known,
+    reference_to,
 )
 from leakharness.discovery import Found
 from leakharness.environments import Recipe, build, cache_folder, checkout, clean_environment, installed
@@ -178,7 +178,7 @@ class Question:
 
     def command(self, found: Found) -> str:
         """The command line that asks this again."""
-        words = ["leakharness", "prove", _reference(found)]
+        words = ["leakharness", "prove", reference_to(found)]
         for flag, values in (("--before", self.before), ("--after", self.after), ("--with", self.both)):
             for value in values:
                 words += [flag, value]
@@ -430,7 +430,7 @@ class _Bench:
         with WorkerProcess(side.python, cwd=str(self.cwd), env=side.env) as worker:
             worker.set_deadline(time.monotonic() + DEFAULTS["timeout"])
             files = worker.ask("describe", {}, [path], doing="reading the declarations")["files"]
-        scenario = _described(files[path], self.found)
+        scenario = declaration_of(files[path], self.found)
         modes = {mode["name"]: mode for mode in scenario["modes"]}
         if wanted not in modes:
             raise UsageError(
@@ -498,14 +498,14 @@ class _Bench:
                 request,
                 plan_for,
                 worker,
-                _Observer(f"{label}: {side.subject}", self.listener, snapshots),
+                SnapshotObserver(f"{label}: {side.subject}", self.listener, snapshots),
                 explain=snapshots.explain if explained else None,
-                control=lambda runs: _control(runs, side.python, replace(settings, env=side.env)),
+                control=lambda runs: control_rise(runs, side.python, replace(settings, env=side.env)),
             )
         name = PLANTED if planted else result.mode
         retainers = tuple(_named_without(path, side.roots) for path in result.retainers)
         result = replace(result, retainers=retainers, mode=name, duration_s=time.monotonic() - began)
         if not planted:
-            result = _forgive_known(result, known_leaks(result.known_declared, self.pyproject))
+            result = forgive_known(result, known_leaks(result.known_declared, self.pyproject))
         self.listener.done(replace(result, mode=f"{label} {name if label == 'control' else side.subject}"))
         return result

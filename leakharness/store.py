@@ -44,7 +44,7 @@ def write_report(result: RunResult, folder: Path) -> Path:
     from leakharness.report.document import to_json
     from leakharness.report.markdown import run_report
 
-    place = _new_folder(folder, f"{result.scenario}-{result.mode}")
+    place = new_folder(folder, f"{result.scenario}-{result.mode}")
     write_atomically(place / "run.json", to_json(result.document(), indent=True))
     write_atomically(place / "report.md", run_report(result).encode())
     return place
@@ -55,7 +55,7 @@ def write_certificate(certificate: Certificate, document: Mapping[str, Any], fol
     from leakharness.report.document import to_json
     from leakharness.report.markdown import certificate_report
 
-    place = _new_folder(folder, f"{certificate.scenario}-certificate")
+    place = new_folder(folder, f"{certificate.scenario}-certificate")
     write_atomically(place / "certificate.json", to_json(document, indent=True))
     write_atomically(place / "report.md", certificate_report(certificate).encode())
     return place
@@ -67,7 +67,7 @@ def snapshot_path(folder: Path, label: str, pid: int) -> Path:
     return folder / f"{label}-{pid}-{stamp}.heapsnapshot"
 
 
-def _new_folder(parent: Path, name: str) -> Path:
+def new_folder(parent: Path, name: str) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     base = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
     for attempt in range(1000):

@@ -23,8 +23,8 @@ from leakharness.cli.run import (
     Target,
     Timeout,
     Warmup,
-    _options,
-    _report_dir,
+    measure_options,
+    report_folder,
 )
 
 if TYPE_CHECKING:
@@ -101,9 +101,9 @@ def prove_command(
     from leakharness.cli.terminal import Progress, colour_verdict, emit_json
     from leakharness.discovery import find
     from leakharness.prove import Question, prove
-    from leakharness.store import _new_folder as new_folder
+    from leakharness.store import new_folder
 
-    options = _options(
+    options = measure_options(
         iters,
         batches,
         warmup,
@@ -128,7 +128,7 @@ def prove_command(
     found = find(scenario)
     with Progress(quiet=quiet or json) as progress:
         proof = prove(found, question, progress, lambda text: None if quiet or json else typer.echo(text, err=True))
-    place = new_folder(_report_dir(report_dir), f"{proof.scenario}-proof") / "proof.json"
+    place = new_folder(report_folder(report_dir), f"{proof.scenario}-proof") / "proof.json"
     write_sealed(seal_proof(proof, found, question), place)
     if json:
         emit_json(proof.document())
@@ -164,12 +164,12 @@ def verify_command(
 def verification_block(result: Verification, *, width: int = 80) -> str:
     """What became of the document, and why."""
     from leakharness.prove import Proof
-    from leakharness.report.text import _labelled, certificate_block
+    from leakharness.report.text import certificate_block, labelled
 
     lines = [f"{result.status}  {result.verdict}"]
     for name, texts in (("because", result.reasons), ("note", result.notes)):
         for text in texts:
-            lines += _labelled(name, text, width)
+            lines += labelled(name, text, width)
     if result.again is not None:
         again = result.again
         lines += ["", "measured again:"]
@@ -179,15 +179,15 @@ def verification_block(result: Verification, *, width: int = 80) -> str:
 
 def proof_block(proof: Proof, *, report: str | None = None, width: int = 80) -> str:
     """The verdict, a row for each side and control, and which ways of being held vanished, remain and are new."""
-    from leakharness.report.text import _labelled, _wrap
+    from leakharness.report.text import labelled, wrapped
 
     head = f"{proof.verdict}  {proof.scenario} / {proof.mode}"
     tail = f"{proof.duration_s:.1f} s"
-    lines = [head + tail.rjust(max(2 + len(tail), width - len(head))), *_wrap(proof.reason, "  ", width), ""]
+    lines = [head + tail.rjust(max(2 + len(tail), width - len(head))), *wrapped(proof.reason, "  ", width), ""]
     lines.append(f"  {'arm':<20}{'must':<6}{'gave':<12}{'retained':>10}  grows per run")
     for name, arms in (("before", proof.before), ("after", proof.after)):
         lines += [_row(name, arm, width) for arm in arms]
-        lines += _wrap(f"{proof.sides[name].subject}", "    ", width)
+        lines += wrapped(f"{proof.sides[name].subject}", "    ", width)
     lines += [_row(arm.mode, arm, width) for arm in proof.controls]
     said = [arm for arm in (*proof.before, *proof.after, *proof.controls) if arm.verdict == "NOT_JUDGED" and arm.detail]
     if said:
@@ -202,19 +202,19 @@ def proof_block(proof: Proof, *, report: str | None = None, width: int = 80) -> 
             lines += ["", f"  {title}", *(line for path in paths for line in _path_lines(path, width))]
     lines.append("")
     if report is not None:
-        lines += _labelled("report", report, width)
-    lines += _labelled("reproduce", proof.reproduce, width)
+        lines += labelled("report", report, width)
+    lines += labelled("reproduce", proof.reproduce, width)
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _row(name: str, arm: RunResult, width: int) -> str:
-    from leakharness.report.text import _cut, _signed
+    from leakharness.report.text import cut, signed
 
-    grows = ", ".join(f"{g.counter} {_signed(g.per_run)}" for g in arm.growth if g.grows) or "-"
-    return _cut(f"  {name:<20}{arm.must or '-':<6}{arm.verdict:<12}{arm.retained:>5}/{arm.born:<4}  {grows}", width)
+    grows = ", ".join(f"{g.counter} {signed(g.per_run)}" for g in arm.growth if g.grows) or "-"
+    return cut(f"  {name:<20}{arm.must or '-':<6}{arm.verdict:<12}{arm.retained:>5}/{arm.born:<4}  {grows}", width)
 
 
 def _path_lines(path: Retainer, width: int) -> list[str]:
-    from leakharness.report.text import _path, _wrap
+    from leakharness.report.text import path_lines, wrapped
 
-    return [*_wrap(path.sentence or f"{path.count} {path.target}", "    ", width), *_path(path.path, width)]
+    return [*wrapped(path.sentence or f"{path.count} {path.target}", "    ", width), *path_lines(path.path, width)]

@@ -139,7 +139,7 @@ def run_command(
     from leakharness.report.text import run_block
     from leakharness.store import write_report
 
-    options = _options(
+    options = measure_options(
         iters,
         batches,
         warmup,
@@ -154,7 +154,7 @@ def run_command(
     settings = Settings(options, target, python, snap_dir, trace_allocations=trace_allocations, confirm=confirm)
     with Progress(quiet=quiet or json) as progress:
         result = run_found(find(scenario), mode, settings, progress)
-    place = write_report(result, _report_dir(report_dir))
+    place = write_report(result, report_folder(report_dir))
     if json:
         emit_json(result.document())
     else:
@@ -193,7 +193,7 @@ def check_command(
 
     if all_ == bool(scenarios):
         raise OptionError("check needs scenarios or --all, and not both: see `leakharness list`")
-    options = _options(
+    options = measure_options(
         iters,
         batches,
         warmup,
@@ -212,7 +212,7 @@ def check_command(
         with Progress(quiet=quiet or json) as progress:
             certificate = check_found(place, settings, progress)
         sealed = seal_certificate(certificate, place, settings)
-        folder = write_certificate(certificate, sealed, _report_dir(report_dir))
+        folder = write_certificate(certificate, sealed, report_folder(report_dir))
         certificates.append(certificate)
         if not json:
             say(colour_verdict(certificate_block(certificate, report=str(folder))))
@@ -233,7 +233,7 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-def _options(
+def measure_options(
     iters: int | None,
     batches: int | None,
     warmup: str | None,
@@ -266,7 +266,7 @@ def _options(
     }
 
 
-def _report_dir(given: str | None) -> Path:
+def report_folder(given: str | None) -> Path:
     from leakharness.options import pyproject_options
 
     return Path(given or pyproject_options(Path.cwd()).get("report_dir") or "reports")

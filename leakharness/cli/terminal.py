@@ -12,7 +12,12 @@ from leakharness.model import RunResult
 
 __all__ = ["Progress", "colour_verdict", "emit_json", "say"]
 
-COLOURS = {"PASS": 32, "CERTIFIED": 32, "FAIL": 31, "LEAK": 31, "INVALID": 35, "NOT_JUDGED": 33}
+COLOURS = {
+    **dict.fromkeys(("PASS", "CERTIFIED", "PROVEN", "HOLDS", "SAME"), 32),
+    **dict.fromkeys(("FAIL", "LEAK", "NOT_FIXED", "TAMPERED"), 31),
+    **dict.fromkeys(("NOT_JUDGED", "NOT_REPRODUCED", "STALE", "DRIFTED"), 33),
+    "INVALID": 35,
+}
 """SGR colour codes (ECMA-48) of the verdicts."""
 
 

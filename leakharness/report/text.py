@@ -23,39 +23,39 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
     tail = f"{result.runs} runs, {result.duration_s:.1f} s"
     fits = len(head) + 2 + len(tail) <= width
     lines = [head + tail.rjust(width - len(head))] if fits else [head, tail.rjust(width)]
-    lines += _wrap(_sentence(result), "  ", width)
+    lines += wrapped(_sentence(result), "  ", width)
     if result.must and not result.as_demanded:
-        lines += _wrap(f"this mode must give {result.must}", "  ", width)
+        lines += wrapped(f"this mode must give {result.must}", "  ", width)
     if result.detail:
         lines += ["", "  what it said"]
-        lines += [_cut("    " + _plain(line), width) for line in result.detail.splitlines()[-MOST_DETAIL_LINES:]]
+        lines += [cut("    " + _plain(line), width) for line in result.detail.splitlines()[-MOST_DETAIL_LINES:]]
     growing = growth_rows(result)
     if growing:
         lines += ["", "  grows per run"]
-        lines += [_cut(f"    {name:<13}{pace:>12}  {rule}", width) for name, pace, rule in growing]
+        lines += [cut(f"    {name:<13}{pace:>12}  {rule}", width) for name, pace, rule in growing]
     if result.retainers:
         lines += ["", "  who holds them"]
         for retainer in result.retainers[:MOST_RETAINERS]:
-            lines += _wrap(retainer.sentence or f"{retainer.count} {retainer.target}", "    ", width)
-            lines += _path(retainer.path, width)
+            lines += wrapped(retainer.sentence or f"{retainer.count} {retainer.target}", "    ", width)
+            lines += path_lines(retainer.path, width)
             if retainer.confirmed:
-                lines += _wrap(f"confirmed: {retainer.confirmed}", "      ", width)
+                lines += wrapped(f"confirmed: {retainer.confirmed}", "      ", width)
             for other in retainer.also:
-                lines += _wrap(f"also held (cutting the first frees nothing): {other}", "      ", width)
+                lines += wrapped(f"also held (cutting the first frees nothing): {other}", "      ", width)
         if len(result.retainers) > MOST_RETAINERS:
             lines.append(f"    … and {len(result.retainers) - MOST_RETAINERS} more ways (see the report)")
     elif result.families:
         lines += ["", "  what stays, per run"]
         for family in result.families[:MOST_FAMILIES]:
-            lines.append(_cut(f"    {figure(family.count_per_run):>9}  {family.type}", width))
+            lines.append(cut(f"    {figure(family.count_per_run):>9}  {family.type}", width))
     if result.allocations:
         lines += ["", "  born at"]
         for site in result.allocations[:3]:
-            lines.append(_cut(f"    {site['file']}:{site['line']} ({site['of']})", width))
-            lines.append(_cut(f"      {site['source']}", width))
+            lines.append(cut(f"    {site['file']}:{site['line']} ({site['of']})", width))
+            lines.append(cut(f"      {site['source']}", width))
     lines.append("")
     for name, text in _small_print(result, report):
-        lines += _labelled(name, text, width)
+        lines += labelled(name, text, width)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -65,22 +65,22 @@ def certificate_block(certificate: Certificate, *, report: str | None = None, wi
     lines.append(f"  {'arm':<20}{'must':<6}{'gave':<12}{'retained':>10}  grows")
     for arm in certificate.arms:
         retained = f"{arm.retained}/{arm.born}"
-        grows = ", ".join(f"{g.counter} {_signed(g.per_run)}" for g in arm.growth if g.grows) or "-"
+        grows = ", ".join(f"{g.counter} {signed(g.per_run)}" for g in arm.growth if g.grows) or "-"
         row = f"  {arm.mode:<20}{arm.must or '-':<6}{arm.verdict:<12}{retained:>10}  {grows}"
-        lines.append(_cut(row, width))
+        lines.append(cut(row, width))
     lines.append("")
-    lines += _wrap(certificate.reason, "  ", width)
+    lines += wrapped(certificate.reason, "  ", width)
     for arm in certificate.arms:
         if arm.must and not arm.as_demanded:
             lines += ["", *("  " + line for line in run_block(arm, width=width - 2).splitlines())]
     for note in certificate.notes:
-        lines += _labelled("note", note, width)
+        lines += labelled("note", note, width)
     first = certificate.arms[0] if certificate.arms else None
     if first is not None:
-        lines += _labelled("would have seen", detectable_line(first), width)
+        lines += labelled("would have seen", detectable_line(first), width)
     if report:
-        lines += _labelled("report", report, width)
-    lines += _labelled("reproduce", _check_command(certificate), width)
+        lines += labelled("report", report, width)
+    lines += labelled("reproduce", _check_command(certificate), width)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -97,7 +97,7 @@ def _check_command(certificate: Certificate) -> str:
 
 def growth_rows(result: RunResult) -> list[tuple[str, str, str]]:
     """(counter, pace, rule) of what grows."""
-    return [(g.counter, _signed(g.per_run), g.rule.partition(": ")[2]) for g in result.growth if g.grows]
+    return [(g.counter, signed(g.per_run), g.rule.partition(": ")[2]) for g in result.growth if g.grows]
 
 
 def detectable_line(result: RunResult) -> str:
@@ -151,7 +151,7 @@ def _small_print(result: RunResult, report: str | None) -> Iterable[tuple[str, s
     for counter, why in result.blind.items():
         yield "blind", f"{counter} ({COUNTERS.get(counter, counter)}): {why}"
     if result.control:
-        grown = ", ".join(f"{name} {_signed(value)}" for name, value in result.control.items() if value)
+        grown = ", ".join(f"{name} {signed(value)}" for name, value in result.control.items() if value)
         yield "control", f"the same loop with an empty body: {grown or 'nothing grows'}"
     if result.snapshots:
         last = result.snapshots[-1]
@@ -162,7 +162,7 @@ def _small_print(result: RunResult, report: str | None) -> Iterable[tuple[str, s
         yield "reproduce", result.reproduce
 
 
-def _path(path: Sequence[str], width: int) -> list[str]:
+def path_lines(path: Sequence[str], width: int) -> list[str]:
     lines: list[str] = []
     for depth, step in enumerate(path):
         arrow = "" if depth == 0 else "-> "
@@ -172,7 +172,7 @@ def _path(path: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def _labelled(label: str, text: str, width: int) -> list[str]:
+def labelled(label: str, text: str, width: int) -> list[str]:
     indent = " " * (LABEL_COLUMNS + 4)
     return textwrap.wrap(
         text,
@@ -184,7 +184,7 @@ def _labelled(label: str, text: str, width: int) -> list[str]:
     )
 
 
-def _wrap(text: str, indent: str, width: int) -> list[str]:
+def wrapped(text: str, indent: str, width: int) -> list[str]:
     return textwrap.wrap(
         text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     ) or [""]
@@ -195,9 +195,9 @@ def _plain(line: str) -> str:
     return "".join(c if c.isprintable() else "·" for c in line.expandtabs(4))
 
 
-def _cut(line: str, width: int) -> str:
+def cut(line: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
     return ("+" if value > 0 else "") + figure(value)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from leakharness.api import _forgive_known, certify
+from leakharness.api import certify, forgive_known
 from leakharness.evidence import opinions
 from leakharness.model import Growth, Retainer, RunResult
 from leakharness.scenario import Known
@@ -27,7 +27,12 @@ TABLE = [
     ("the fix leaks", {0: arm("closure-extracted", "PASS", "FAIL", "objects")}, "LEAK", 1),
     ("the pre-fix shape passes: blind", {1: arm("closure-inline", "FAIL", "PASS")}, "INVALID", 4),
     ("the planted leak passes: blind", {2: arm("synthetic-leak", "FAIL", "PASS")}, "INVALID", 4),
-    ("the planted leak is seen, but not by the tracker", {2: arm("synthetic-leak", "FAIL", "FAIL", "objects")}, "INVALID", 4),
+    (
+        "the planted leak is seen, but not by the tracker",
+        {2: arm("synthetic-leak", "FAIL", "FAIL", "objects")},
+        "INVALID",
+        4,
+    ),
     ("an arm could not be measured", {1: arm("closure-inline", "FAIL", "NOT_JUDGED")}, "NOT_JUDGED", 3),
     ("the fix could not be measured", {0: arm("closure-extracted", "PASS", "NOT_JUDGED")}, "NOT_JUDGED", 3),
     (
@@ -65,7 +70,7 @@ LEAK = replace(
 
 def test_all_retainers_known_is_a_pass_that_names_the_rules() -> None:
     """By type and by fingerprint; each rule is listed with its reason."""
-    result = _forgive_known(LEAK, [Known("Session", "until June"), Known("app.CACHE", "small")])
+    result = forgive_known(LEAK, [Known("Session", "until June"), Known("app.CACHE", "small")])
     assert result.verdict == "PASS"
     assert [line for line in result.forgiven if "until June" in line]
     assert [line for line in result.forgiven if "small" in line]
@@ -73,12 +78,12 @@ def test_all_retainers_known_is_a_pass_that_names_the_rules() -> None:
 
 def test_one_unknown_retainer_keeps_the_fail() -> None:
     """Forgiving some of it forgives nothing."""
-    assert _forgive_known(LEAK, [Known("Session", "until June")]).verdict == "FAIL"
+    assert forgive_known(LEAK, [Known("Session", "until June")]).verdict == "FAIL"
 
 
 def test_a_rule_that_matched_nothing_is_reported() -> None:
     """So that it can be removed."""
-    result = _forgive_known(LEAK, [Known("Other", "old")])
+    result = forgive_known(LEAK, [Known("Other", "old")])
     assert result.verdict == "FAIL"
     assert any("'Other' matched nothing" in note for note in result.notes)
 
@@ -86,7 +91,7 @@ def test_a_rule_that_matched_nothing_is_reported() -> None:
 def test_known_objects_do_not_excuse_descriptors() -> None:
     """A descriptor is not held by the retainers that were forgiven."""
     leak = replace(LEAK, growth=(*LEAK.growth, Growth("fds", 1.0, True, "grows", state="grows")))
-    assert _forgive_known(leak, [Known("Session", "x"), Known("Cache", "x")]).verdict == "FAIL"
+    assert forgive_known(leak, [Known("Session", "x"), Known("Cache", "x")]).verdict == "FAIL"
 
 
 def test_second_opinions_say_whether_they_agree() -> None:
