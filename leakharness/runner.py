@@ -25,6 +25,7 @@ WARM_UP_RUNS = 600
 WARM_UP_RUNS_310 = 1_100
 """The same for CPython 3.10, which gives each function caches of its own (two blocks) at its 1,024th call
 (Python/ceval.c, OPCACHE_MIN_RUNS): after fewer runs they would come in the middle of the measurement."""
+OPCODE_CACHES = f"on 3.10 functions get caches at their 1,024th call: use --warmup {WARM_UP_RUNS_310}"
 WARM_UP_SECONDS = 0.3
 """Time of a full warm-up where runs are slow."""
 WARM_UP_RUNS_LIMIT = 2_500
@@ -232,7 +233,7 @@ class _Loop:
         m = self.m
         began = self.clock()
         made, run_seconds = 0, 0.0
-        enough = WARM_UP_RUNS_310 if str(m.hello.get("python", "")).startswith("3.10.") else WARM_UP_RUNS
+        enough = WARM_UP_RUNS_310 if _is_310(m) else WARM_UP_RUNS
         at_least = extra
         for size in _sizes():
             start = self.clock()
@@ -320,6 +321,10 @@ def _judge_in_batches(
         elapsed = clock() - began
         out_of_budget = spent + m.iters > plan.max_runs or elapsed >= plan.max_seconds
         found = _assess(m, noise, final=out_of_budget)
+        if _may_be_opcode_caches(m, found):
+            if out_of_budget:
+                return "NOT_JUDGED", f"not clear after {m.runs} runs: {found.why}; {OPCODE_CACHES}", noise
+            continue
         if found.state == "grows":
             if control is not None and not noise and not _decided_by_exact(found):
                 noise = control(m.runs)
@@ -352,6 +357,23 @@ def _judge_in_batches(
             )
         if out_of_budget:
             return "PASS", _pass_reason(m, number), noise
+
+
+def _may_be_opcode_caches(m: Measurement, found: judge.Assessment) -> bool:
+    """Whether what grows may be the caches that 3.10 makes at a function's 1,024th call, after a warm-up that was
+    too short for them: less than a block a run, and nothing else."""
+    if (
+        found.state != "grows"
+        or not _is_310(m)
+        or m.warm_up_runs + m.runs >= WARM_UP_RUNS_310 + m.plan.iters * m.plan.batches
+    ):
+        return False
+    growing = {g.counter: g.per_run for g in found.growth if g.grows}
+    return growing.keys() <= {"blocks", "malloc_bytes", "mapped_bytes", "rss"} and growing.get("blocks", 1.0) < 1.0
+
+
+def _is_310(m: Measurement) -> bool:
+    return str(m.hello.get("python", "")).startswith("3.10.")
 
 
 def _assess(m: Measurement, noise: Mapping[str, float], *, final: bool) -> judge.Assessment:
