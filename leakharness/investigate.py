@@ -29,6 +29,8 @@ MOST_SNAPSHOTS = 6
 """Snapshots read to see how a family grew: evenly spread over the lane, first and last among them."""
 HEAVY_BYTES = 4 * 2**20
 """A file that leaves this much behind, and is not where a leak was found, is named as one to isolate."""
+PYTESTS_OWN = re.compile(r"Session\.(items|_setupstate|_collection_cache)\b|(Module|Package|Class|Function)\._node\b")
+"""Steps of a path through what pytest keeps of every test that it collected."""
 EARLY_TOP = 200
 CAME_AT_FIRST = 0.9
 """Share of a family's growth that must have come with the imports of the test files for it to be theirs."""
@@ -252,6 +254,8 @@ def _by_imports(family: FamilyGrowth, imported: Mapping[str, int], at_first: int
     What a module holds that came while the test files were imported, types of a package that was imported meanwhile,
     and objects that a module of it holds and that came in one step, belong to the module graph.
     """
+    if any(PYTESTS_OWN.match(step) for step in family.path):
+        return replace(family, kind="module-graph", evidence="pytest's own collected items")
     in_module = bool(family.path and ROOT_MODULE.match(family.path[0]))
     if in_module and at_first >= CAME_AT_FIRST * family.size_delta:
         return replace(
@@ -368,7 +372,7 @@ def _change(found: Investigation) -> str:
             f"- break the edge {_holder(f)} -> `{f.type}`: mend the clean-up{f' in {f.file}' if f.file else ''}"
         )
     leaky = {f.file for f in found.leaks}
-    for lane in found.lanes:
+    for lane in (lane for lane in found.lanes if lane.name == found.lane):
         for name, left in lane.growers():
             if left >= HEAVY_BYTES and name not in leaky and found.imported:
                 lines.append(

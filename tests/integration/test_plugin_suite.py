@@ -117,6 +117,7 @@ def test_a_trace_without_xdist_has_the_lane_main_and_takes_no_folder_for_a_file(
     assert (suite / "tests").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dist", ["worksteal", "loadscope"])
 def test_every_test_is_traced_once_however_xdist_distributes_them(suite: Path, dist: str) -> None:
     done = run_pytest(suite, "-n2", f"--dist={dist}", f"--leak-trace={dist}.jsonl", "-q")
@@ -227,7 +228,7 @@ def manifest(suite: Path, traced: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("words", [("-n2",), ()])
+@pytest.mark.parametrize("words", [("-n2",), pytest.param((), marks=pytest.mark.slow)])
 def test_isolated_files_report_as_if_they_had_run_inside_and_the_shared_peak_falls(
     suite: Path, manifest: Path, words: tuple[str, ...]
 ) -> None:
@@ -242,6 +243,7 @@ def test_isolated_files_report_as_if_they_had_run_inside_and_the_shared_peak_fal
     assert now < before - 30
 
 
+@pytest.mark.slow
 def test_a_failing_isolated_file_fails_the_session_and_lf_runs_it_again(tmp_path: Path) -> None:
     make_suite(tmp_path, light=1)
     (tmp_path / "tests" / "test_heavy.py").write_text("def test_bad(): assert 1 == 2\ndef test_good(): pass\n")
