@@ -35,7 +35,8 @@ def main() -> int:
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as reports:
         for load in ("quiet", "loaded"):
-            busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(BUSY_PROCESSES if load == "loaded" else 0)]
+            beside = BUSY_PROCESSES if load == "loaded" else 0
+            busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(beside)]
             try:
                 for index in range(options.runs // 2):
                     name = names[index % len(names)]

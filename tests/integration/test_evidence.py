@@ -76,7 +76,8 @@ def test_embedded_run_is_explained_to_the_cell(tmp_path: Path, monkeypatch: pyte
     assert held.confirmed == "cutting it freed 250 of 250"
     assert result.growth_class == "runtime-objects"
     born = result.allocations[0]
-    assert (born["of"], born["source"]) == ("retained Transcript", "transcript = run.track(Transcript(run.scope_bytes))")
+    assert born["of"] == "retained Transcript"
+    assert born["source"] == "transcript = run.track(Transcript(run.scope_bytes))"
     labels = [Path(path).name.split("-" + str(result.pid))[0] for path in result.snapshots]
     assert labels == ["baseline", *(f"batch-{n}" for n in range(1, 6))]
     for path in result.snapshots:
@@ -115,7 +116,8 @@ def test_where_nothing_is_tracked_the_growing_family_is_explained(held_twice: Pa
 def test_a_known_leak_is_forgiven_by_name_and_an_idle_rule_reported(held_twice: Path) -> None:
     """By pyproject.toml; the reason is mandatory."""
     toml = held_twice.parent / "pyproject.toml"
-    toml.write_text('[tool.leakharness]\nknown = [{match = "Session", reason = "until June"}, {match = "X", reason = "y"}]\n')
+    rows = '{match = "Session", reason = "until June"}, {match = "X", reason = "y"}'
+    toml.write_text(f"[tool.leakharness]\nknown = [{rows}]\n")
     result = leakharness.run(held_twice, "known", snapshots="never")
     assert result.verdict == "PASS"
     assert any("until June" in line for line in result.forgiven)
