@@ -25,6 +25,8 @@ from leakharness.scenario import Run
 __all__ = ["TestBody"]
 
 TRACEBACK_LINES = 40
+SCHEDULES_EVERY_TIME = pytest.version_tuple < (8, 0)
+"""Before pytest 8 every use of a fixture of a wider scope adds one more finalizer for it to its node."""
 CAPTURING_FIXTURES = ("capsys", "capfd", "capsysbinary", "capfdbinary")
 
 
@@ -152,7 +154,11 @@ class TestBody:
             item.__dict__.pop("_instance", None)
             item.__dict__["_obj"] = None
         item._initrequest()
+        wider, there = {node: len(entry[0]) for node, entry in state.stack.items()}, self._wider_fixtures()
         state.setup(item)
+        if SCHEDULES_EVERY_TIME and self._wider_fixtures() == there:
+            for node, count in wider.items():
+                del state.stack[node][0][count:]
         self._finalizers = len(self._finalizer_list())
         patch = item.funcargs.get("monkeypatch")
         self._patch = patch if isinstance(patch, pytest.MonkeyPatch) else None
@@ -165,6 +171,11 @@ class TestBody:
                 if definition.cached_result is not None:
                     finalizers = definition._finalizers
                     finalizers[:] = [finalizer for finalizer in finalizers if not _is_finished(finalizer)]
+
+    def _wider_fixtures(self) -> list[str]:
+        """Names of the fixtures in use that are set up now. Asked while those of the item itself are torn down."""
+        definitions = self._item._fixtureinfo.name2fixturedefs.items()
+        return [name for name, found in definitions if found[-1].scope != "function" and found[-1].cached_result]
 
     def _finalizer_list(self) -> list[Any]:
         entry: Any = self._item.session._setupstate.stack.get(self._item)
