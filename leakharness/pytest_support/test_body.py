@@ -56,6 +56,9 @@ class TestBody:
         patch = item.funcargs.get("monkeypatch")
         self._patch = patch if isinstance(patch, pytest.MonkeyPatch) else None
         self._patched = self._patch_marks()
+        factory = getattr(item.config, "_tmp_path_factory", None)
+        self._numbers: dict[str, int] = getattr(factory, "_next_number", {})
+        self._first_numbers = dict(self._numbers)
         self._test_case = _test_case_of(item)
         self._test_case_dict = dict(vars(self._test_case)) if self._test_case is not None else {}
 
@@ -149,6 +152,9 @@ class TestBody:
         state.teardown_exact(item.parent)  # type: ignore[arg-type]  # any node of the chain will do
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+            # A new number for every run would be a new path for every run, and 3.12 keeps parts of paths for ever.
+            self._numbers.clear()
+            self._numbers.update(self._first_numbers)
         self._forget_finished_fixtures()
         if isinstance(item.parent, pytest.Class):
             item.__dict__.pop("_instance", None)
