@@ -108,7 +108,7 @@ class Worker:
         self._gauge = Gauge(self._counters, self._tracker, recorder, self._loop)
         # Now, and once in vain: no snapshot imports anything, or is the first to allocate, in mid-measurement.
         importlib.import_module("leakharness.probe.capture").prepare()
-
+        self._gauge.rehearse()
         return {}
 
     def _import_target(self, recorder: ScenarioRecorder) -> None:

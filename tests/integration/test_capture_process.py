@@ -195,9 +195,10 @@ def test_the_process_is_as_it_was(tmp_path: Path) -> None:
     def objects():
         gc.collect()
         return len(gc.get_objects())
-    taken("warm")
-    before = state()
-    counted = objects()
+    for turn in range(3):  # 3.10 untracks what the first snapshot made only in the second one's collection
+        taken("warm")
+        before = state()
+        counted = objects()
     taken("heap")
     if objects() != counted:
         end(f"{objects()} objects, not {counted}")

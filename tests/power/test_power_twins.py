@@ -7,6 +7,7 @@ Real processes, no snapshots. The scenarios are in ``scenes/``: ``pace`` (when i
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,18 @@ class Leaky:
     per_run: dict[str, float]
 
 
+OLD = sys.version_info < (3, 11)
+"""Before 3.11 the dict of an instance is an object of its own, and a function's 1,024th call leaves a few blocks."""
+DICT = 1.0 if OLD else 0.0
+
 LEAKY = [
     Leaky("pace", "one-in-100", {"objects": 0.01}),
     Leaky("pace", "late", {"objects": 1.0}),
     Leaky("pace", "sawtooth", {"objects": 1.0}),
     Leaky("pace", "lagging", {"objects": 0.5}),
     Leaky("pace", "cyclic", {"objects": 2.0, "blocks": 2.0}),
-    Leaky("pace", "resurrected", {"objects": 1.0, "blocks": 2.0}),
-    Leaky("pace", "tracked-cycle", {"tracked": 1.0, "objects": 1.0, "blocks": 2.0}),
+    Leaky("pace", "resurrected", {"objects": 1.0 + DICT, "blocks": 2.0 + DICT}),
+    Leaky("pace", "tracked-cycle", {"tracked": 1.0, "objects": 1.0 + DICT, "blocks": 2.0 + DICT}),
     Leaky("kinds", "str", {"blocks": 1.0}),
     Leaky("kinds", "bytes", {"blocks": 1.0}),
     Leaky("kinds", "int", {"blocks": 1.0}),
@@ -93,7 +98,9 @@ def test_the_leaky_twin_is_found_with_its_number(scene: str, name: str, per_run:
     result = measured(scene, name, "leaky")
     assert result.verdict == "FAIL", said(result)
     found = grown(result)
-    assert {counter: found.get(counter) for counter in per_run} == pytest.approx(per_run, rel=0.001), found
+    for counter, number in per_run.items():
+        stray = 0.1 if OLD and counter == "blocks" else 0.001 * number
+        assert found.get(counter) == pytest.approx(number, abs=stray), found
 
 
 @pytest.mark.parametrize(("scene", "name"), CLEAN, ids=[name for _, name in CLEAN])
