@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# No deadlines: a busy machine is no bug. In CI the same examples every time; at a desk, new ones.
+settings.register_profile("leakharness", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("leakharness")
 
 HEADER = "from __future__ import annotations\nfrom leakharness import Run, Scenario\n"
 TIMEOUT_S = 120.0

