@@ -89,21 +89,32 @@ class Snapshots:
             self.problems.append(f"no retainers: {exc}")
             return Evidence()
         changes.update(_classified(measurement, groups))
-        changes["opinions"] = self._second_opinions(changes["retainers"])
+        said = self._second_opinions()
+        if isinstance(said, tuple):
+            changes["opinions"] = said
+        else:
+            changes["opinions"] = opinions(said, *self._asked(changes["retainers"]))
+            changes["backrefs_dot"] = (said.get("objgraph") or {}).get("dot", "")
         return Evidence(changes)
 
-    def _second_opinions(self, retainers: tuple[Retainer, ...]) -> tuple[str, ...]:
-        """What objgraph and guppy3 say, and whether that agrees with ours; what is not there in time is not waited
+    def _second_opinions(self) -> dict[str, Any] | tuple[str, ...]:
+        """What objgraph and guppy3 answered, or a sentence that they did not; what is not there in time is not waited
         for."""
         if self._opinions is None:
             return ()
-        path, alive = self._opinions
+        path, _ = self._opinions
         end = time.monotonic() + OPINION_WAIT_S
         while not path.exists() and time.monotonic() < end:
             time.sleep(POLL_S)
         if not path.exists():
             return (f"objgraph and guppy3 had not answered after {OPINION_WAIT_S:g} s",)
-        return opinions(json.loads(path.read_text()), alive, " ".join(retainers[0].path) if retainers else "")
+        answer: dict[str, Any] = json.loads(path.read_text())
+        return answer
+
+    def _asked(self, retainers: tuple[Retainer, ...]) -> tuple[int, str]:
+        """What the answers are held against: tracked objects alive, and our path."""
+        assert self._opinions is not None
+        return self._opinions[1], " ".join(retainers[0].path) if retainers else ""
 
     def files(self) -> tuple[str, ...]:
         """Wait for the snapshot files; their paths, oldest first."""

@@ -203,6 +203,8 @@ class RunResult:
     """Growth per run of each counter in the same loop with an empty body: this machine's noise floor."""
     allocations: tuple[Mapping[str, Any], ...] = ()
     opinions: tuple[str, ...] = ()
+    backrefs_dot: str = ""
+    """objgraph's picture of what refers to a retained object, in dot; goes into the report's folder."""
     known_declared: tuple[tuple[str, str], ...] = ()
     """(match, reason) of the leaks that the scenario declares as known."""
     detail: str = ""

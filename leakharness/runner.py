@@ -346,6 +346,8 @@ def _judge_in_batches(
                 loop.warm_up_and_baseline(runs)
                 number = 0
                 continue
+            # The confirming reading froze the heap anew: from here on a census starts at nothing.
+            m.census = [(m.runs, {})]
         if found.state == "steady" and _enough(m):
             return "PASS", _pass_reason(m, number), noise
         if out_of_budget and found.state != "steady":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
@@ -16,6 +18,8 @@ from leakharness.model import Certificate, RunResult
 
 __all__ = ["snapshot_path", "write_atomically", "write_certificate", "write_report"]
 
+DRAW_SECONDS = 20.0
+"""How long graphviz may take for a picture."""
 PRIVATE = 0o600
 """Reports and snapshots name the types, attributes and files of a program: for their owner only."""
 
@@ -47,6 +51,9 @@ def write_report(result: RunResult, folder: Path) -> Path:
     place = new_folder(folder, f"{result.scenario}-{result.mode}")
     write_atomically(place / "run.json", to_json(result.document(), indent=True))
     write_atomically(place / "report.md", run_report(result).encode())
+    if result.backrefs_dot:
+        write_atomically(place / "backrefs.dot", result.backrefs_dot.encode())
+        _draw(place / "backrefs.dot")
     return place
 
 
@@ -65,6 +72,17 @@ def snapshot_path(folder: Path, label: str, pid: int) -> Path:
     """``LABEL-PID-TIME.heapsnapshot``; TIME is UTC to the second, and sorts."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     return folder / f"{label}-{pid}-{stamp}.heapsnapshot"
+
+
+def _draw(dot: Path) -> None:
+    """Draw ``dot`` as svg beside it, where graphviz is installed."""
+    program = shutil.which("dot")
+    if program is None:
+        return
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(
+            [program, "-Tsvg", str(dot), "-o", str(dot.with_suffix(".svg"))], timeout=DRAW_SECONDS, check=False
+        )
 
 
 def new_folder(parent: Path, name: str) -> Path:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import gc
 import importlib
 import importlib.util
+import io
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,6 +21,9 @@ __all__ = ["ask"]
 SECONDS = 20
 """The copy ends itself after this long: a huge heap is not worth more to a second opinion."""
 MOST_DEPTH = 25
+GRAPH_DEPTH = 4
+GRAPH_WIDTH = 6
+"""Steps back, and referrers of one object, in objgraph's picture: more cannot be read."""
 
 
 def ask(path: str, targets: Callable[[], Iterable[tuple[Any, str]]]) -> int | None:
@@ -62,7 +67,21 @@ def _objgraph(found: list[tuple[Any, str]]) -> dict[str, Any]:
         for obj in gc.get_referrers(target)
         if id(obj) not in ignore and type(obj).__name__ not in ("frame", "list_iterator")
     }
-    return {"chain": names, "holders": sorted(holders)}
+    return {"chain": names, "holders": sorted(holders), "dot": _graph(objgraph, target, ignore)}
+
+
+def _graph(objgraph: Any, target: Any, ignore: set[int]) -> str:
+    """objgraph's own picture of what refers to ``target``, as dot; types and names only, no values."""
+    text = io.StringIO()
+    objgraph.show_backrefs(
+        [target], max_depth=GRAPH_DEPTH, too_many=GRAPH_WIDTH, output=text, extra_ignore=[*ignore, id(text), id(ignore)]
+    )
+    return without_values(text.getvalue())
+
+
+def without_values(dot: str) -> str:
+    """Labels of objgraph are a type, a line break and a value: keep the type."""
+    return re.sub(r'label="((?:[^"\\]|\\[^n])*)\\n(?:[^"\\]|\\.)*"', r'label="\1"', dot)
 
 
 def _guppy(found: list[tuple[Any, str]]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Worker:
             try:
                 found[path] = [_describe(scenario) for scenario in _scenarios(_load(path))]
             except BaseException as exc:
-                found[path] = _failure(exc)
+                found[path] = failure_answer(exc)
         return {"files": found}
 
     def load(self) -> dict[str, Any]:
@@ -220,7 +220,7 @@ class Worker:
         return {}
 
 
-def _handlers(worker: Worker) -> dict[str, Callable[..., dict[str, Any]]]:
+def command_table(worker: Worker) -> dict[str, Callable[..., dict[str, Any]]]:
     return {
         "describe": worker.describe,
         "load": worker.load,
@@ -256,10 +256,10 @@ def main() -> None:
         op, *arguments = json.loads(line)
         try:
             if not handlers:
-                handlers = _handlers(Worker(arguments.pop(0)))
+                handlers = command_table(Worker(arguments.pop(0)))
             answer = handlers[op](*arguments)
         except BaseException as exc:
-            answer = _failure(exc)
+            answer = failure_answer(exc)
             del exc
         try:
             answers.write(json.dumps(answer).encode() + b"\n")
@@ -300,7 +300,7 @@ def _die_with_parent() -> None:
         pass
 
 
-def _failure(exc: BaseException) -> dict[str, Any]:
+def failure_answer(exc: BaseException) -> dict[str, Any]:
     """An error as strings: kind ``usage`` for a wrong declaration, else ``not_judged``."""
     if isinstance(exc, RunFailed):
         return {"failed": "not_judged", "reason": exc.reason, "detail": exc.detail}

@@ -24,7 +24,7 @@ from leakharness.probe.gauge import Gauge
 from leakharness.probe.recorder import ScenarioRecorder
 from leakharness.probe.runs import RunFailed
 from leakharness.probe.tracker import sing
-from leakharness.probe.worker import Worker, _failure, _handlers
+from leakharness.probe.worker import Worker, command_table, failure_answer
 from leakharness.scenario import Run
 
 __all__ = ["Judge", "Subject", "Verdict", "error_text", "quiet_process"]
@@ -211,7 +211,7 @@ class Judge:
         }
         # Bound methods in a table and positional arguments, as in the worker: nothing is looked up by a string that
         # came in as JSON, which would leave an entry a call in the interpreter's method cache.
-        handlers = _handlers(patient)
+        handlers = command_table(patient)
         passes_on = subject.passes_on
         try:
             answers.write(json.dumps(order).encode() + b"\n")
@@ -228,7 +228,7 @@ class Judge:
                 except passes_on:
                     raise
                 except BaseException as exc:
-                    answer = _failure(exc)
+                    answer = failure_answer(exc)
                     del exc
                 answers.write(json.dumps(answer).encode() + b"\n")
                 answers.flush()

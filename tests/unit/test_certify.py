@@ -9,6 +9,7 @@ import pytest
 from leakharness.api import certify, forgive_known
 from leakharness.evidence import opinions
 from leakharness.model import Growth, Retainer, RunResult
+from leakharness.probe.opinions import without_values
 from leakharness.scenario import Known
 
 
@@ -105,3 +106,11 @@ def test_second_opinions_say_whether_they_agree() -> None:
     differ = opinions(answer, 6, "registry -> list -> T")
     assert [line.split(":")[0] for line in differ] == ["objgraph differs", "guppy3 differs"]
     assert opinions({"guppy": {"failed": "boom"}}, 1, "") == ("guppy3 failed: boom",)
+
+
+def test_objgraphs_picture_has_types_and_names_but_no_values() -> None:
+    """Its labels are a type, a line break and a value."""
+    given = [r'o1[label="dict\n1 items"];', r'o2[label="str\n\"secret\""];', r"""o1 -> o2 [label="str\n'key 1'"];"""]
+    kept = ['o1[label="dict"];', 'o2[label="str"];', 'o1 -> o2 [label="str"];']
+    name = 'o1 -> o3 [label="name"];'
+    assert without_values("\n".join([*given, name])) == "\n".join([*kept, name])
