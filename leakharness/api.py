@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from leakharness.scenario import SYNTHETIC_LEAK, Known, Scenario
 __all__ = ["Listener", "Settings", "check", "check_found", "describe", "run", "run_found"]
 
 SNAP_DIR = ".tmp/leakharness"
+ENDING_PAUSE_S = 0.05
 ARMS_AT_ONCE = 2
 """Arms measured side by side. Exact counters do not mind company; more would only slow each other down."""
 
@@ -167,18 +168,28 @@ def check_found(found: Found, settings: Settings, listener: Listener | None = No
     has_target = bool(checked_target(settings.target or pyproject.get("target")) or scenario["target"])
     arms, notes = _arms(scenario, has_target)
     with ThreadPoolExecutor(max_workers=min(ARMS_AT_ONCE, os.cpu_count() or 1)) as pool:
+        jobs: list[Future[Any]] = []
         try:
-            noise = pool.submit(control_rise, DEFAULTS["iters"] * DEFAULTS["batches"], python, settings).result()
-            jobs = [pool.submit(run_found, found, mode, settings, listener, control=noise) for mode, _ in arms]
-            results = [job.result() for job in jobs]
+            jobs.append(pool.submit(control_rise, DEFAULTS["iters"] * DEFAULTS["batches"], python, settings))
+            noise = jobs[0].result()
+            jobs += [pool.submit(run_found, found, mode, settings, listener, control=noise) for mode, _ in arms]
+            results = [job.result() for job in jobs[1:]]
         except BaseException as exc:
             pool.shutdown(wait=False, cancel_futures=True)
-            if not isinstance(exc, Exception):  # Ctrl-C: leaving the pool would wait for what its threads wait for
-                end_all()
+            if not isinstance(exc, Exception):
+                _end_processes_of(jobs)
             raise
     results = [replace(result, must=must, control=noise) for result, (_, must) in zip(results, arms, strict=True)]
     notes += _shape_notes(scenario, found, python)
     return certify(scenario["name"], results, notes)
+
+
+def _end_processes_of(jobs: Sequence[Future[Any]]) -> None:
+    """After Ctrl-C: leaving the pool would wait for what its threads wait for, so their processes are ended; again
+    and again, as a thread may just be starting one."""
+    while not all(job.done() for job in jobs):
+        end_all()
+        time.sleep(ENDING_PAUSE_S)
 
 
 def certify(name: str, arms: Sequence[RunResult], notes: Sequence[str] = ()) -> Certificate:
