@@ -180,7 +180,9 @@ def test_ctrl_c_in_a_check_from_python(
 ) -> None:
     """``leakharness.check`` in somebody's own program: KeyboardInterrupt comes at once, and nothing is left."""
     scenario_file(SLOW_RUNS)
-    running = tool("-c", "import leakharness; leakharness.check('case.py')")
+    # A program started in the background of a shell inherits SIGINT as ignored, and so would this one.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    running = tool("-c", f"{listen}; import leakharness; leakharness.check('case.py')")
     running.until(lambda: (tmp_path / "running").exists())
     code, err = running.end(signal.SIGINT)
     assert code == -signal.SIGINT
