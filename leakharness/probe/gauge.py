@@ -164,7 +164,7 @@ class Gauge:
 
         pid = quiet_fork()
         if pid == 0:
-            _clear_and_count(growing, send, self._tracker, self._recorder)
+            _clear_and_count(growing, send, self._tracker)
         os.close(send)
         del growing
         gc.freeze()
@@ -255,9 +255,7 @@ def _find_bounded() -> list[tuple[Any, int, int, str]]:
     return found
 
 
-def _clear_and_count(
-    growing: list[tuple[Any, int, int, str]], send: int, tracker: Tracker, recorder: ScenarioRecorder
-) -> None:
+def _clear_and_count(growing: list[tuple[Any, int, int, str]], send: int, tracker: Tracker) -> None:
     """The forked copy's whole life. Never returns."""
     try:
         for obj, _, _, _ in growing:
