@@ -199,10 +199,12 @@ class _Ingest:
         size[np.flatnonzero(size < 0)] = self._words("size")
         size += blocks[:, 3][block_of]
         self._referring = np.flatnonzero(blocks[:, 4][block_of] == 1)
+        texts, first_text = np.unique(self._words("str"), return_index=True)
         leaves, first = np.unique(self._words("leaf"), return_index=True)
-        self.ids = np.concatenate([inner, leaves])
-        self.type_id = np.concatenate([blocks[:, 0][block_of], self._words("leaftype")[first]])
-        self.size = np.concatenate([size, self._words("leafsize")[first]])
+        kind_of_text = np.full(len(texts), self.meta["text_type"], np.int64)
+        self.ids = np.concatenate([inner, texts, leaves])
+        self.type_id = np.concatenate([blocks[:, 0][block_of], kind_of_text, self._words("leaftype")[first]])
+        self.size = np.concatenate([size, self._words("strsize")[first_text], self._words("leafsize")[first]])
         self.count = len(self.ids)
         self._order = np.argsort(self.ids, kind="stable")
         self._sorted = self.ids[self._order]
