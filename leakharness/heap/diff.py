@@ -25,9 +25,9 @@ from leakharness.heap.classify import (
     classify_path,
 )
 from leakharness.heap.dominators import strong_edges
-from leakharness.heap.explain import path_families
+from leakharness.heap.explain import PathFamily, path_families
 from leakharness.heap.graph import HeapGraph
-from leakharness.heap.paths import PathTree, path_tree
+from leakharness.heap.paths import path_tree
 
 __all__ = ["MIN_KB", "TOP", "DiffRow", "Pair", "SnapshotDiff", "diff", "diff_graphs", "lane_pair"]
 
@@ -282,21 +282,24 @@ class _PathFamilies:
     def __init__(self, graph: HeapGraph, families: Sequence[DiffRow]) -> None:
         self.found: dict[tuple[str, str, str], tuple[int, int, list[str]]] = {}
         tree = path_tree(graph, strong_edges(graph))
-        strings = {text: number for number, text in enumerate(graph.strings)}
-        for family in families[:_PATH_FAMILIES]:
-            if family.name not in strings or family.type not in graph.node_kinds:
-                continue
-            same = (graph.node_kind == graph.node_kinds.index(family.type)) & (graph.node_name == strings[family.name])
-            self._add(graph, tree, family, np.flatnonzero(same))
+        numbers = {text: number for number, text in enumerate(graph.strings)}
+        known = [row for row in families[:_PATH_FAMILIES] if row.name in numbers and row.type in graph.node_kinds]
+        members = [
+            np.flatnonzero(
+                (graph.node_kind == graph.node_kinds.index(row.type)) & (graph.node_name == numbers[row.name])
+            )
+            for row in known
+        ]
+        # Evenly spread, so a sample of a family stands for it.
+        samples = [nodes[:: max(1, -(-len(nodes) // _PATH_SAMPLE))].tolist() for nodes in members]
+        for row, nodes, sample, groups in zip(
+            known, members, samples, path_families(graph, tree, samples), strict=True
+        ):
+            for held in groups:
+                self._add(graph, row, held, len(nodes) / len(sample))
 
-    def _add(self, graph: HeapGraph, tree: PathTree, family: DiffRow, nodes: Ints) -> None:
-        if not len(nodes):
-            return
-        step = -(-len(nodes) // _PATH_SAMPLE)  # evenly spread, so a sample of it stands for the family
-        sample = nodes[::step]
-        scale = len(nodes) / len(sample)
-        for held in path_families(graph, tree, sample.tolist()):
-            size = int(graph.self_size[list(held.members)].sum() * scale)
-            key = (family.type, family.name, held.fingerprint)
-            old_size, old_count, _ = self.found.get(key, (0, 0, []))
-            self.found[key] = (old_size + size, old_count + round(len(held.members) * scale), held.path)
+    def _add(self, graph: HeapGraph, family: DiffRow, held: PathFamily, scale: float) -> None:
+        size = int(graph.self_size[list(held.members)].sum() * scale)
+        key = (family.type, family.name, held.fingerprint)
+        old_size, old_count, _ = self.found.get(key, (0, 0, []))
+        self.found[key] = (old_size + size, old_count + round(len(held.members) * scale), held.path)

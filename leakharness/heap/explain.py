@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,7 +140,7 @@ def explain(graph: HeapGraph, targets: Sequence[int], labels: Sequence[str] | No
     closed = _harness_mask(graph)
     tree = path_tree(graph, keep, closed)
     names = list(labels) if labels is not None else [view.short(node) for node in nodes]
-    grouped = _group(view, tree, nodes, names)
+    grouped = _Grouping(view, tree).groups(nodes, names)
     sizes = _Sizes(graph, keep)
     budget = max(1, min(_EXACT_GROUPS, _EXACT_STEPS // (graph.node_count + graph.edge_count)))
     found = [
@@ -326,49 +326,69 @@ def _source(graph: HeapGraph, edge: int) -> int:
 # ── grouping ─────────────────────────────────────────────────────────────────────────────────
 
 
+_POSITION, _ANY_KEY = -1, -2  # in place of an edge's name
+
+
 class _Chains:
     """Paths without addresses or positions as numbers: equal paths get equal numbers, repeated pieces count
     once.
     """
 
-    def __init__(self, view: _View, tree: PathTree) -> None:
+    def __init__(self, view: _View, tree: PathTree, *, generic_keys: bool = False) -> None:
         self.view, self.tree = view, tree
         self.numbers: dict[tuple[int, tuple[object, ...]], int] = {}
+        self.seen: dict[tuple[int, int, int, int], int] = {}
         self.above: list[int] = [0]
         self.step: list[tuple[object, ...]] = [()]
         self.of_node: dict[int, int] = {0: 0}
-        self.generic_keys = False
+        self.generic_keys = generic_keys
+        # A memoryview gives plain integers, several times as fast as an array gives its own.
+        self.entered, self.source = tree.edge.data, tree.source.data
+        self.edge_kind, self.edge_name = view.graph.edge_kind.data, view.graph.edge_name.data
+        self.node_name, self.nameless = view.graph.node_name.data, view.graph.node_kind.data
+        kinds = view.graph.edge_kinds
+        self.positions = {kinds.index(kind) for kind in ("element", "hidden") if kind in kinds}
+        self.property = kinds.index("property") if "property" in kinds else None
 
     def chain(self, node: int) -> int:
         """The number of the node's path; iterative, because a path may be as long as the heap."""
         waiting: list[int] = []
         while node not in self.of_node:
             waiting.append(node)
-            if int(self.tree.edge[node]) < 0:
-                self.of_node[node] = self._add(0, ("lost", int(self.view.graph.node_name[node])))
+            if self.entered[node] < 0:
+                self.of_node[node] = self._add(0, ("lost", self.node_name[node]))
                 waiting.pop()
                 break
-            node = int(self.tree.source[node])
+            node = self.source[node]
         for one in reversed(waiting):
-            edge = int(self.tree.edge[one])
-            self.of_node[one] = self._add(self.of_node[int(self.tree.source[one])], self._step(edge, one))
+            self.of_node[one] = self._longer(self.of_node[self.source[one]], one)
         return self.of_node[waiting[0] if waiting else node]
 
-    def _step(self, edge: int, node: int) -> tuple[object, ...]:
-        graph = self.view.graph
-        name = self.view.edge_text(edge)
-        if self.generic_keys and name is not None and self.view.kind(edge) == "property" and self._is_key(edge):
-            name = "*"
-        type_name = self.view.full(node)
-        root = edge < int(graph.edge_start[1])
-        return (int(graph.edge_kind[edge]), _LINE.sub("", name) if root and name else name, type_name)
+    def _longer(self, chain: int, node: int) -> int:
+        """The number of ``chain`` and the step that enters ``node``. Thousands of nodes are entered alike, so what
+        numbers can tell is not put into words again."""
+        edge, called = self.entered[node], self.node_name[node]
+        kind = self.edge_kind[edge]
+        name = _POSITION if kind in self.positions else self.edge_name[edge]
+        if self.generic_keys and kind == self.property and self._is_key(self.source[node]):
+            name = _ANY_KEY
+        key = (chain, kind, name, called if self.view.graph.strings[called] else ~self.nameless[node])
+        number = self.seen.get(key)
+        if number is None:
+            number = self.seen[key] = self._add(chain, self._step(edge, node, name))
+        return number
 
-    def _is_key(self, edge: int) -> bool:
-        """Whether the edge is an entry of a plain dict, not an attribute in a ``__dict__``."""
-        holder = _source(self.view.graph, edge)
+    def _step(self, edge: int, node: int, name: int) -> tuple[object, ...]:
+        graph = self.view.graph
+        text = "*" if name == _ANY_KEY else self.view.edge_text(edge)
+        root = edge < int(graph.edge_start[1])
+        return (int(graph.edge_kind[edge]), _LINE.sub("", text) if root and text else text, self.view.full(node))
+
+    def _is_key(self, holder: int) -> bool:
+        """Whether an edge of ``holder`` is an entry of a plain dict, not an attribute in a ``__dict__``."""
         if self.view.name(holder) not in _CONTAINERS:
             return False
-        entered = int(self.tree.edge[holder])
+        entered = self.entered[holder]
         return entered < 0 or self.view.edge_text(entered) != "__dict__"
 
     def _add(self, chain: int, step: tuple[object, ...]) -> int:
@@ -399,20 +419,24 @@ class _Chains:
         return chain
 
 
-def _group(view: _View, tree: PathTree, nodes: list[int], names: list[str]) -> list[tuple[str, list[int]]]:
-    """Targets by label and fingerprint."""
-    exact, generic = _Chains(view, tree), _Chains(view, tree)
-    generic.generic_keys = True
-    variants: dict[tuple[str, int], dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for node, name in zip(nodes, names, strict=True):
-        variants[name, generic.chain(node)][exact.chain(node)].append(node)
-    groups: list[tuple[str, list[int]]] = []
-    for (name, _), parts in variants.items():
-        if len(parts) <= _SEPARATE_KEYS:
-            groups.extend((name, members) for members in parts.values())
-        else:
-            groups.append((name, [node for members in parts.values() for node in members]))
-    return sorted(groups, key=lambda group: -len(group[1]))
+class _Grouping:
+    """Nodes of one graph by their paths, one family of nodes after the other."""
+
+    def __init__(self, view: _View, tree: PathTree) -> None:
+        self.exact, self.generic = _Chains(view, tree), _Chains(view, tree, generic_keys=True)
+
+    def groups(self, nodes: Sequence[int], names: Sequence[str]) -> list[tuple[str, list[int]]]:
+        """Nodes by label and fingerprint, the largest group first."""
+        variants: dict[tuple[str, int], dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for node, name in zip(nodes, names, strict=True):
+            variants[name, self.generic.chain(node)][self.exact.chain(node)].append(node)
+        groups: list[tuple[str, list[int]]] = []
+        for (name, _), parts in variants.items():
+            if len(parts) <= _SEPARATE_KEYS:
+                groups.extend((name, members) for members in parts.values())
+            else:
+                groups.append((name, [node for members in parts.values() for node in members]))
+        return sorted(groups, key=lambda group: -len(group[1]))
 
 
 @dataclass(frozen=True)
@@ -424,12 +448,14 @@ class PathFamily:
     members: tuple[int, ...]
 
 
-def path_families(graph: HeapGraph, tree: PathTree, nodes: Sequence[int]) -> list[PathFamily]:
-    """``nodes`` grouped by retainer fingerprint, most first. Sizes of sets are not asked for."""
+def path_families(graph: HeapGraph, tree: PathTree, families: Iterable[Sequence[int]]) -> Iterator[list[PathFamily]]:
+    """The nodes of each family grouped by retainer fingerprint, most first. Sizes of sets are not asked for."""
     view = _View(graph)
-    groups = _group(view, tree, list(nodes), [""] * len(nodes))
-    shown = [(_shown_path(view, tree, members), members) for _, members in groups]
-    return [PathFamily(one.fingerprint, one.path, tuple(members)) for one, members in shown]
+    grouping = _Grouping(view, tree)
+    for nodes in families:
+        groups = [members for _, members in grouping.groups(nodes, [""] * len(nodes))]
+        shown = [(_shown_path(view, tree, members), members) for members in groups]
+        yield [PathFamily(one.fingerprint, one.path, tuple(members)) for one, members in shown]
 
 
 # ── one group ────────────────────────────────────────────────────────────────────────────────
@@ -597,7 +623,7 @@ def _further_ways(
         if not held:
             break
         tree = path_tree(graph, left, closed)
-        _, most = _group(view, tree, held, [""] * len(held))[0]
+        _, most = _Grouping(view, tree).groups(held, [""] * len(held))[0]
         shown = _shown_path(view, tree, most)
         if any(way.fingerprint == shown.fingerprint for way in ways):
             break
