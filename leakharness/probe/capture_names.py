@@ -22,6 +22,7 @@ __all__ = [
     "FAMILIES",
     "INTERNAL",
     "PROPERTY",
+    "READY",
     "WEAK",
     "Plan",
     "PlanBook",
@@ -41,7 +42,7 @@ FAMILIES = (
 
 Getter = Callable[[Any], Any]
 
-type_mro: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
+_type_mro: Callable[[type], tuple[type, ...] | None] = type.__dict__["__mro__"].__get__
 _type_proxy: Callable[[type], Any] = type.__dict__["__dict__"].__get__
 _type_module: Callable[[type], Any] = type.__dict__["__module__"].__get__
 _type_qualname: Callable[[type], Any] = type.__dict__["__qualname__"].__get__
@@ -58,13 +59,21 @@ TYPE_SUBCLASS = 1 << 31
 """Py_TPFLAGS_TYPE_SUBCLASS: instances are types. (``isinstance`` would ask the object for ``__class__``.)"""
 HAVE_GC = 1 << 14
 """Py_TPFLAGS_HAVE_GC."""
+READY = 1 << 12
+"""Py_TPFLAGS_READY: a static type without it has no dict and no MRO yet, and on 3.10 and 3.11 asking it for its bases
+ends the process. C modules may show such types (``_testcapi`` does)."""
 _DICT_MEMBERS = ("__dict__", "__weakref__")
 
 
 def type_dict(kind: type) -> dict[str, Any]:
-    """The real dict behind ``kind.__dict__``."""
-    found: dict[str, Any] = gc.get_referents(_type_proxy(kind))[0]
-    return found
+    """The real dict behind ``kind.__dict__``; an empty one where the type is not `READY`."""
+    found: list[dict[str, Any]] = gc.get_referents(_type_proxy(kind))
+    return found[0] if found else {}
+
+
+def type_mro(kind: type) -> tuple[type, ...]:
+    """The classes in which attributes of ``kind`` are looked up; none where the type is not `READY`."""
+    return _type_mro(kind) or ()
 
 
 def type_name(kind: type) -> str:

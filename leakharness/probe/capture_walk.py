@@ -32,6 +32,7 @@ from leakharness.probe.capture_names import (
     HAVE_GC,
     INTERNAL,
     PROPERTY,
+    READY,
     TYPE_SUBCLASS,
     WEAK,
     Plan,
@@ -273,14 +274,8 @@ class Walk:
 
     def _type_parts(self, block: _Block) -> None:
         self._types.update(zip(map(id, block.members), block.members, strict=True))
-        dicts = list(map(type_dict, block.members))
-        parts: tuple[tuple[str, int, list[Any]], ...] = (
-            ("__dict__", PROPERTY, dicts),
-            ("__mro__", INTERNAL, list(map(type_mro, block.members))),
-            ("__bases__", INTERNAL, list(map(type.__dict__["__bases__"].__get__, block.members))),
-            ("__base__", INTERNAL, list(map(type.__dict__["__base__"].__get__, block.members))),
-        )
-        for name, kind, values in parts:
+        for name, kind, getter in _TYPE_PARTS:
+            values = [getter(member) if type_flags(member) & READY else None for member in block.members]
             self._column(block, name, kind | ADDED, values)
             self._find(values)
 
@@ -541,6 +536,12 @@ _GENERATOR_PARTS: dict[type, tuple[Callable[[Any], Any], ...]] = {
         (types.AsyncGeneratorType, "ag", "_await"),
     )
 }
+_TYPE_PARTS: tuple[tuple[str, int, Callable[[type], Any]], ...] = (
+    ("__dict__", PROPERTY, type_dict),
+    ("__mro__", INTERNAL, type_mro),
+    ("__bases__", INTERNAL, type.__dict__["__bases__"].__get__),
+    ("__base__", INTERNAL, type.__dict__["__base__"].__get__),
+)
 _module_dict: Callable[[Any], dict[str, Any]] = type_dict(types.ModuleType)["__dict__"].__get__
 
 

@@ -335,3 +335,16 @@ def test_sizes_are_those_of_getsizeof(tmp_path: Path) -> None:
     liars = [address for address in wanted if names[address] == "__main__.Liar"]
     slack = {address: (0, 16) if address in liars else (0,) for address in wanted}
     assert {a: found[a] - wanted[a] for a in wanted if found[a] - wanted[a] not in slack[a]} == {}
+
+
+def test_a_type_that_its_module_never_made_ready_ends_nothing(tmp_path: Path) -> None:
+    """On 3.10 and 3.11 ``_testcapi`` shows one, and asking it for its bases is a segmentation fault."""
+    pytest.importorskip("_testcapi")
+    body = """
+    import _testcapi
+    class Payload: pass
+    registry = [Payload()]
+    taken("heap")
+    """
+    run(tmp_path, body)
+    assert len(nodes_named(load_capture(tmp_path / "heap").graph, "__main__.Payload")) == 1
