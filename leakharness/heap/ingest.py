@@ -29,6 +29,8 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 HELD_BY_C = "held by C or unknown"
+_SEARCH_FUNCTION = "function search_function (encodings/"
+_ERROR_HANDLER = "xmlcharrefreplace"
 NOT_IMPORTED = "module not in sys.modules"
 HELD_BY_HARNESS = "harness: itself"
 DECLARED = "harness: declared function"
@@ -479,12 +481,12 @@ class _Ingest:
         order = np.argsort(edges.source, kind="stable")
         edges = edges.take(order)
         self._name_the_rest(edges)
-        node_names = self._node_strings(known)
+        self.node_strings = self._node_strings(known)
         harness = self._harness(known)
         targets = self.nodes_of(self._words("targetid"))
         flow = _Flow(self.count, edges, harness)
         roots = self._roots(flow, edges, harness, targets)
-        return self._build(edges, node_names, flow.kept(harness), roots, targets)
+        return self._build(edges, self.node_strings, flow.kept(harness), roots, targets)
 
     def _roots(self, flow: _Flow, edges: _Edges, harness: Bools, targets: Ints) -> list[tuple[str, int]]:
         labels = [str(label) for label in self._json("roots")]
@@ -498,6 +500,9 @@ class _Ingest:
         modules = np.flatnonzero(self.is_family("module") & ~harness & ~flow.reached)
         roots += [(NOT_IMPORTED, node) for node in modules.tolist()]
         flow.reach(modules)
+        registries = self._codec_registries(edges, flow.reached | harness)
+        roots += registries
+        flow.reach(np.array([node for _, node in registries], np.int64))
         shadow = flow.only_through(harness)
         declared = self._declared(edges, shadow, flow.reached)
         roots += [(DECLARED, node) for node in declared.tolist()]
@@ -512,6 +517,23 @@ class _Ingest:
         flow.reach(hidden)
         flow.drop(shadow & ~flow.reached)
         return roots + [(HELD_BY_C, node) for node in flow.orphans(plain, np.ones_like(shadow))]
+
+    def _codec_registries(self, edges: _Edges, known: Bools) -> list[tuple[str, int]]:
+        """The interpreter's list of search functions, dict of error handlers and dict of codecs that were found
+        (Python/codecs.c), told by what is always in them. They hang on nothing that Python can reach."""
+        search = [n for text, n in self.strings.numbers.items() if text.startswith(_SEARCH_FUNCTION)]
+        held = np.zeros(self.count, np.bool_)
+        held[edges.target[edges.kind != WEAK]] = True
+        found: list[tuple[str, int]] = []
+        for label, family, holds in (
+            ("search functions", "list", np.isin(self.node_strings[edges.target], search)),
+            ("error handlers", "dict", edges.name == self.strings(_ERROR_HANDLER)),
+            ("found codecs", "dict", self.type_string[edges.target] == self.strings("codecs.CodecInfo")),
+        ):
+            nodes = np.unique(edges.source[holds])
+            nodes = nodes[(self.family[nodes] == FAMILIES.index(family)) & ~held[nodes] & ~known[nodes]]
+            found += [(f"registry codecs: {label}", node) for node in nodes.tolist()]
+        return found
 
     def _declared(self, edges: _Edges, shadow: Bools, reached: Bools) -> Ints:
         """Functions of the program that the harness was given, where nothing else leads to their module."""

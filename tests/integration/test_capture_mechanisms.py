@@ -207,6 +207,34 @@ def release():
 """,
         "functools._lru_cache_wrapper --internal <cache>--> dict --property <int>--> planted.Payload",
     ),
+    "codec error handler": (
+        """
+import codecs
+def handler(payload):
+    return lambda error: (payload, 0)
+def hold():
+    codecs.register_error("planted", handler(Payload()))
+def release():
+    codecs.register_error("planted", handler(None))
+""",
+        "(root) --property registry codecs: error handlers--> dict --property planted--> function <lambda>",
+    ),
+    "codec search function": (
+        """
+import codecs
+def search(payload):
+    return lambda name: payload and None
+def hold():
+    global function
+    function = search(Payload())
+    codecs.register(function)
+def release():
+    global function
+    codecs.unregister(function)
+    function = None
+""",
+        "(root) --property registry codecs: search functions--> list --element 1--> function <lambda> (planted.py:15) --context payload--> cell --property cell_contents--> planted.Payload",
+    ),
     "global registry": (
         """
 registry = {}
@@ -634,6 +662,8 @@ PRINTED = {
     "task": "planted.tasks (set)[0] -> Task._coro -> coroutine work (planted.py:18) local 'transcript'",
     "contextvar": "Context context variable 'current'",
     "lru_cache on a method": "planted.Service.compute -> _lru_cache_wrapper.<cached key>[0] -> Service.payload",
+    "codec error handler": "registry codecs: error handlers -> dict['planted'] -> <lambda> (planted.py:",
+    "codec search function": "registry codecs: search functions -> list[1] -> <lambda> (planted.py:",
     "global registry": "planted.registry (dict)['session.one']",
     "listener list": "planted.bus -> Bus.listeners[1]",
     "thread local": "planted.local -> _local.",
