@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from leakharness.heap.dominators import Dominators, strong_edges
 from leakharness.heap.graph import HeapGraph
-from leakharness.heap.paths import Links, PathTree, links, path_tree, reachable
+from leakharness.heap.paths import UNKNOWN, Links, PathTree, links, path_tree, reachable, root_rank
 
 __all__ = [
     "DominatorRow",
@@ -594,6 +594,8 @@ def _in_words(entries: Sequence[_Entry], keys: set[str]) -> tuple[str, str | Non
     place = index - 1
     while place > 1 and entries[place].holder == "traceback":  # a traceback's links say less than who has it
         place -= 1
+    if place == 1 and entries[1].holder in _CONTAINERS and root_rank(entries[0].text) != UNKNOWN:
+        return holding, entries[0].text  # the container itself has no name but the root's
     registered = _general(entries[place].text, keys) if place > 0 else None
     return holding, re.sub(r"(\[[^\]]*\])+$", "", registered) if registered else None
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from leakharness.heap.graph import HeapGraph
 
-__all__ = ["Links", "PathTree", "links", "path_tree", "ragged", "reachable", "root_rank"]
+__all__ = ["UNKNOWN", "Links", "PathTree", "links", "path_tree", "ragged", "reachable", "root_rank"]
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

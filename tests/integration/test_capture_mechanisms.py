@@ -709,3 +709,9 @@ def test_the_printed_path_names_the_edge_that_holds_the_object(mechanism: str, t
     group = explain(capture.graph, capture.targets, capture.labels)[0]
     assert (group.target, group.count) == ("Payload", 1)
     assert PRINTED[mechanism] in " -> ".join(group.path)
+
+
+def test_what_a_nameless_registry_holds_is_registered_in_its_root(tmp_path: Path) -> None:
+    capture = captured(tmp_path, PLANTED["codec error handler"][0], "leaky")
+    group = explain(capture.graph, capture.targets, capture.labels)[0]
+    assert group.registered_in == "registry codecs: error handlers"
