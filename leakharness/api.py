@@ -7,7 +7,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,6 +52,8 @@ class Settings:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     plant: Mapping[str, Any] | None = None
     env: Mapping[str, str] | None = None
+    cwd: str | None = None
+    """Where the measured process starts; None is here."""
     trace_allocations: bool = False
     """Trace allocations after a PASS as well (after a FAIL they always are)."""
     confirm: bool = False
@@ -98,17 +100,10 @@ def run_found(
     pyproject = pyproject_options(Path.cwd())
     python = interpreter(settings.python or pyproject.get("python"))
     target = checked_target(settings.target or pyproject.get("target"))
-    arm = f"{found.name or found.path.name} / {mode or 'default'}"
-    first_plan = resolve(settings.options, None, pyproject, defaults=settings.defaults)
-    plans: list[Plan] = []
-
-    def plan_for(scenario_options: Mapping[str, Any]) -> Plan:
-        plans.append(resolve(settings.options, scenario_options, pyproject, defaults=settings.defaults))
-        worker.set_deadline(began + plans[-1].timeout)
-        return plans[-1]
-
     folder = Path(settings.snap_dir or pyproject.get("snap_dir") or f"{SNAP_DIR}/{found.name or found.path.stem}")
     request = Request(str(found.path.resolve()), found.name, mode, target, settings.plant)
+    arm = Arm(request, settings, python, pyproject)
+    when = arm.plan().snapshots
 
     def explain(worker: Asker, m: Measurement) -> Evidence:
         """Who holds it, and meanwhile, in a second process, where it was born."""
@@ -122,38 +117,19 @@ def run_found(
             evidence = snapshots.explain(worker, m)
             return Evidence({**evidence.changes, "allocations": births.result()})
 
-    snapshots = Snapshots(
-        None if first_plan.snapshots == "never" else folder,
-        always=first_plan.snapshots == "always",
-        confirm=settings.confirm,
+    snapshots = Snapshots(None if when == "never" else folder, always=when == "always", confirm=settings.confirm)
+    observer = SnapshotObserver(f"{found.name or found.path.name} / {mode or 'default'}", listener, snapshots)
+    with snapshots.closing():
+        result, plan = arm.measure(observer, explain=explain, control=control)
+    if settings.trace_allocations and result.verdict == "PASS":
+        births = trace_allocations(request, python, plan.scope_bytes, env=settings.env)
+        result = replace(result, allocations=births)
+    result = replace(
+        result,
+        reproduce=_reproduce(found, mode, settings),
+        platform=platform.platform(),
+        duration_s=time.monotonic() - began,
     )
-    with (
-        snapshots.closing(),
-        WorkerProcess(python, env=settings.env, deadline=began + first_plan.timeout) as worker,
-    ):
-        result = measure(
-            request,
-            plan_for,
-            worker,
-            SnapshotObserver(arm, listener, snapshots),
-            explain=explain,
-            control=(lambda runs: control)
-            if control is not None
-            else (lambda runs: control_rise(runs, python, settings)),
-        )
-        files = snapshots.files()
-        if settings.trace_allocations and result.verdict == "PASS":
-            result = replace(
-                result, allocations=trace_allocations(request, python, plans[-1].scope_bytes, env=settings.env)
-            )
-        result = replace(
-            result,
-            snapshots=files,
-            notes=result.notes + tuple(snapshots.problems),
-            reproduce=_reproduce(found, mode, settings),
-            platform=platform.platform(),
-            duration_s=time.monotonic() - began,
-        )
     result = forgive_known(result, known_leaks(result.known_declared, pyproject))
     listener.done(result)
     return result
@@ -235,6 +211,47 @@ def describe(paths: Sequence[Path], python: str) -> dict[str, Any]:
             return {name: answer for path in paths for name, answer in describe([path], python).items()}
         return {names[0]: {"failed": "not_judged", "reason": str(exc), "detail": exc.detail}}
     return found
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One mode to be measured in a fresh process: what to run, by which interpreter, with which options."""
+
+    request: Request
+    settings: Settings
+    python: str
+    pyproject: Mapping[str, Any]
+
+    def plan(self, scenario_options: Mapping[str, Any] | None = None) -> Plan:
+        """What the options come to; raises OptionError."""
+        settings = self.settings
+        return resolve(settings.options, scenario_options, self.pyproject, defaults=settings.defaults)
+
+    def measure(
+        self,
+        observer: SnapshotObserver,
+        *,
+        explain: Callable[[Asker, Measurement], Evidence] | None,
+        control: Mapping[str, float] | None = None,
+    ) -> tuple[RunResult, Plan]:
+        """The result, and the plan that it was measured by. ``control``: what the control arm gave, if it ran."""
+        began, plans = time.monotonic(), [self.plan()]
+
+        def plan_for(scenario_options: Mapping[str, Any]) -> Plan:
+            plans.append(self.plan(scenario_options))
+            worker.set_deadline(began + plans[-1].timeout)
+            return plans[-1]
+
+        def rise(runs: int) -> Mapping[str, float]:
+            return control_rise(runs, self.python, self.settings) if control is None else control
+
+        settings = self.settings
+        deadline = began + plans[0].timeout
+        with WorkerProcess(self.python, cwd=settings.cwd, env=settings.env, deadline=deadline) as worker:
+            result = measure(self.request, plan_for, worker, observer, explain=explain, control=rise)
+            files = observer.snapshots.files()  # written by children of the worker, which end with it
+        notes = result.notes + tuple(observer.snapshots.problems)
+        return replace(result, snapshots=files, notes=notes), plans[-1]
 
 
 @dataclass(frozen=True)

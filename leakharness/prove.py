@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from leakharness.api import (
+    Arm,
     Listener,
     Settings,
     SnapshotObserver,
-    control_rise,
     declaration_of,
     forgive_known,
     reference_to,
@@ -32,10 +32,10 @@ from leakharness.discovery import Found
 from leakharness.environments import Recipe, build, cache_folder, checkout, clean_environment, installed
 from leakharness.errors import OptionError, UsageError
 from leakharness.evidence import Snapshots
-from leakharness.model import Plan, Retainer, RunResult
-from leakharness.options import DEFAULTS, known_leaks, pyproject_options, resolve
+from leakharness.model import Retainer, RunResult
+from leakharness.options import DEFAULTS, known_leaks, pyproject_options
 from leakharness.process import WorkerProcess, interpreter
-from leakharness.runner import Request, measure
+from leakharness.runner import Request
 
 __all__ = [
     "Paths",
@@ -472,36 +472,21 @@ class _Bench:
     def arm(self, side: Side, mode: str, label: str, *, planted: bool = False, explained: bool = True) -> RunResult:
         """One mode, in a fresh process of the environment of ``side``. ``explained``: with who holds
         what, which a leak that is known is told by."""
-        settings = self.question.settings
         began = time.monotonic()
+        asked = self.question.settings
+        settings = replace(asked, env=side.env, cwd=str(self.cwd), defaults={"snapshots": "never"})
         request = Request(
             str(self.found.path.resolve()),
             self.found.name,
             mode,
-            settings.target or self.pyproject.get("target"),
+            asked.target or self.pyproject.get("target"),
             {"kind": "tracked"} if planted else None,
         )
         snapshots = Snapshots(None, always=False)
-        defaults = {"snapshots": "never"}
-        timeout = resolve(settings.options, None, self.pyproject, defaults=defaults).timeout
-
-        def plan_for(scenario_options: Mapping[str, Any]) -> Plan:
-            plan = resolve(settings.options, scenario_options, self.pyproject, defaults=defaults)
-            worker.set_deadline(began + plan.timeout)
-            return plan
-
-        with (
-            snapshots.closing(),
-            WorkerProcess(side.python, cwd=str(self.cwd), env=side.env, deadline=began + timeout) as worker,
-        ):
-            result = measure(
-                request,
-                plan_for,
-                worker,
-                SnapshotObserver(f"{label}: {side.subject}", self.listener, snapshots),
-                explain=snapshots.explain if explained else None,
-                control=lambda runs: control_rise(runs, side.python, replace(settings, env=side.env)),
-            )
+        observer = SnapshotObserver(f"{label}: {side.subject}", self.listener, snapshots)
+        with snapshots.closing():
+            arm = Arm(request, settings, side.python, self.pyproject)
+            result, _ = arm.measure(observer, explain=snapshots.explain if explained else None)
         name = PLANTED if planted else result.mode
         retainers = tuple(_named_without(path, side.roots) for path in result.retainers)
         result = replace(result, retainers=retainers, mode=name, duration_s=time.monotonic() - began)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from leakharness.cli.run import Json, MaxRuns, MaxSeconds, Python, Quiet, Scenario, ScopeBytes
+from leakharness.cli.measuring import Json, MaxRuns, MaxSeconds, Python, Quiet, Scenario, ScopeBytes
 
 __all__ = ["register"]
 

@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leakharness.cli.run import (
-    Batches,
-    Iters,
-    Json,
-    MaxRss,
-    MaxRuns,
-    MaxSeconds,
-    MaxTracked,
-    Python,
-    Quiet,
-    ReportDir,
-    Scenario,
-    ScopeBytes,
-    Target,
-    Timeout,
-    Warmup,
-    measure_options,
-    report_folder,
-)
+from leakharness.cli.measuring import Json, Python, Quiet, ReportDir, Scenario, Target, measuring, report_folder
 
 if TYPE_CHECKING:
     from leakharness.certificate import Verification
@@ -61,7 +43,9 @@ def register(app: typer.Typer) -> None:
     )(verify_command)
 
 
+@measuring
 def prove_command(
+    *,
     scenario: Scenario,
     before: Subject,
     after: Subject,
@@ -80,16 +64,8 @@ def prove_command(
     env_dir: Annotated[
         Path | None, typer.Option(help="Where environments are kept [the user's cache].", show_default=False)
     ] = None,
-    iters: Iters = None,
-    batches: Batches = None,
-    warmup: Warmup = None,
-    scope_bytes: ScopeBytes = None,
-    max_tracked_retention: MaxTracked = None,
-    max_rss_growth_mb: MaxRss = None,
-    max_runs: MaxRuns = None,
-    max_seconds: MaxSeconds = None,
+    options: dict[str, Any],
     report_dir: ReportDir = None,
-    timeout: Timeout = None,
     target: Target = None,
     python: Python = None,
     json: Json = False,
@@ -103,18 +79,6 @@ def prove_command(
     from leakharness.prove import Question, prove
     from leakharness.store import new_folder
 
-    options = measure_options(
-        iters,
-        batches,
-        warmup,
-        scope_bytes,
-        max_tracked_retention,
-        max_rss_growth_mb,
-        max_runs,
-        max_seconds,
-        timeout,
-        None,
-    )
     question = Question(
         before,
         after,

@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["register"]
+from leakharness.cli.measuring import (
+    Json,
+    Python,
+    Quiet,
+    ReportDir,
+    Scenario,
+    SnapDir,
+    SnapshotsWhen,
+    Target,
+    measuring,
+    report_folder,
+)
 
-Scenario = Annotated[str, typer.Argument(help="A name, path/to/file.py, or path/to/file.py::name.", show_default=False)]
-Iters = Annotated[int | None, typer.Option(help="Runs a batch [50].", show_default=False)]
-Batches = Annotated[int | None, typer.Option(help="Batches before the judge is asked [5].", show_default=False)]
-Warmup = Annotated[str | None, typer.Option(help="Runs before the baseline, or auto [auto].", show_default=False)]
-ScopeBytes = Annotated[int | None, typer.Option(help="Payload of one run [2000000].", show_default=False)]
-MaxTracked = Annotated[
-    int | None, typer.Option(help="FAIL if more tracked objects are retained [off].", show_default=False)
-]
-MaxRss = Annotated[float | None, typer.Option(help="FAIL if resident size grows by more [off].", show_default=False)]
-MaxRuns = Annotated[int | None, typer.Option(help="Budget of runs for an unclear case [10000].", show_default=False)]
-MaxSeconds = Annotated[
-    float | None, typer.Option(help="Budget of seconds for an unclear case [20].", show_default=False)
-]
-SnapDir = Annotated[
-    str | None, typer.Option(help="Where snapshots go [.tmp/leakharness/SCENARIO].", show_default=False)
-]
-SnapshotsWhen = Annotated[
-    str | None,
-    typer.Option(help="never, on-fail or always [always for run, on-fail for check].", show_default=False),
-]
-ReportDir = Annotated[str | None, typer.Option(help="Where reports go [reports].", show_default=False)]
-Timeout = Annotated[float | None, typer.Option(help="Seconds for one mode [300].", show_default=False)]
-Target = Annotated[
-    str | None, typer.Option(help="module:attribute that the production mode imports.", show_default=False)
-]
-Python = Annotated[
-    str | None,
-    typer.Option(
-        help="The interpreter to measure in; nothing of ours is installed there [this one].", show_default=False
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+__all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
@@ -104,23 +82,17 @@ def list_command(json: Json = False, python: Python = None) -> None:
         typer.echo(f"    {row['origin']}: {row['path']}:{row['line']}\n")
 
 
+@measuring
 def run_command(
+    *,
     scenario: Scenario,
     mode: Annotated[
         str | None, typer.Option("--mode", help="Which mode [the default one].", show_default=False)
     ] = None,
-    iters: Iters = None,
-    batches: Batches = None,
-    warmup: Warmup = None,
-    scope_bytes: ScopeBytes = None,
-    max_tracked_retention: MaxTracked = None,
-    max_rss_growth_mb: MaxRss = None,
-    max_runs: MaxRuns = None,
-    max_seconds: MaxSeconds = None,
+    options: dict[str, Any],
     snap_dir: SnapDir = None,
     snapshots: SnapshotsWhen = None,
     report_dir: ReportDir = None,
-    timeout: Timeout = None,
     target: Target = None,
     python: Python = None,
     trace_allocations: Annotated[
@@ -139,19 +111,14 @@ def run_command(
     from leakharness.report.text import run_block
     from leakharness.store import write_report
 
-    options = measure_options(
-        iters,
-        batches,
-        warmup,
-        scope_bytes,
-        max_tracked_retention,
-        max_rss_growth_mb,
-        max_runs,
-        max_seconds,
-        timeout,
-        snapshots,
+    settings = Settings(
+        {**options, "snapshots": snapshots},
+        target,
+        python,
+        snap_dir,
+        trace_allocations=trace_allocations,
+        confirm=confirm,
     )
-    settings = Settings(options, target, python, snap_dir, trace_allocations=trace_allocations, confirm=confirm)
     with Progress(quiet=quiet or json) as progress:
         result = run_found(find(scenario), mode, settings, progress)
     place = write_report(result, report_folder(report_dir))
@@ -162,21 +129,15 @@ def run_command(
     raise typer.Exit(result.exit_code)
 
 
+@measuring
 def check_command(
+    *,
     scenarios: Annotated[list[str] | None, typer.Argument(help="Scenarios, as for run.", show_default=False)] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every scenario that can be named from here.")] = False,
-    iters: Iters = None,
-    batches: Batches = None,
-    warmup: Warmup = None,
-    scope_bytes: ScopeBytes = None,
-    max_tracked_retention: MaxTracked = None,
-    max_rss_growth_mb: MaxRss = None,
-    max_runs: MaxRuns = None,
-    max_seconds: MaxSeconds = None,
+    options: dict[str, Any],
     snap_dir: SnapDir = None,
     snapshots: SnapshotsWhen = None,
     report_dir: ReportDir = None,
-    timeout: Timeout = None,
     target: Target = None,
     python: Python = None,
     json: Json = False,
@@ -193,19 +154,7 @@ def check_command(
 
     if all_ == bool(scenarios):
         raise OptionError("check needs scenarios or --all, and not both: see `leakharness list`")
-    options = measure_options(
-        iters,
-        batches,
-        warmup,
-        scope_bytes,
-        max_tracked_retention,
-        max_rss_growth_mb,
-        max_runs,
-        max_seconds,
-        timeout,
-        snapshots,
-    )
-    settings = Settings(options, target, python, snap_dir)
+    settings = Settings({**options, "snapshots": snapshots}, target, python, snap_dir)
     found = all_scenarios() if all_ else [find(name) for name in scenarios or ()]
     certificates = []
     for place in found:
@@ -231,45 +180,6 @@ def _print_version(asked: bool) -> None:
 
         typer.echo(f"leakharness {__version__}")
         raise typer.Exit
-
-
-def measure_options(
-    iters: int | None,
-    batches: int | None,
-    warmup: str | None,
-    scope_bytes: int | None,
-    max_tracked_retention: int | None,
-    max_rss_growth_mb: float | None,
-    max_runs: int | None,
-    max_seconds: float | None,
-    timeout: float | None,
-    snapshots: str | None,
-) -> dict[str, Any]:
-    from leakharness.errors import OptionError
-
-    runs: int | str | None = warmup
-    if warmup is not None and warmup != "auto":
-        if not warmup.isdecimal():
-            raise OptionError(f"--warmup {warmup!r}: a number of runs, or auto")
-        runs = int(warmup)
-    return {
-        "iters": iters,
-        "batches": batches,
-        "warmup": runs,
-        "scope_bytes": scope_bytes,
-        "max_tracked_retention": max_tracked_retention,
-        "max_rss_growth_mb": max_rss_growth_mb,
-        "max_runs": max_runs,
-        "max_seconds": max_seconds,
-        "timeout": timeout,
-        "snapshots": snapshots,
-    }
-
-
-def report_folder(given: str | None) -> Path:
-    from leakharness.options import pyproject_options
-
-    return Path(given or pyproject_options(Path.cwd()).get("report_dir") or "reports")
 
 
 def _worst(codes: list[int]) -> int:
