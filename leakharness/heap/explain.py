@@ -57,6 +57,7 @@ _CONTAINERS = frozenset(
         "collections.deque",
         "collections.OrderedDict",
         "collections.defaultdict",
+        "numpy.ndarray",
         "weakref.WeakSet",
     }
 )

@@ -263,7 +263,13 @@ class _Ingest:
 
     def _hints(self) -> _Edges:
         """Every (source, target, name) that was read; the kind carries the flags ADDED and TEXT."""
-        parts = [self._keyed_hints(), self._column_hints(), self._loose_hints(), self._thread_local_hints()]
+        parts = [
+            self._keyed_hints(),
+            self._column_hints(),
+            self._loose_hints(),
+            self._item_hints(),
+            self._thread_local_hints(),
+        ]
         hints = _joined(parts)
         if len(hints.source) and (hints.source.min() < 0 or hints.source.max() >= self.count):
             raise _Broken("a name belongs to no node")
@@ -310,6 +316,14 @@ class _Ingest:
         target = self.nodes_of(self._words("edgedst"))
         name = self._name_numbers[self._words("edgename")]
         return _Edges(self._words("edgesrc"), target, name, self._words("edgekind"))
+
+    def _item_hints(self) -> _Edges:
+        """Items of arrays of objects, by position."""
+        rows = self._rows("itemrow", 2)
+        target = self.nodes_of(self._words("itemdst"))
+        source = _repeat(rows[:, 0], rows[:, 1], len(target))
+        position = np.arange(len(target)) - np.repeat(np.cumsum(rows[:, 1]) - rows[:, 1], rows[:, 1])
+        return _Edges(source, target, position, np.full(len(target), ELEMENT | ADDED))
 
     def _thread_local_hints(self) -> _Edges:
         rows = self.nodes_of(self._words("threadlo")).reshape(-1, 2)
@@ -459,7 +473,8 @@ class _Ingest:
         own[self.nodes_of(np.array(own_types, np.int64))] = True
         own[:-1] |= np.isin(self.type_id, own_types)
         own[-1] = False
-        globals_ = hints.take((hints.name == self.strings("__globals__")) & (hints.target >= 0))
+        is_function = self.family[hints.source] == FAMILIES.index("function")
+        globals_ = hints.take(is_function & (hints.name == self.strings("__globals__")) & (hints.target >= 0))
         own[globals_.source[own[globals_.target]]] = True
         own[list(self._harness_code)] = True
         running = self.nodes_of(self._words("linecode"))

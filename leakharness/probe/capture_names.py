@@ -36,7 +36,7 @@ CONTEXT, ELEMENT, PROPERTY, INTERNAL, WEAK = 0, 1, 2, 3, 6
 
 FAMILIES = (
     "other", "dict", "list", "tuple", "deque", "set", "cell", "function", "code", "module", "type", "frame",
-    "generator", "weakref", "future", "lru_cache", "hamt", "contextvar",
+    "generator", "weakref", "future", "lru_cache", "hamt", "contextvar", "ndarray",
 )  # fmt: skip
 """Kinds of type that need their own naming; the number of one is its index."""
 
@@ -52,6 +52,7 @@ type_basicsize: Callable[[type], int] = type.__dict__["__basicsize__"].__get__
 
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
+_ARRAY = "numpy.ndarray"
 _HAMT_NODES = ("hamt_bitmap_node", "hamt_array_node", "hamt_collision_node")  # Python/hamt.c
 HEAP_TYPE = 1 << 9
 """Py_TPFLAGS_HEAPTYPE: made at run time, and so listed by the collector."""
@@ -161,6 +162,8 @@ class PlanBook:
         sizeof, constant, own_sizeof = _sizeof(kind, mro)
         if type_name(kind) in _HAMT_NODES and not type_flags(kind) & HEAP_TYPE:
             family = FAMILIES.index("hamt")
+        elif any(not type_flags(base) & HEAP_TYPE and type_name(base) == _ARRAY for base in mro):
+            family = FAMILIES.index("ndarray")
         name = FAMILIES[family]
         columns: list[tuple[str, int, Getter]] = []
         attributes: Getter | None = None

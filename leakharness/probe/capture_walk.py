@@ -109,6 +109,7 @@ class Walk:
         "_found",
         "_frozen",
         "_gentle",
+        "_items",
         "_keys",
         "_lines",
         "_loose",
@@ -140,6 +141,7 @@ class Walk:
         self._keys: dict[int, Any] = {}
         self._texts: dict[int, str] = {}
         self._loose = (array("q"), array("q"), array("q"), array("q"))
+        self._items = (array("q"), array("q"))
         self._lines = (array("q"), array("q"), array("q"))
         self.nodes = 0
 
@@ -239,6 +241,8 @@ class Walk:
             self._code(block)
         elif family == "type":
             self._type_parts(block)
+        elif family == "ndarray":
+            self._arrays(block)
 
     def _write_sizes(self, kind: type, plan: Plan, members: list[Any]) -> tuple[int, int]:
         """(size, header) in bytes. The size is -1 where there is a column of sizes; it does not count the
@@ -278,6 +282,22 @@ class Walk:
             values = [getter(member) if type_flags(member) & READY else None for member in block.members]
             self._column(block, name, kind | ADDED, values)
             self._find(values)
+
+    def _arrays(self, block: _Block) -> None:
+        """A numpy array is nothing to the collector: neither its items nor the array or buffer that it is a view of."""
+        kind = next(base for base in type_mro(type(block.members[0])) if type_name(base) == "numpy.ndarray")
+        base, dtype, shape = (type_dict(kind)[name].__get__ for name in ("base", "dtype", "shape"))
+        owners = list(map(base, block.members))
+        self._column(block, "base", PROPERTY | ADDED, owners)
+        self._find(owners)
+        for source, array_ in enumerate(block.members, block.first):
+            if type_name(type(dtype(array_))) in _OBJECT_DTYPES:
+                items = [type_dict(kind)["tolist"](array_)]  # of the base class: calls nothing of the program
+                for _ in shape(array_):
+                    items = list(itertools.chain.from_iterable(items))
+                self._items[0].extend((source, len(items)))
+                self._items[1].frombytes(ids_of(items))
+                self._find(items)
 
     # -- names
 
@@ -490,6 +510,8 @@ class Walk:
         self._out.add("texttext", _joined([text.replace("\n", " ") for text in texts]))
         for key, column in zip(("edgesrc", "edgedst", "edgename", "edgekind"), self._loose, strict=True):
             self._out.add_words(key, column)
+        for key, column in zip(("itemrow", "itemdst"), self._items, strict=True):
+            self._out.add_words(key, column)
         for key, column in zip(("linesrc", "linecode", "lineno"), self._lines, strict=True):
             self._out.add_words(key, column)
         self._out.add_json("names", list(self._names))
@@ -528,6 +550,8 @@ CO_OPTIMIZED = 1
 """Code flag (Include/cpython/code.h): locals live in the frame; only then is ``f_locals`` a dict of ours to
 read."""
 
+_OBJECT_DTYPES = ("numpy.dtypes.ObjectDType", "numpy.dtype[object_]")
+"""Type names of the dtype of arrays of objects: numpy 1.25 and later, and before."""
 _GENERATOR_PARTS: dict[type, tuple[Callable[[Any], Any], ...]] = {
     kind: tuple(type_dict(kind)[prefix + part].__get__ for part in ("_code", "_frame", awaited))
     for kind, prefix, awaited in (

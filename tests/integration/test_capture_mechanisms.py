@@ -235,6 +235,30 @@ def release():
 """,
         "(root) --property registry codecs: search functions--> list --element 1--> function <lambda> (planted.py:15) --context payload--> cell --property cell_contents--> planted.Payload",
     ),
+    "array of objects": (
+        """
+import numpy
+class Frame:
+    pass
+frame = Frame()
+def hold():
+    frame.values = numpy.array([[None, None], [None, Payload()]], dtype=object)[:]
+def release():
+    frame.values = None
+""",
+        "numpy.ndarray --element 3--> planted.Payload",
+    ),
+    "view of an array": (
+        """
+import numpy
+views = []
+def hold():
+    views.append(numpy.array([None, None, Payload()], dtype=object)[:1])
+def release():
+    views.clear()
+""",
+        "numpy.ndarray --property base--> numpy.ndarray --element 2--> planted.Payload",
+    ),
     "global registry": (
         """
 registry = {}
@@ -664,6 +688,7 @@ PRINTED = {
     "lru_cache on a method": "planted.Service.compute -> _lru_cache_wrapper.<cached key>[0] -> Service.payload",
     "codec error handler": "registry codecs: error handlers -> dict['planted'] -> <lambda> (planted.py:",
     "codec search function": "registry codecs: search functions -> list[1] -> <lambda> (planted.py:",
+    "array of objects": "planted.frame -> Frame.values[3] -> Payload",
     "global registry": "planted.registry (dict)['session.one']",
     "listener list": "planted.bus -> Bus.listeners[1]",
     "thread local": "planted.local -> _local.",
