@@ -59,22 +59,24 @@ class Worker:
 
     def load(self) -> dict[str, Any]:
         """Load the scenario and test the tracker: what is wrong with either is known before anything runs."""
-        fault = sing(self._tracker)
-        if fault is not None:
-            raise RunFailed(f"the tracker's self-test failed: {fault}")
+        facts = self._tested()
         notes = _still_the_surroundings()
         scenario = _pick(_scenarios(_load(self._spec["path"])), self._spec.get("name"), self._spec["path"])
         mode, _ = _mode_of(scenario, self._spec["mode"])
         self._scenario = scenario
+        return {**facts, "notes": notes, "scenario": _describe(scenario), "mode": mode.name}
+
+    def _tested(self) -> dict[str, Any]:
+        """What process this is, once the tracker has counted right. Raises RunFailed."""
+        fault = sing(self._tracker)
+        if fault is not None:
+            raise RunFailed(f"the tracker's self-test failed: {fault}")
         return {
             "pid": os.getpid(),
             "python": sys.version.split()[0],
             "implementation": sys.implementation.name,
             "executable": sys.executable,
             "blind": self._counters.blind,
-            "notes": notes,
-            "scenario": _describe(scenario),
-            "mode": mode.name,
         }
 
     def start(self, scope_bytes: int) -> dict[str, Any]:

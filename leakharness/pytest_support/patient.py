@@ -22,8 +22,6 @@ from typing import Any
 from leakharness.errors import LeakHarnessError, NotJudged, UsageError
 from leakharness.probe.gauge import Gauge
 from leakharness.probe.recorder import ScenarioRecorder
-from leakharness.probe.runs import RunFailed
-from leakharness.probe.tracker import sing
 from leakharness.probe.worker import Worker, command_table, failure_answer
 from leakharness.scenario import Run
 
@@ -77,16 +75,9 @@ class Patient(Worker):
         self._make: Callable[[int], None] | None = None
 
     def load(self) -> dict[str, Any]:
-        fault = sing(self._tracker)
-        if fault is not None:
-            raise RunFailed(f"the tracker's self-test failed: {fault}")
         mode = {"name": self._subject.mode, "must": "PASS"}
         return {
-            "pid": os.getpid(),
-            "python": sys.version.split()[0],
-            "implementation": sys.implementation.name,
-            "executable": sys.executable,
-            "blind": self._counters.blind,
+            **self._tested(),
             "notes": [],
             "scenario": {"name": self._subject.name, "options": {}, "default": mode["name"], "modes": [mode]},
             "mode": mode["name"],
