@@ -58,6 +58,14 @@ AGREES = 0.05 + 1e-9
 series that lies just there on one side, whatever the size of its batches."""
 SWING_FACTOR = 2.0
 """A rise must exceed this many times what the series has given back at some time: its own noise."""
+LASTING = 10
+"""Equal stretches, each of which must leave something behind, for a rise within the swings to be no noise: by chance
+one series in three million does so (1/10!), and a saw's teeth do not."""
+LASTING_BATCHES = 40
+"""Batches from which on a series can be cut into so many stretches."""
+EARLIER_MEMORY = 2.0
+"""The pace of the warm-up counts until the measurement has lasted this many times as long: by then it shows itself
+whether it slows, and a few chance events of a short warm-up must not stand against it for ever."""
 SWING_MEMORY = 2.0
 """A rise that began after N batches may be the next tooth of a saw that was seen there, until it has lasted this many
 times N."""
@@ -122,6 +130,8 @@ class Trend:
     why: str
     runs_needed: int | None = None
     """Where a rise fades: about how many more runs until it would have stopped."""
+    lasting: bool = False
+    """Whether every one of :data:`LASTING` stretches rises: that is no noise, however much the series swings."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +187,7 @@ def trend(
     rises = [i for i in range(1, batches + 1) if low[i] > low[i - 1]]
     last = rises[-1]
     one_step = bool(floor) and len(rises) == 1 and batches >= SEGMENTS  # of an inexact counter: a table that doubled
-    if final and (one_step or rise <= STRAY_FLOORS * floor):
+    if final and batches >= FLAT_BATCHES and (one_step or rise <= STRAY_FLOORS * floor):
         why = f"rose by {_number(rise)} in {len(rises)} of {batches} batches: tables that doubled"
         return Trend("steady", 0.0, rise, swing, why)
     gaps = 0.0 if one_step else FLAT_GAPS * last / len(rises)
@@ -220,7 +230,9 @@ def _persists(
     numbers = f"+{_number(rise)} in {total} runs, in each of {SEGMENTS} stretches"
     if rise <= floor:
         return Trend("steady", per_run, rise, swing, f"{numbers}; below the floor of {_number(floor)}")
-    if rise <= SWING_FACTOR * swing:
+    lasting = _lasts(low)
+    undecided = partial(Trend, "undecided", per_run, rise, swing, lasting=lasting)
+    if rise <= SWING_FACTOR * swing and not lasting:
         return Trend("undecided", per_run, rise, swing, f"{numbers}; but it also swings by {_number(swing)}")
     early, late = rises[0] + rises[1], rises[-2] + rises[-1]
     limit = FADING if rise >= FEW else FADING_FEW
@@ -229,19 +241,25 @@ def _persists(
         pace = min(pace, per_run / earlier_pace)
     if pace < limit:
         needed = _runs_until_flat(per_run, pace, total)
-        return Trend("undecided", per_run, rise, swing, f"{numbers}; but it slows to {pace:.0%}", needed)
+        return undecided(f"{numbers}; but it slows to {pace:.0%}", needed)
     if backed:
         return Trend("grows", per_run, rise, swing, numbers)
     error = _crookedness(runs, low) * math.sqrt(2) / early
     if pace < SLOWING and pace + error < 1:
         needed = _runs_until_flat(per_run, pace, total)
-        return Trend("undecided", per_run, rise, swing, f"{numbers}; but it slows steadily, to {pace:.0%}", needed)
+        return undecided(f"{numbers}; but it slows steadily, to {pace:.0%}", needed)
     if batches < UNEVEN_BATCHES and not final:
-        return Trend("undecided", per_run, rise, swing, f"{numbers}; but unevenly, as a cache does that fills")
+        return undecided(f"{numbers}; but unevenly, as a cache does that fills")
     if pace - error < limit:
-        why = f"{numbers}; but so unevenly that it may slow to {pace - error:.0%}"
-        return Trend("undecided", per_run, rise, swing, why)
+        return undecided(f"{numbers}; but so unevenly that it may slow to {pace - error:.0%}")
     return Trend("grows", per_run, rise, swing, numbers)
+
+
+def _lasts(low: Sequence[float]) -> bool:
+    """Whether every one of :data:`LASTING` equal stretches rises, in a series that is long enough for it."""
+    batches = len(low) - 1
+    cuts = [round(i * batches / LASTING) for i in range(LASTING + 1)]
+    return batches >= LASTING_BATCHES and all(low[b] > low[a] for a, b in itertools.pairwise(cuts))
 
 
 def _is_even(runs: Sequence[int], low: Sequence[float], turns: int) -> bool:
@@ -326,6 +344,7 @@ def _trends(
 ) -> dict[str, Trend]:
     """What each counter does, by its rule, in the rules' order."""
     runs = [reading.runs for reading in readings]
+    recent = bool(warm_up) and runs[-1] - runs[0] <= EARLIER_MEMORY * warm_up[-1].runs
     trends: dict[str, Trend] = {}
     for rule in rules:
         found = trend(
@@ -333,12 +352,12 @@ def _trends(
             _values(readings, rule.counter) or (),
             floor=_floor(rule, control),
             patience=rule.patience,
-            earlier_pace=_earlier_pace(warm_up, rule.counter) if rule.floor == 0 else None,
+            earlier_pace=_earlier_pace(warm_up, rule.counter) if rule.floor == 0 and recent else None,
             final=final,
             backed=backed,
             turns=rule.turns,
         )
-        found = _beside_others(rule, found, trends)
+        found = _beside_others(rule, found, trends, final=final)
         if final and found.state == "undecided":
             found = _close(rule, found)
         trends[rule.counter] = found
@@ -464,7 +483,7 @@ def _declared_per_run(readings: Sequence[Reading], counter: str) -> float:
     return (readings[-1].declared.get(counter, 0) - readings[0].declared.get(counter, 0)) / total
 
 
-def _beside_others(rule: Rule, found: Trend, others: Mapping[str, Trend]) -> Trend:
+def _beside_others(rule: Rule, found: Trend, others: Mapping[str, Trend], *, final: bool) -> Trend:
     """Resident size never decides alone: it backs an exact counter, or it needs new address space."""
     if rule.alone or found.state == "steady":
         return found
@@ -472,6 +491,11 @@ def _beside_others(rule: Rule, found: Trend, others: Mapping[str, Trend]) -> Tre
         return found
     mapped = others.get("mapped_bytes")
     if mapped is not None and mapped.rise < MAPPED_SHARE * found.rise:
+        if found.state == "grows" and not final:
+            # Pages touched for the first time come to an end; a block that was taken much too large fills, and then
+            # the next one is taken.
+            why = f"{found.why}; inside address space that did not grow so far"
+            return Trend("undecided", found.per_run, found.rise, found.swing, why)
         why = (
             f"rose by {_number(found.rise)} inside address space that did not grow, while no exact counter grows: "
             "pages touched for the first time, not a leak"
@@ -483,7 +507,7 @@ def _beside_others(rule: Rule, found: Trend, others: Mapping[str, Trend]) -> Tre
 def _close(rule: Rule, found: Trend) -> Trend:
     """At the end of the budget: a rise within the series' own swings is noise, and resident size that does not rise
     in every stretch decides nothing; anything else stays open."""
-    if found.rise <= SWING_FACTOR * found.swing:
+    if found.rise <= SWING_FACTOR * found.swing and not found.lasting:
         return Trend("steady", 0.0, found.rise, found.swing, f"{found.why}; no more than its own noise")
     if not rule.alone:
         return Trend("steady", 0.0, found.rise, found.swing, f"{found.why}; resident size alone decides nothing")

@@ -204,7 +204,8 @@ class _Loop:
         if first:
             m.census = [(m.iters, answer["census"])]
         m.readings.append(self.reading(label, m.runs + m.iters, answer))
-        self.observer.reading(self.worker, m.readings[-1])
+        if number <= m.plan.batches or number & (number - 1) == 0:  # of a long measurement, ever fewer
+            self.observer.reading(self.worker, m.readings[-1])
 
     def confirm(self) -> None:
         """Read again, this time with the frozen heap collected and a long grace: what was only late is gone now."""
@@ -348,6 +349,12 @@ def _judge_in_batches(
                 continue
             # The confirming reading froze the heap anew: from here on a census starts at nothing.
             m.census = [(m.runs, {})]
+        if len(m.readings) <= judge.SEGMENTS:
+            if out_of_budget:
+                batches = len(m.readings) - 1
+                why = f"{batches} batches are too few to judge by: {judge.SEGMENTS} are needed"
+                return "NOT_JUDGED", f"{why} (--max-runs, --max-seconds, or a smaller --iters)", noise
+            continue
         if found.state == "steady" and _enough(m):
             return "PASS", _pass_reason(m, number), noise
         if out_of_budget and found.state != "steady":

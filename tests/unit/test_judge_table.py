@@ -119,18 +119,58 @@ RSS_GROWS = [RSS_FLOOR_BYTES * 2.0 * i for i in range(6)]
     [
         ({}, "grows"),
         ({"mapped_bytes": RSS_GROWS}, "grows"),
-        ({"mapped_bytes": [0.0] * 6}, "steady"),
+        ({"mapped_bytes": [0.0] * 6}, "undecided"),
         ({"mapped_bytes": [value * 0.4 for value in RSS_GROWS]}, "grows"),
         ({"mapped_bytes": [0.0] * 6, "objects": total([50] * 5)}, "grows"),
     ],
     ids=["alone", "with new address space", "inside old address space", "mapped itself grows", "beside objects"],
 )
 def test_resident_size_never_decides_alone(beside: dict[str, list[float]], state: str) -> None:
-    """Pages touched for the first time are no leak; resident size backs another counter, or new address space."""
+    """Resident size backs another counter, or new address space. Inside the old one it comes to an end, or new space
+    is taken: that takes more runs."""
     found = assess(readings(rss=RSS_GROWS, **beside))
     assert found.state == state
-    if state == "steady":
-        assert any("pages touched for the first time" in line for line in found.forgiven)
+
+
+def test_pages_touched_for_the_first_time_are_no_leak() -> None:
+    """Rising to the end of the budget, with no new address space and nothing else that grows."""
+    found = assess(readings(rss=RSS_GROWS, mapped_bytes=[0.0] * 6), final=True)
+    assert found.state == "steady"
+    assert any("pages touched for the first time" in line for line in found.forgiven)
+
+
+def saw_with_leak(batches: int, tooth: int = 4, height: float = 50, leak: float = 5.7) -> list[float]:
+    """Every ``tooth`` batches all is given back but ``leak``."""
+    return [float(int(leak * (i // tooth)) + height * (i % tooth)) for i in range(batches + 1)]
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_a_leak_below_a_saw_is_not_its_noise(final: bool) -> None:
+    """What each of many stretches leaves behind is no noise, though the saw swings by more: never steady."""
+    found = trend(runs_of(saw := saw_with_leak(100)), saw, final=final)
+    assert found.state != "steady"
+    assert assess(readings(blocks=saw), final=True).state != "steady"
+    long = trend(runs_of(saw := saw_with_leak(180)), saw)
+    assert (long.state, long.per_run) == ("grows", pytest.approx(5.7 / 200, rel=0.05))
+    clean = saw_with_leak(180, leak=0)
+    assert trend(runs_of(clean), clean).state == "steady"
+
+
+def test_the_pace_of_a_short_warm_up_does_not_count_for_ever() -> None:
+    """A few chance events of the warm-up made it look fast: that stands against a leak for twice as long."""
+    chance = random.Random(1)
+    series = readings(blocks=total([2 * sum(chance.random() < 1 / 60 for _ in range(ITERS)) for _ in range(200)]))
+    warm = [Reading("warm-up", i * ITERS, {"blocks": int(4.5 * i)}) for i in range(13)]
+    assert assess(series[:13], warm_up=warm, final=True).state == "undecided"
+    assert assess(series, warm_up=warm, final=True).state == "grows"
+
+
+def test_tables_that_doubled_are_forgiven_after_a_long_series_alone() -> None:
+    """A short budget that ends shows nothing of a slow leak of malloc's bytes."""
+    short = [0.0, 0, 600, 600, 600, 1200, 1200]
+    assert assess(readings(malloc_bytes=[6 * v for v in short]), final=True).state == "undecided"
+    long = [0.0] * 9 + [4000.0] * 12 + [8000.0] * 12
+    assert assess(readings(malloc_bytes=long), final=True).state == "steady"
 
 
 def test_declared_growth_is_not_growth_and_is_named() -> None:

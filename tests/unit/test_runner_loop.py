@@ -378,12 +378,22 @@ def test_the_plan_may_come_from_the_scenario_s_options() -> None:
     """Options are resolved once the declaration is known."""
     result = measure(
         Request("scripted.py"),
-        lambda options: Plan(batches=3, iters=10),
+        lambda options: Plan(batches=6, iters=10),
         (worker := FakeWorker(still)),
         Listener(),
         clock=worker.clock,
     )
-    assert (result.verdict, result.runs) == ("PASS", 30)
+    assert (result.verdict, result.runs) == ("PASS", 60)
+
+
+@pytest.mark.parametrize(("batches", "max_runs", "verdict"), [(1, 10_000, "PASS"), (2, 100, "NOT_JUDGED")])
+def test_too_few_batches_show_nothing(batches: int, max_runs: int, verdict: str) -> None:
+    """Asked for fewer than the judge needs, it makes more; where it may not, it says so."""
+    result = result_of(FakeWorker(still), Plan(batches=batches, max_runs=max_runs, snapshots="never"))
+    assert result.verdict == verdict
+    assert (result.detectable.objects_per_run is None) == (verdict == "NOT_JUDGED")
+    if verdict == "NOT_JUDGED":
+        assert result.reason.startswith("2 batches are too few to judge by: 5 are needed")
 
 
 def test_families_are_the_rise_between_two_looks() -> None:
