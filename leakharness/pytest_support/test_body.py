@@ -27,6 +27,8 @@ __all__ = ["TestBody"]
 TRACEBACK_LINES = 40
 SCHEDULES_EVERY_TIME = pytest.version_tuple < (8, 0)
 """Before pytest 8 every use of a fixture of a wider scope adds one more finalizer for it to its node."""
+LOOKS_UP_BY_ID = pytest.version_tuple < (8, 1)
+"""Before pytest 8.1 a fixture is looked up for a node's id, since then for the node."""
 CAPTURING_FIXTURES = ("capsys", "capfd", "capsysbinary", "capfdbinary")
 
 
@@ -172,16 +174,32 @@ class TestBody:
 
     def _forget_finished_fixtures(self) -> None:
         """A fixture of a wider scope keeps one finalizer for each set-up of a narrower one that uses it."""
-        for definitions in self._item._fixtureinfo.name2fixturedefs.values():
-            for definition in definitions:
-                if definition.cached_result is not None:
-                    finalizers = definition._finalizers
-                    finalizers[:] = [finalizer for finalizer in finalizers if not _is_finished(finalizer)]
+        for definition in self._definitions():
+            if definition.cached_result is not None:
+                finalizers = definition._finalizers
+                finalizers[:] = [finalizer for finalizer in finalizers if not _is_finished(finalizer)]
+
+    def _let_the_body_ask_again(self) -> None:
+        """A fixture that the body asked for by name is torn down with its run: the next one sets it up anew."""
+        item: Any = self._item
+        active = item._request._fixture_defs
+        for name in [name for name, definition in active.items() if definition.cached_result is None]:
+            del active[name]
 
     def _wider_fixtures(self) -> list[str]:
         """Names of the fixtures in use that are set up now. Asked while those of the item itself are torn down."""
-        definitions = self._item._fixtureinfo.name2fixturedefs.items()
-        return [name for name, found in definitions if found[-1].scope != "function" and found[-1].cached_result]
+        found = self._definitions()
+        return [each.argname for each in found if each.scope != "function" and each.cached_result is not None]
+
+    def _definitions(self) -> list[Any]:
+        """Every fixture that the item uses: those its arguments lead to, and those that it, a fixture or a plugin
+        has asked for by name since (``request.getfixturevalue``), which no argument list knows."""
+        item: Any = self._item
+        known = item._fixtureinfo.name2fixturedefs
+        names = [name for name in item._request._fixture_defs if name not in known]
+        sought: Any = item.nodeid if LOOKS_UP_BY_ID else item
+        by_name = [item.session._fixturemanager.getfixturedefs(name, sought) or () for name in names]
+        return [definition for found in (*known.values(), *by_name) for definition in found]
 
     def _finalizer_list(self) -> list[Any]:
         entry: Any = self._item.session._setupstate.stack.get(self._item)
@@ -196,8 +214,11 @@ class TestBody:
         """Drop what pytest has collected about the run, and undo what the body left to be undone at its end."""
         item = self._item
         finalizers = self._finalizer_list()
-        while len(finalizers) > self._finalizers:
-            finalizers.pop()()
+        if len(finalizers) > self._finalizers:
+            while len(finalizers) > self._finalizers:
+                finalizers.pop()()
+            self._forget_finished_fixtures()
+            self._let_the_body_ask_again()
         self._undo_patches()
         for handler in self._log_handlers:
             handler.clear()
