@@ -162,11 +162,8 @@ class TestBody:
             item.__dict__.pop("_instance", None)
             item.__dict__["_obj"] = None
         item._initrequest()
-        wider, there = {node: len(entry[0]) for node, entry in state.stack.items()}, self._wider_fixtures()
         state.setup(item)
-        if SCHEDULES_EVERY_TIME and self._wider_fixtures() == there:
-            for node, count in wider.items():
-                del state.stack[node][0][count:]
+        self._forget_repeated_schedules()
         self._finalizers = len(self._finalizer_list())
         patch = item.funcargs.get("monkeypatch")
         self._patch = patch if isinstance(patch, pytest.MonkeyPatch) else None
@@ -185,11 +182,23 @@ class TestBody:
         active = item._request._fixture_defs
         for name in [name for name, definition in active.items() if definition.cached_result is None]:
             del active[name]
+            getattr(item._request, "_arg2index", {}).pop(name, None)  # pytest 7 counts how often a name was asked for
 
-    def _wider_fixtures(self) -> list[str]:
-        """Names of the fixtures in use that are set up now. Asked while those of the item itself are torn down."""
-        found = self._definitions()
-        return [each.argname for each in found if each.scope != "function" and each.cached_result is not None]
+    def _forget_repeated_schedules(self) -> None:
+        """One tear-down of a fixture is as good as many: the further ones find it finished."""
+        if not SCHEDULES_EVERY_TIME:
+            return
+        for entry in self._item.session._setupstate.stack.values():
+            finalizers: list[Any] = entry[0]
+            scheduled: set[int] = set()
+            kept = []
+            for finalizer in finalizers:
+                owner = _scheduled_fixture(finalizer)
+                if owner is None or owner not in scheduled:
+                    kept.append(finalizer)
+                if owner is not None:
+                    scheduled.add(owner)
+            finalizers[:] = kept
 
     def _definitions(self) -> list[Any]:
         """Every fixture that the item uses: those its arguments lead to, and those that it, a fixture or a plugin
@@ -219,6 +228,7 @@ class TestBody:
                 finalizers.pop()()
             self._forget_finished_fixtures()
             self._let_the_body_ask_again()
+        self._forget_repeated_schedules()
         self._undo_patches()
         for handler in self._log_handlers:
             handler.clear()
@@ -267,6 +277,14 @@ def _is_finished(finalizer: Any) -> bool:
     """Whether this is the ``finish`` of a fixture that is not set up (calling it would do nothing)."""
     owner = getattr(getattr(finalizer, "func", None), "__self__", None)
     return owner is not None and hasattr(owner, "cached_result") and owner.cached_result is None
+
+
+def _scheduled_fixture(finalizer: Any) -> int | None:
+    """The id of the fixture that this finalizer of a node tears down: pytest 7's ``lambda: fixturedef.finish(…)``."""
+    if getattr(finalizer, "__module__", None) != "_pytest.fixtures" or not getattr(finalizer, "__closure__", None):
+        return None
+    cells = dict(zip(finalizer.__code__.co_freevars, finalizer.__closure__, strict=True))
+    return id(cells["fixturedef"].cell_contents) if "fixturedef" in cells else None
 
 
 def _allow_tmp_path_tear_down(item: pytest.Item) -> None:
