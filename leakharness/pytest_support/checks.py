@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import pytest
@@ -24,7 +25,6 @@ MARK_OPTIONS = frozenset({*DEFAULTS, "fresh_fixtures", "process"}) - {"snapshots
 CALLABLE_OPTIONS = (MARK_OPTIONS | {"scope_bytes", "abort", "abort_after"}) - {"fresh_fixtures"}
 PROCESSES = ("auto", "fork", "here")
 _JUDGE = pytest.StashKey[Judge]()
-_MEASURED = pytest.StashKey[bool]()
 
 
 def prepare(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -49,8 +49,12 @@ class _NothingUnmeasured:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Any:
         report = yield
-        checked = call.when == "call" and isinstance(getattr(item, "runtest", None), _Measured)
-        if checked and report.passed and not item.stash.get(_MEASURED, False):
+        runtest = getattr(item, "runtest", None)
+        if call.when != "call" or not isinstance(runtest, _Measured):
+            return report
+        if runtest.body is not None:  # the body reports one of its subtests
+            runtest.body.subtest_ended(report)
+        elif report.passed and not runtest.measured:
             report.outcome = "failed"
             report.longrepr = (
                 f"{item.nodeid} is to be checked for leaks and was never measured: another plugin runs its body "
@@ -64,6 +68,9 @@ class _Measured:
 
     def __init__(self, item: pytest.Function, runtest: Callable[[], None], options: Mapping[str, Any]) -> None:
         self._item, self._runtest, self._options = item, runtest, options
+        self.body: TestBody | None = None
+        """While it runs."""
+        self.measured = False
 
     def __call__(self) -> None:
         __tracebackhide__ = True
@@ -71,9 +78,9 @@ class _Measured:
         options = dict(self._options)
         fresh = options.pop("fresh_fixtures")
         where = options.pop("process")
-        with TestBody(item, self._runtest, fresh=fresh) as body:
+        with TestBody(item, self._runtest, fresh=fresh) as body, self._running(body):
             if not body.first():
-                return  # a unittest TestCase that failed or was skipped: pytest reports that itself
+                return  # subtests that failed, a unittest TestCase that failed or was skipped: reported already
             subject = Subject(
                 item.nodeid,
                 item.nodeid,
@@ -83,8 +90,16 @@ class _Measured:
                 passes_on=(KeyboardInterrupt, pytest.exit.Exception),
             )
             verdict = _judged(item.config, subject, where)
-            item.stash[_MEASURED] = True
         _raise_unless_passed(verdict)
+
+    @contextlib.contextmanager
+    def _running(self, body: TestBody) -> Iterator[None]:
+        self.body = body
+        try:
+            yield
+            self.measured = True
+        finally:
+            self.body = None
 
 
 class _Evidence:

@@ -52,6 +52,7 @@ class TestBody:
             for handler in (getattr(logging_plugin, name, None) for name in ("caplog_handler", "report_handler"))
             if handler is not None and hasattr(handler, "clear")
         ]
+        self._failed_subtests: list[str] = []
         self._finalizers = len(self._finalizer_list())
         self._properties = len(item.user_properties)
         self._sections = len(item._report_sections)
@@ -74,11 +75,11 @@ class TestBody:
                 self._item.add_report_section("call", name, text)
 
     def first(self) -> bool:
-        """The run that pytest would have made: its exception, skip or xfail is its own. False where a unittest
-        TestCase recorded one instead of raising it."""
+        """The run that pytest would have made: its exception, skip or xfail is its own. False where it was
+        recorded and not raised: by a unittest TestCase, or by subtests."""
         __tracebackhide__ = True
         self._run()
-        if getattr(self._item, "_excinfo", None):
+        if getattr(self._item, "_excinfo", None) or self._failed_subtests:
             return False
         if self._capture is not None:
             self._output = self._capture.read_global_capture()
@@ -113,6 +114,8 @@ class TestBody:
             failure = self._failed(recorded[-1].value)
             recorded.clear()
         del recorded
+        if self._failed_subtests:
+            failure = RunFailed(self._unrepeatable("had a subtest that failed"), self._failed_subtests[0])
         self._tidy()
         self._runs += 1
         if failure is not None:
@@ -129,13 +132,21 @@ class TestBody:
 
     def _failed(self, exc: BaseException) -> RunFailed:
         what = "was skipped" if isinstance(exc, pytest.skip.Exception) else f"raised {type(exc).__name__}: {exc}"[:300]
-        cure = "" if self._fresh else "; if it needs its fixtures anew, say fresh_fixtures=True"
         lines = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__)).splitlines()
-        return RunFailed(
+        return RunFailed(self._unrepeatable(what), "\n".join(lines[-TRACEBACK_LINES:]))
+
+    def _unrepeatable(self, what: str) -> str:
+        cure = "" if self._fresh else "; if it needs its fixtures anew, say fresh_fixtures=True"
+        return (
             f"the body passed once, and run {self._runs + 2} of it {what}: a body that cannot be repeated cannot be "
-            f"checked{cure}",
-            "\n".join(lines[-TRACEBACK_LINES:]),
+            f"checked{cure}"
         )
+
+    def subtest_ended(self, report: pytest.TestReport) -> None:
+        """One part of the run that is going on (``subTest``, ``subtests.test``) has ended. Keeps text alone."""
+        if report.failed:
+            lines = report.longreprtext.splitlines()
+            self._failed_subtests.append("\n".join(lines[-TRACEBACK_LINES:]))
 
     # -- fixtures
 
@@ -260,7 +271,16 @@ class TestBody:
         patch = self._stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(sys, "unraisablehook", _say_nothing)
         patch.setattr(threading, "excepthook", _say_nothing)
-        patch.setattr(self._item.ihook, "pytest_runtest_logreport", _say_nothing)  # subtests report through it
+        hook, proxy_of = self._item.config.hook, self._item.session.gethookproxy
+
+        def quiet_proxy_of(path: Any) -> Any:
+            proxy = proxy_of(path)
+            if proxy is not hook:  # where not every conftest.py applies, each call makes one
+                vars(proxy)["pytest_runtest_logreport"] = _say_nothing
+            return proxy
+
+        patch.setattr(hook, "pytest_runtest_logreport", _say_nothing)  # subtests report through it
+        patch.setattr(self._item.session, "gethookproxy", quiet_proxy_of)
 
 
 def _test_case_of(item: pytest.Function) -> unittest.TestCase | None:
