@@ -122,7 +122,7 @@ class Known:
     reason: str
 
     def __post_init__(self) -> None:
-        if not self.match.strip() or not self.reason.strip():
+        if not all(isinstance(text, str) and text.strip() for text in (self.match, self.reason)):
             raise ScenarioError(
                 f"{_caller(3)}: Known({self.match!r}) needs a type or fingerprint and a reason: say why it is "
                 "accepted and until when"
@@ -178,6 +178,8 @@ class Scenario:
         where = _caller()
         if not isinstance(name, str) or not name.strip() or any(c in name for c in ":/\\ "):
             raise ScenarioError(f"{where}: a scenario's name is one word without ':' or '/', not {name!r}")
+        if not isinstance(known, (tuple, list)) or not all(isinstance(entry, Known) for entry in known):
+            raise ScenarioError(f"{where}: scenario {name!r}: known={known!r}: write it as [Known(match, reason), ...]")
         unknown = sorted(set(options) - SCENARIO_OPTIONS)
         if unknown:
             raise ScenarioError(
@@ -277,6 +279,11 @@ class Scenario:
             raise ScenarioError(f"{where}: mode {name!r} decorates {function!r}, which is not a function")
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
             raise ScenarioError(f"{where}: mode {name!r} is a generator; a run is a plain or an async function")
+        if not _takes_a_run(function):
+            raise ScenarioError(
+                f"{where}: mode {name!r}: the function is called with one argument, the Run, and cannot be: "
+                "write def name(run: Run)"
+            )
         is_async = inspect.iscoroutinefunction(function)
         style: Abort = abort or ("cancel" if is_async else "raise")
         if style == "cancel" and not is_async:
@@ -322,6 +329,17 @@ class Scenario:
             raise ScenarioError(
                 f"{self.where}: scenario {self.name!r} has {len(modes)} modes and no default: mark one default=True"
             )
+
+
+def _takes_a_run(function: Callable[..., Any]) -> bool:
+    """Whether it can be called with one positional argument. What it wraps is not asked: a decorator may add some."""
+    try:
+        inspect.signature(function, follow_wrapped=False).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # written in C, without a signature
+        return True
+    return True
 
 
 def _caller(depth: int = 2) -> str:

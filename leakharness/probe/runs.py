@@ -6,6 +6,7 @@ an exception is looked at and let go without being changed (the program may keep
 
 from __future__ import annotations
 
+import opcode
 import signal
 import time
 import traceback
@@ -21,6 +22,14 @@ CANCEL_GRACE_S = 5.0
 """How long a cancelled run may go on cleaning up, in seconds, before it counts as not ended."""
 TRACEBACK_LINES = 40
 """Lines of a traceback that are kept for the report."""
+TEXT_KEPT = 300
+"""Characters of an exception's own text that are repeated."""
+ENDINGS_KEPT = 4
+"""Exceptions that ended runs, told apart by type and place, of which the text is kept."""
+MISTAKES = (NameError, ImportError, SyntaxError)
+"""In the scenario's own file and not by a ``raise``, these say that the fixture is broken, not that it was aborted."""
+RAISE = opcode.opmap["RAISE_VARARGS"]
+"""What a ``raise`` statement is compiled to, in every version."""
 
 
 class RunFailed(Exception):
@@ -49,6 +58,7 @@ class Runs:
         self._cancelled_at = 0.0
         self._stuck = False
         self._armed = False
+        self._endings: dict[str, str] = {}
         if mode.abort == "timeout" and not mode.is_async and not hasattr(signal, "setitimer"):
             raise RunFailed(
                 f"{mode.where}: abort='timeout' for a plain function needs SIGALRM, which this platform lacks; "
@@ -63,6 +73,12 @@ class Runs:
             if self._after_run is not None:
                 self._after_run()
             self._run.index += 1
+
+    def endings(self) -> str:
+        """Which exceptions ended the runs, in words; empty where none did."""
+        kinds = list(self._endings.values())
+        more = ", …" if len(kinds) == ENDINGS_KEPT else ""
+        return ("runs" if kinds[1:] else "every run") + f" ended by {', by '.join(kinds)}{more}" if kinds else ""
 
     # -- plain functions
 
@@ -174,15 +190,44 @@ class Runs:
         if isinstance(exc, Untrackable):
             return self._fail(str(exc))
         if self._mode.abort == "raise" and isinstance(exc, Exception):
-            return None
+            return self._ended_by(exc)
         return self._unexpected(exc)
+
+    def _ended_by(self, exc: Exception) -> RunFailed | None:
+        """Note which exception was the declared end of a run, and refuse one that nobody meant. Strings are kept,
+        and only for what was not seen before: no run leaves anything behind here."""
+        last = exc.__traceback__
+        while last is not None and last.tb_next is not None:
+            last = last.tb_next
+        if last is None:
+            return None
+        code, line = last.tb_frame.f_code, last.tb_lineno
+        at = last.tb_lasti
+        del last
+        key = f"{type(exc).__name__} {code.co_filename}:{line}"
+        if key in self._endings:
+            return None
+        if len(self._endings) < ENDINGS_KEPT:
+            self._endings[key] = f"{_in_words(exc)} ({code.co_filename}:{line})"
+        if self._is_a_mistake(exc, code.co_filename) and code.co_code[at] != RAISE:
+            failure = self._unexpected(exc)
+            failure.reason += f" at {code.co_filename}:{line}; if that abort is meant, write it as a raise statement"
+            return failure
+        return None
+
+    def _is_a_mistake(self, exc: Exception, file: str) -> bool:
+        """Whether this exception, which no ``raise`` made, is one of the fixture itself: a name or module that is
+        not there, something that a Run does not have, or a call of the mode's function that did not reach it."""
+        if file == RunFailed.__init__.__code__.co_filename:
+            return isinstance(exc, TypeError)
+        if isinstance(exc, AttributeError):
+            return isinstance(getattr(exc, "obj", None), Run)
+        return isinstance(exc, MISTAKES) and file == self._mode.where.rpartition(":")[0]
 
     def _unexpected(self, exc: BaseException) -> RunFailed:
         lines = traceback.format_exception(type(exc), exc, exc.__traceback__)
         text = "".join(lines).splitlines()[-TRACEBACK_LINES:]
-        return self._fail(
-            f"raised {type(exc).__name__}: {exc}"[:300] + f" (declared: abort={self._mode.abort!r})", "\n".join(text)
-        )
+        return self._fail(f"raised {_in_words(exc)} (declared: abort={self._mode.abort!r})", "\n".join(text))
 
     def _returned(self) -> RunFailed:
         if self._cancelled_at and self._mode.abort == "cancel":
@@ -191,6 +236,15 @@ class Runs:
 
     def _fail(self, what: str, detail: str = "") -> RunFailed:
         return RunFailed(f"run {self._run.index} of mode {self._mode.name!r} {what}", detail)
+
+
+def _in_words(exc: BaseException) -> str:
+    """Type and text, in one line."""
+    try:
+        text = " ".join(str(exc).split())[:TEXT_KEPT]
+    except Exception:  # an exception's own __str__ may fail
+        text = ""
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 
 
 def _timeout_error() -> tuple[type[BaseException], ...]:

@@ -176,11 +176,12 @@ class Worker:
         assert self._gauge is not None
         return list(self._tracker.survivors()) or self._gauge.newest_of(types)
 
-    def confirm(self, holders: list[dict[str, str]]) -> dict[str, Any]:
-        """Cut references in a forked copy and count what dies."""
+    def confirm(self, holders: list[dict[str, str]], counting: bool) -> dict[str, Any]:
+        """Cut references in a forked copy and count what dies; ``counting``: and by how much each counter falls."""
         from leakharness.probe.confirm import confirm
 
-        return confirm(self._tracker.survivors, holders)
+        assert self._gauge is not None
+        return confirm(self._tracker.survivors, holders, count=self._gauge.counters if counting else None)
 
     def opinions(self, path: str) -> dict[str, Any]:
         """Let objgraph and guppy3 write what they think to ``path``, from a forked copy."""
@@ -219,7 +220,8 @@ class Worker:
         if self._tear_down is not None:
             tear_down, self._tear_down = self._tear_down, None
             tear_down()
-        return {}
+        endings = self._runs.endings() if self._runs is not None else ""
+        return {"notes": [endings] if endings else []}
 
 
 def command_table(worker: Worker) -> dict[str, Callable[..., dict[str, Any]]]:

@@ -103,6 +103,22 @@ FAULTS: dict[str, tuple[str, str]] = {
         asynchronous("asyncio.get_running_loop().stop()\nawait asyncio.sleep(9)"),
         r"run 0 .*stopped the event loop before it ended",
     ),
+    "a name that is not there": (
+        plain("nothing_like_it.foo", "raise"),
+        r"run 0 .*raised NameError: name 'nothing_like_it' is not defined .*case.py:8; if that abort is meant",
+    ),
+    "a name that is not bound yet": (
+        asynchronous("late\nlate = 1", "raise"),
+        r"run 0 .*raised UnboundLocalError: .*case.py:8",
+    ),
+    "a module that is not there": (
+        plain("import nothing_like_it", "raise"),
+        r"run 0 .*raised ModuleNotFoundError: No module named 'nothing_like_it' .*case.py:8",
+    ),
+    "code that does not compile": (plain("compile('def', '', 'exec')", "raise"), r"run 0 .*raised SyntaxError: "),
+    "a word that Run does not know": (plain("run.trak(object())", "raise"), r"AttributeError: 'Run' object has no"),
+    "the name is not there in one run": (plain(LATE + "nothing_like_it\nraise ValueError", "raise"), "run 7 .*NameErr"),
+    "a text of two lines": (plain(LATE + "raise ValueError('one\\ntwo')"), r"run 7 .*raised ValueError: one two \("),
     "not trackable": (plain("run.track(3)"), r"run.track: builtins.int cannot be weakly referenced"),
 }
 
@@ -131,6 +147,41 @@ def test_a_fault_is_not_judged_with_its_reason_and_a_report(
     (report,) = (tmp_path / "reports").iterdir()
     assert json.loads((report / "run.json").read_bytes()) == document
     assert "NOT_JUDGED" in (report / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("body", "notes"),
+    [
+        ("raise NameError('meant')", ["every run ended by NameError: meant (FILE:8)"]),
+        ("try: import nothing_like_it\nfinally: raise KeyError(3)", ["every run ended by KeyError: 3 (FILE:9)"]),
+        ("None.missing", ["every run ended by AttributeError: 'NoneType' object has no attribute 'missing' (FILE:8)"]),
+        (
+            "if run.index % 2: raise ValueError(f'odd {run.index}')\nint('a b')",
+            [
+                "runs ended by ValueError: invalid literal for int() with base 10: 'a b' (FILE:9), "
+                "by ValueError: odd 1 (FILE:8)"
+            ],
+        ),
+        ("exec('absent', {})", ["every run ended by NameError: name 'absent' is not defined (<string>:1)"]),
+    ],
+)
+def test_a_note_says_what_ended_the_runs(
+    body: str, notes: list[str], judge: Callable[..., tuple[int, Any]], tmp_path: Path
+) -> None:
+    """An exception that was meant, or may have been, is no fault; its type, text and place are always told."""
+    code, document = judge(plain(body, "raise"))
+    assert (code, document["verdict"]) == (0, "PASS"), document["reason"]
+    assert [note.replace(str(tmp_path / "case.py"), "FILE") for note in document["notes"]] == notes
+
+
+def test_a_mode_that_takes_no_run_is_a_usage_error(
+    quick_cli: Callable[..., Answer], scenario_file: Callable[..., Path]
+) -> None:
+    """It would end by the call's TypeError every time, which is no abort of the program."""
+    path = scenario_file("s = Scenario('case')\n@s.mode('m', default=True)\ndef m(): raise ValueError")
+    answer = quick_cli("check", str(path), *QUICK)
+    assert (answer.code, answer.stdout) == (2, "")
+    assert answer.stderr.startswith(f"leakharness: {path}:4: mode 'm': the function is called with one argument")
 
 
 HANGS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import re
 import textwrap
@@ -112,6 +113,27 @@ def async_generator_mode() -> None:
     Scenario("one").mode("a")(generator)
 
 
+def no_parameter() -> None:
+    def forgot() -> None:
+        pass
+
+    Scenario("one").mode("a")(forgot)
+
+
+def two_parameters() -> None:
+    async def two(run: Run, other: int) -> None:
+        pass
+
+    Scenario("one").mode("a")(two)
+
+
+def a_word_of_its_own() -> None:
+    def needs(run: Run, *, word: str) -> None:
+        pass
+
+    Scenario("one").mode("a")(needs)
+
+
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "two defaults": (two_defaults, r"scenario 'one' has two defaults: 'a' \(.*:\d+\) and 'b'"),
     "no default": (no_default, "scenario 'one' has 2 modes and no default: mark one default=True"),
@@ -145,6 +167,15 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "mimics": (lambda: Scenario("one", mimics="pkg.f"), "mimics='pkg.f': write it as module:attribute"),
     "target": (lambda: Scenario("one", target="pkg"), "target='pkg': write it as module:attribute"),
     "known without a reason": (lambda: Known("x", " "), "needs a type or fingerprint and a reason"),
+    "known as a tuple": (
+        lambda: Scenario("one", known=[("A", "because")]),  # type: ignore[list-item]
+        r"scenario 'one': known=\[\('A', 'because'\)\]: write it as \[Known\(match, reason\), ...\]",
+    ),
+    "known alone": (lambda: Scenario("one", known=Known("A", "because")), "write it as"),  # type: ignore[arg-type]
+    "known of no text": (lambda: Known(3, "because"), "needs a type or fingerprint"),  # type: ignore[arg-type]
+    "no parameter": (no_parameter, r"mode 'a': the function is called with one argument, the Run, and cannot be"),
+    "two parameters": (two_parameters, "mode 'a': the function is called with one argument"),
+    "a word of its own": (a_word_of_its_own, "mode 'a': the function is called with one argument"),
     "mode name": (lambda: Scenario("one").mode(""), "mode ''"),
     "negative deadline": (lambda: Scenario("one").mode("a", abort_after=-1.0)(anoop), "mode 'a': abort_after"),
 }
@@ -157,6 +188,23 @@ def test_a_mistake_is_an_error_with_file_and_line(mistake: str) -> None:
     with pytest.raises(ScenarioError, match=rf"^{HERE}:\d+: .*{wanted}") as caught:
         declare()
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda *args: None,
+        lambda run, more=1: None,
+        functools.partial(lambda a, run: None, 1),
+        functools.wraps(lambda: None)(lambda run: None),
+        dict,
+    ],
+)
+def test_whatever_takes_one_argument_is_a_mode(function: Callable[..., Any]) -> None:
+    """Also what wraps a function that takes none, and what has no signature."""
+    scenario = Scenario("one")
+    scenario.mode("a")(function)
+    assert scenario.modes["a"].function is function
 
 
 def test_the_line_is_that_of_the_declaration(tmp_path: Path) -> None:
