@@ -165,7 +165,7 @@ def measure(
             raise NotJudged(f"the tracker's self-test failed after the runs: {fault}")
         if verdict == "FAIL" and explain is not None:
             evidence = explain(worker, m)
-        worker.ask("finish", doing="tearing down")
+        m.notes += worker.ask("finish", doing="tearing down").get("notes", [])
     except NotJudged as exc:
         return _result(m, "NOT_JUDGED", str(exc), clock() - began, noise, detail=exc.detail)
     return _result(m, verdict, reason, clock() - began, noise, **evidence.changes)
