@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
@@ -74,11 +74,11 @@ OPTIONS = "options"
 def measuring(command: Callable[..., None]) -> Callable[..., None]:
     """``command`` with the options of :data:`MEASURING` in place of its parameter ``options``, which it gets as one
     dict: not given is None."""
-    hints = get_type_hints(command, include_extras=True)
     parameters: list[inspect.Parameter] = []
-    for own in inspect.signature(command).parameters.values():
+    # Not get_type_hints: before 3.11 it wraps what has the default None once more, and typer then reads no Annotated.
+    for own in inspect.signature(command, eval_str=True).parameters.values():
         if own.name != OPTIONS:
-            parameters.append(own.replace(annotation=hints[own.name], kind=own.KEYWORD_ONLY))
+            parameters.append(own.replace(kind=own.KEYWORD_ONLY))
             continue
         parameters += [
             inspect.Parameter(name, own.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in MEASURING.items()
