@@ -192,13 +192,15 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             return NotJudged(f"the measured process closed its output while {doing}")
         self._readers[1].join(1.0)
+        advice = ""
         if code == -getattr(signal, "SIGKILL", 9):
-            how = "was killed by SIGKILL, most likely for want of memory; try a smaller --scope-bytes or --iters"
+            how = "was killed by SIGKILL"
+            advice = ", most likely for want of memory; try a smaller --scope-bytes or --iters"
         elif code < 0:
             how = f"crashed by {signal.Signals(-code).name}"
         else:
             how = f"ended by itself with exit code {code}"
-        return _with_detail(NotJudged(f"the measured process {how} while {doing}"), self.stderr_tail())
+        return _with_detail(NotJudged(f"the measured process {how} while {doing}{advice}"), self.stderr_tail())
 
     def _read_answers(self) -> None:
         assert self._process.stdout is not None

@@ -20,6 +20,8 @@ thousands of runs. Without the caches the bytes in use are exact (glibc manual, 
 BOOT = """\
 import os
 import sys
+if sys.version_info < (3, 10):
+    sys.exit("it is Python %d.%d" % sys.version_info[:2])
 folder, tunables = sys.argv[1:3]
 del sys.argv[1:]
 os.environ.pop("GLIBC_TUNABLES", None)

@@ -7,6 +7,7 @@ an exception is looked at and let go without being changed (the program may keep
 from __future__ import annotations
 
 import opcode
+import os
 import signal
 import time
 import traceback
@@ -68,8 +69,11 @@ class Runs:
     def make(self, count: int) -> None:
         """Make ``count`` runs. Raises RunFailed for the first that does not end as declared."""
         one = self._async_run if self._mode.is_async else self._plain_run
+        pid = os.getpid()
         for _ in range(count):
             one()
+            if os.getpid() != pid:
+                os._exit(0)  # a child that the run has forked and let go on: it makes no runs of its own
             if self._after_run is not None:
                 self._after_run()
             self._run.index += 1

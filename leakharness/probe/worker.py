@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, BinaryIO
 
-from leakharness.errors import ScenarioError
+from leakharness.errors import LeakHarnessError, ScenarioError
 from leakharness.probe.counters import Counters
 from leakharness.probe.gauge import Gauge
 from leakharness.probe.recorder import PLANTED, Plant, ScenarioRecorder, TargetMissing
@@ -30,6 +30,8 @@ __all__ = ["main"]
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal this process gets when its parent dies."""
+REASON_KEPT = 600
+"""Characters of a reason, which is one sentence; the detail has the rest."""
 
 
 class Worker:
@@ -256,6 +258,7 @@ def main() -> None:
     # A table of bound methods, and positional arguments: looking an attribute up by a string made from JSON leaves
     # one entry a call in the interpreter's method cache, and the harness would see itself grow.
     handlers: dict[str, Callable[..., dict[str, Any]]] = {}
+    pid = os.getpid()
     for line in commands:
         op, *arguments = json.loads(line)
         try:
@@ -265,6 +268,8 @@ def main() -> None:
         except BaseException as exc:
             answer = failure_answer(exc)
             del exc
+        if os.getpid() != pid:
+            os._exit(0)  # a child that the scenario has forked and let go on: only its parent speaks here
         try:
             answers.write(json.dumps(answer).encode() + b"\n")
             answers.flush()
@@ -305,7 +310,12 @@ def _die_with_parent() -> None:
 
 
 def failure_answer(exc: BaseException) -> dict[str, Any]:
-    """An error as strings: kind ``usage`` for a wrong declaration, else ``not_judged``."""
+    """An error as strings: kind ``usage`` for a wrong declaration, else ``not_judged``; the reason in one line."""
+    answer = _failure(exc)
+    return {**answer, "reason": " ".join(answer["reason"].split())[:REASON_KEPT]}
+
+
+def _failure(exc: BaseException) -> dict[str, Any]:
     if isinstance(exc, RunFailed):
         return {"failed": "not_judged", "reason": exc.reason, "detail": exc.detail}
     if isinstance(exc, ScenarioError):
@@ -320,7 +330,7 @@ def failure_answer(exc: BaseException) -> dict[str, Any]:
             "reason": f"{exc} in {sys.executable}: install it there, or measure another interpreter with --python",
             "detail": detail,
         }
-    return {"failed": "not_judged", "reason": f"{type(exc).__name__}: {exc}"[:500], "detail": detail}
+    return {"failed": "not_judged", "reason": f"{type(exc).__name__}: {exc}", "detail": detail}
 
 
 def _still_the_surroundings() -> list[str]:
@@ -344,7 +354,13 @@ def _load(path: str) -> ModuleType:
         raise ScenarioError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (LeakHarnessError, SyntaxError, ModuleNotFoundError):
+        raise
+    except BaseException as exc:
+        answer = _failure(exc)
+        raise RunFailed(f"loading {path} ended by {answer['reason']}", answer["detail"]) from None
     return module
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ FAULTS: dict[str, tuple[str, str]] = {
         asynchronous(LATE + "sys.exit(5)", "none"),
         r"run 7 of mode 'm' raised SystemExit: 5",
     ),
-    "killed": (plain(LATE + "os.kill(os.getpid(), 9)"), r"killed by SIGKILL, most likely for want of memory"),
+    "killed": (plain(LATE + "os.kill(os.getpid(), 9)"), r"killed by SIGKILL while making the runs of batch-1, most"),
     "KeyboardInterrupt": (
         plain(LATE + "raise KeyboardInterrupt"),
         r"run 7 of mode 'm' raised KeyboardInterrupt",
@@ -276,7 +277,9 @@ def test_a_tear_down_that_raises(kind: str, judge: Callable[..., tuple[int, Any]
 @pytest.mark.parametrize(
     ("body", "wanted"),
     [
-        pytest.param("raise ValueError('top')", "ValueError: top", id="raises"),
+        pytest.param("raise ValueError('to\\np')", "^loading .*case.py ended by ValueError: to p$", id="raises"),
+        pytest.param("import sys; sys.exit(0)", "^loading .*case.py ended by SystemExit: 0$", id="sys.exit"),
+        pytest.param("import os; os.fork() or 1 / 0\nimport time; time.sleep(0.2); 1 / 0", "ZeroDivision", id="forks"),
         pytest.param("import os; os._exit(0)", "exit code 0 while loading the scenario", id="exits"),
         pytest.param("import ctypes; ctypes.string_at(0)", "SIGSEGV while loading the scenario", id="segfault"),
         pytest.param("import nothing_like_it", "No module named 'nothing_like_it'", id="import"),
@@ -326,6 +329,36 @@ def test_what_a_scenario_does_to_its_descriptors_is_no_fault(body: str, judge: C
     """The channel to the tool is out of the scenario's reach: printing, reading and closing change nothing."""
     code, document = judge(plain(body))
     assert (code, document["verdict"]) == (0, "PASS"), document["reason"]
+
+
+@pytest.mark.parametrize("abort", ["none", "raise"])
+@pytest.mark.parametrize("how", [plain, asynchronous])
+def test_a_child_that_goes_on_as_the_worker_does_not_speak(
+    how: Callable[..., str], abort: str, judge: Callable[..., tuple[int, Any]], tmp_path: Path
+) -> None:
+    """A run forks and both copies return from it: the child ends there, and the measurement goes on. It makes no
+    further runs, which would fork again."""
+    ending = "raise KeyError" if abort == "raise" else "return"
+    first = "os.environ.setdefault('FIRST', str(os.getpid())) == str(os.getpid()) or open('stray', 'w').close()\n"
+    body = first + LATE + "os.fork()\n" + ending
+    code, document = judge(how(body, abort))
+    assert (code, document["verdict"]) == (0, "PASS"), document["reason"]
+    assert not (tmp_path / "stray").exists()
+
+
+def test_an_interpreter_that_is_too_old(
+    quick_cli: Callable[..., Answer], scenario_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """One line that says so, whatever it is that such a version would first stumble over."""
+    old = tmp_path / "python"
+    old.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.version_info = (3, 9, 18)\n"
+        "boot, sys.argv = sys.argv[4], ['-c', *sys.argv[5:]]\nexec(boot)\n"
+    )
+    old.chmod(0o755)
+    answer = quick_cli("run", str(scenario_file(plain("pass"))), "--python", str(old), "--quiet")
+    assert (answer.code, answer.stdout) == (2, "")
+    assert answer.stderr == f"leakharness: --python {old}: not a Python 3.10 or newer that starts: it is Python 3.9\n"
 
 
 def test_all_descriptors_closed_is_a_worker_without_a_word(judge: Callable[..., tuple[int, Any]]) -> None:

@@ -254,7 +254,10 @@ def test_a_file_that_raises_is_not_the_declarations_fault(tmp_path: Path) -> Non
     path = tmp_path / "case.py"
     path.write_text("1 / 0")
     answer = Worker({}).describe([str(path)])["files"][str(path)]
-    assert (answer["failed"], answer["reason"]) == ("not_judged", "ZeroDivisionError: division by zero")
+    assert (answer["failed"], answer["reason"]) == (
+        "not_judged",
+        f"loading {path} ended by ZeroDivisionError: division by zero",
+    )
     assert "1 / 0" in answer["detail"]
 
 
