@@ -17,7 +17,7 @@ from leakharness.allocation import trace_allocations
 from leakharness.discovery import Found, find
 from leakharness.errors import LeakHarnessError, NotJudged, OptionError, UsageError
 from leakharness.evidence import Snapshots
-from leakharness.model import Certificate, CertificateVerdict, Plan, Reading, RunResult
+from leakharness.model import Certificate, CertificateVerdict, Plan, Reading, Retainer, RunResult
 from leakharness.options import DEFAULTS, checked_target, known_leaks, pyproject_options, resolve
 from leakharness.process import WorkerProcess, end_all, interpreter
 from leakharness.runner import Asker, Evidence, Measurement, Request, measure
@@ -117,7 +117,12 @@ def run_found(
             evidence = snapshots.explain(worker, m)
             return Evidence({**evidence.changes, "allocations": births.result()})
 
-    snapshots = Snapshots(None if when == "never" else folder, always=when == "always", confirm=settings.confirm)
+    snapshots = Snapshots(
+        None if when == "never" else folder,
+        always=when == "always",
+        confirm=settings.confirm,
+        known=arm.knows,
+    )
     observer = SnapshotObserver(f"{found.name or found.path.name} / {mode or 'default'}", listener, snapshots)
     with snapshots.closing():
         result, plan = arm.measure(observer, explain=explain, control=control)
@@ -226,6 +231,11 @@ class Arm:
         """What the options come to; raises OptionError."""
         settings = self.settings
         return resolve(settings.options, scenario_options, self.pyproject, defaults=settings.defaults)
+
+    def knows(self, measurement: Measurement, retainer: Retainer) -> bool:
+        """Whether what holds these objects is a leak that the scenario or pyproject.toml declares as known."""
+        declared = measurement.hello["scenario"].get("known", ())
+        return is_known(known_leaks([(match, reason) for match, reason in declared], self.pyproject), retainer)
 
     def measure(
         self,
@@ -338,28 +348,39 @@ def declaration_of(answer: Any, found: Found) -> dict[str, Any]:
 
 
 def forgive_known(result: RunResult, known: Sequence[Known]) -> RunResult:
-    """Call a FAIL a PASS where every retainer that was found is a known leak; say which rule forgave what, and
-    which rules matched nothing."""
-    if not known:
+    """Call a FAIL a PASS where the known leaks account for all of it; say which rule forgave what, what grows beside
+    it, and which rules matched nothing. A mode that must FAIL is forgiven nothing: it is there to be seen."""
+    if not known or result.must == "FAIL" or result.mode == SYNTHETIC_LEAK:
         return result
-    notes, forgiven, open_ = [], [], list(result.retainers)
+    notes, found, open_ = [], [], list(result.retainers)
     for entry in known:
-        matched = [r for r in result.retainers if _matches(entry.match, r.target, r.fingerprint)]
+        matched = [r for r in result.retainers if _matches(entry.match, r)]
         if not matched:
             notes.append(f"known leak {entry.match!r} matched nothing: remove it ({entry.reason})")
             continue
         open_ = [r for r in open_ if r not in matched]
         count = sum(r.count for r in matched)
-        forgiven.append(f"known leak {entry.match!r}: {count} {matched[0].target} ({entry.reason})")
-    result = replace(result, notes=result.notes + tuple(notes), forgiven=result.forgiven + tuple(forgiven))
-    beyond_memory = [g.counter for g in result.growth if g.grows and g.counter in ("fds", "threads", "children")]
-    if result.verdict == "FAIL" and forgiven and not open_ and not beyond_memory:
-        return replace(result, verdict="PASS", reason=f"every leak found is known: {forgiven[0]}")
+        found.append(f"known leak {entry.match!r}: {count} {matched[0].target} ({entry.reason})")
+    result = replace(result, notes=result.notes + tuple(notes))
+    if not found:
+        return result
+    beyond = [*result.beyond_known, *(r.sentence for r in open_)]
+    if result.verdict == "FAIL" and beyond:
+        return replace(result, notes=result.notes + tuple(f"{found[0]} is not all that leaks: {b}" for b in beyond))
+    result = replace(result, forgiven=result.forgiven + tuple(found))
+    if result.verdict == "FAIL":
+        return replace(result, verdict="PASS", reason=f"every leak found is known: {found[0]}")
     return result
 
 
-def _matches(match: str, target: str, fingerprint: str) -> bool:
-    return match == target or target.endswith("." + match) or match in fingerprint
+def is_known(known: Sequence[Known], retainer: Retainer) -> bool:
+    """Whether an accepted leak holds these objects."""
+    return any(_matches(entry.match, retainer) for entry in known)
+
+
+def _matches(match: str, retainer: Retainer) -> bool:
+    target = retainer.target
+    return match == target or target.endswith("." + match) or match in retainer.fingerprint
 
 
 def _find(scenario: str | os.PathLike[str] | Scenario) -> Found:

@@ -207,6 +207,8 @@ class RunResult:
     """objgraph's picture of what refers to a retained object, in dot; goes into the report's folder."""
     known_declared: tuple[tuple[str, str], ...] = ()
     """(match, reason) of the leaks that the scenario declares as known."""
+    beyond_known: tuple[str, ...] = ()
+    """What grows beside the known leaks that were found: one sentence a counter."""
     detail: str = ""
     """A traceback or the last lines of stderr, where the run failed."""
 

@@ -482,10 +482,10 @@ class _Bench:
             asked.target or self.pyproject.get("target"),
             {"kind": "tracked"} if planted else None,
         )
-        snapshots = Snapshots(None, always=False)
+        arm = Arm(request, settings, side.python, self.pyproject)
+        snapshots = Snapshots(None, always=False, known=arm.knows)
         observer = SnapshotObserver(f"{label}: {side.subject}", self.listener, snapshots)
         with snapshots.closing():
-            arm = Arm(request, settings, side.python, self.pyproject)
             result, _ = arm.measure(observer, explain=snapshots.explain if explained else None)
         name = PLANTED if planted else result.mode
         retainers = tuple(_named_without(path, side.roots) for path in result.retainers)

@@ -28,6 +28,7 @@ __all__ = [
     "Way",
     "dominator_chain",
     "dominator_rows",
+    "entry_edges",
     "explain",
     "path_families",
     "sentence",
@@ -149,6 +150,17 @@ def explain(graph: HeapGraph, targets: Sequence[int], labels: Sequence[str] | No
         for index, (name, members) in enumerate(grouped)
     ]
     return sorted(found, key=lambda group: (-group.retained_bytes, -group.count, group.fingerprint))
+
+
+def entry_edges(graph: HeapGraph, targets: Sequence[int]) -> tuple[int, ...]:
+    """For each target the first edge of its retainer path that leads to something of its own, which no other target's
+    path goes through: with it cut, all that came with this target goes."""
+    tree = path_tree(graph, strong_edges(graph), _harness_mask(graph))
+    paths = [tree.steps(target) for target in targets]
+    shared = Counter(int(graph.edge_to[edge]) for path in paths for edge in path)
+    found = (next((edge for edge in path if shared[int(graph.edge_to[edge])] == 1), path[-1]) for path in paths if path)
+    # A single target's whole path is its own: what holds the target is the entry.
+    return tuple(found) if len(targets) > 1 else tuple(path[-1] for path in paths if path)
 
 
 def sentence(group: RetainerGroup) -> str:

@@ -85,16 +85,8 @@ class Gauge:
         if deep:
             gc.freeze()
         own, declared = self._recorder.declared.own_weight(), self._recorder.declared.weight()
-        own_blocks = self._tracker.own_blocks() + own.blocks
-        own_malloc = self._tracker.own_malloc_bytes() + own.malloc_bytes
-        values = self._counters.read()
-        values["objects"] = self._count_objects() - self._objects_at_baseline
-        if "blocks" in values:
-            values["blocks"] -= own_blocks
-        if "malloc_bytes" in values:
-            values["malloc_bytes"] -= own_malloc
         return {
-            "counters": values,
+            "counters": self.counters(),
             "tracked_alive": self._tracker.alive,
             "tracked": self._tracker.by_label(),
             "declared": {
@@ -106,6 +98,19 @@ class Gauge:
             },
             "collected": _collected() - self._collected_at_baseline,
         }
+
+    def counters(self) -> dict[str, int]:
+        """Every counter as it is now, without what is the harness's own."""
+        own = self._recorder.declared.own_weight()
+        own_blocks = self._tracker.own_blocks() + own.blocks
+        own_malloc = self._tracker.own_malloc_bytes() + own.malloc_bytes
+        values = self._counters.read()
+        values["objects"] = self._count_objects() - self._objects_at_baseline
+        if "blocks" in values:
+            values["blocks"] -= own_blocks
+        if "malloc_bytes" in values:
+            values["malloc_bytes"] -= own_malloc
+        return values
 
     def census(self, *, sizes: bool = False) -> dict[str, list[int]]:
         """Objects born since the freeze and still alive: ``{type: [count, shallow bytes]}``; bytes if ``sizes``."""

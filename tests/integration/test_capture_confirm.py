@@ -189,7 +189,10 @@ def test_an_edge_that_is_not_there_is_said_so() -> None:
     answer = confirm(payloads, [{"kind": "context", "name": "nothing", "holder": "function nobody (x:1)"}])
     assert answer["freed"] == 0
     assert answer["cut"] == 0
-    assert answer["sentence"] == "not confirmed: the reference was not found in the copy"
+    assert answer["sentence"] == (
+        "not confirmed: the reference was not found in the copy "
+        "(context 'nothing' of function nobody: nothing of the kind leads to a target)"
+    )
     assert answer["uncut"] == ["context 'nothing' of function nobody: nothing of the kind leads to a target"]
     del keep
 

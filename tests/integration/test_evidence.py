@@ -15,7 +15,7 @@ from leakharness.api import Settings, run_found
 from leakharness.calibration import calibrate
 from leakharness.discovery import find
 
-HELD_TWICE = '''
+HELD_TWICE = """
 from leakharness import Run, Scenario
 
 scenario = Scenario("held-twice")
@@ -45,10 +45,10 @@ def untracked(run: Run) -> None:
     UNTRACKED.append(Plain())
 
 
-@scenario.mode("known", must="FAIL", abort="none")
+@scenario.mode("known", must="PASS", abort="none")
 def known(run: Run) -> None:
     FIRST.append(run.track(Session()))
-'''
+"""
 
 
 @pytest.fixture
@@ -160,3 +160,79 @@ def test_calibration_of_embedded_run_finds_every_planted_leak(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     result = calibrate(find("embedded-run"), Settings(), repeats=1)
     assert [(row.planted, row.found) for row in result.rows if row.found != row.repeats] == [("nothing", 0)]
+
+
+BESIDE_KNOWN = """
+import ctypes, os
+from leakharness import Known, Run, Scenario
+
+scenario = Scenario("beside", known=[Known("beside.Session", "until June")])
+
+class Session:
+    pass
+
+class Other:
+    pass
+
+ACCEPTED, MORE = [], []
+
+@scenario.mode("known-alone", must="PASS", default=True, abort="none")
+def alone(run: Run) -> None:
+    session = run.track(Session())
+    session.payload, session.table = bytes(1000), {"a": [1]}
+    ACCEPTED.append(session)
+
+@scenario.mode("another-class", abort="none")
+def another(run: Run) -> None:
+    ACCEPTED.append(run.track(Session()))
+    MORE.append(Other())
+
+@scenario.mode("strings", abort="none")
+def strings(run: Run) -> None:
+    ACCEPTED.append(run.track(Session()))
+    MORE.append("%d" % run.index)
+
+@scenario.mode("malloc", abort="none")
+def malloc(run: Run) -> None:
+    ACCEPTED.append(run.track(Session()))
+    ctypes.CDLL(None).malloc(500)
+
+@scenario.mode("tasks", abort="none")
+async def tasks(run: Run) -> None:
+    import asyncio
+    ACCEPTED.append(run.track(Session()))
+    MORE.append(asyncio.create_task(asyncio.sleep(1000)))
+
+@scenario.mode("descriptors", abort="none")
+def descriptors(run: Run) -> None:
+    ACCEPTED.append(run.track(Session()))
+    os.dup(1)
+"""
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "beside.py"
+    path.write_text(BESIDE_KNOWN)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["another-class", "strings", "malloc", "tasks", "descriptors"])
+def test_a_known_leak_hides_no_other(mode: str, beside: Path) -> None:
+    """What grows beside the known one is counted in a copy that was rid of it, and named."""
+    result = leakharness.run(beside, mode, snapshots="never")
+    assert result.verdict == "FAIL"
+    assert any("is not all that leaks" in note for note in result.notes), result.notes
+    assert result.forgiven == tuple(line for line in result.forgiven if "known leak" not in line)
+
+
+def test_a_known_leak_with_all_that_hangs_on_it_is_forgiven(beside: Path) -> None:
+    """And the arm with the planted leak, of the same type and held elsewhere, must FAIL all the same."""
+    certificate = leakharness.check(beside, snapshots="never")
+    assert certificate.certificate == "CERTIFIED", certificate.reason
+    assert [(arm.mode, arm.verdict) for arm in certificate.arms] == [
+        ("known-alone", "PASS"),
+        ("synthetic-leak", "FAIL"),
+    ]
+    assert any("until June" in line for line in certificate.arms[0].forgiven)
