@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -13,38 +15,41 @@ USAGE = 2
 """Exit code of a command line that cannot be understood."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
-TERMINATED = 143
-"""Exit code after SIGTERM: 128 + SIGTERM."""
 BROKEN = 3
 """Exit code of a bug of ours: nothing was judged. Python's own would be 1, and that says FAIL."""
 
 
 def main() -> None:
     """Run the command line. Exits; does not return."""
+    from leakharness.streams import unfailing
+
+    with unfailing(), _stoppable():
+        sys.exit(_exit_code())
+
+
+def _exit_code() -> Any:
     from leakharness.errors import LeakHarnessError
 
-    signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGTERM, _stop)
     try:
         code = _run()
         if code == INTERRUPTED:  # newer typers turn Ctrl-C into this
             raise KeyboardInterrupt
-        sys.exit(code)
+        return code
     except LeakHarnessError as exc:
         _say(str(exc))
-        sys.exit(exc.exit_code)
+        return exc.exit_code
     except KeyboardInterrupt:
         _say("interrupted")
-        sys.exit(INTERRUPTED)
-    except _Terminated:
-        _say("terminated")
-        sys.exit(TERMINATED)
+        return INTERRUPTED
+    except _Terminated as exc:
+        _say("terminated" if exc.number == signal.SIGTERM else "hung up")
+        return 128 + exc.number
     except Exception as exc:
         import traceback
 
         traceback.print_exc()
         _say(f"a bug of leakharness, nothing was judged: {type(exc).__name__}: {exc}")
-        sys.exit(BROKEN)
+        return BROKEN
 
 
 def _run() -> Any:
@@ -71,15 +76,33 @@ def _run() -> Any:
 
 
 class _Terminated(BaseException):
-    """SIGTERM came. Unwinds like Ctrl-C, so that everything is cleaned up."""
+    """SIGTERM or SIGHUP came. Unwinds like Ctrl-C, so that everything is cleaned up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP unwind. A SIGHUP that is ignored, as nohup has it, stays so."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, _stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C and SIGTERM: end the measured processes, for which other threads may wait, and unwind this one."""
+    """A signal to stop: end the measured processes, for which other threads may wait, and unwind this one."""
     process = sys.modules.get("leakharness.process")
     if process is not None:
         process.end_all()
-    raise _Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    raise KeyboardInterrupt if number == signal.SIGINT else _Terminated(number)
 
 
 def _say(text: str) -> None:

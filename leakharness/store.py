@@ -9,14 +9,14 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from leakharness.errors import UsageError
 from leakharness.model import Certificate, RunResult
 
-__all__ = ["snapshot_path", "write_atomically", "write_certificate", "write_report"]
+__all__ = ["new_folder", "snapshot_path", "write_atomically", "write_certificate", "write_report"]
 
 DRAW_SECONDS = 20.0
 """How long graphviz may take for a picture."""
@@ -44,27 +44,28 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write_report(result: RunResult, folder: Path) -> Path:
-    """``run.json`` and ``report.md`` in a new folder of ``folder``. Returns the new folder."""
+    """``run.json`` and ``report.md`` in a new folder of ``folder``. Returns the new folder. Raises UsageError."""
     from leakharness.report.document import to_json
     from leakharness.report.markdown import run_report
 
-    place = new_folder(folder, f"{result.scenario}-{result.mode}")
-    write_atomically(place / "run.json", to_json(result.document(), indent=True))
-    write_atomically(place / "report.md", run_report(result).encode())
-    if result.backrefs_dot:
-        write_atomically(place / "backrefs.dot", result.backrefs_dot.encode())
-        _draw(place / "backrefs.dot")
+    with new_folder(folder, f"{result.scenario}-{result.mode}") as place:
+        write_atomically(place / "run.json", to_json(result.document(), indent=True))
+        write_atomically(place / "report.md", run_report(result).encode())
+        if result.backrefs_dot:
+            write_atomically(place / "backrefs.dot", result.backrefs_dot.encode())
+            _draw(place / "backrefs.dot")
     return place
 
 
 def write_certificate(certificate: Certificate, document: Mapping[str, Any], folder: Path) -> Path:
-    """``certificate.json`` (the sealed ``document``) and ``report.md`` in a new folder. Returns the folder."""
+    """``certificate.json`` (the sealed ``document``) and ``report.md`` in a new folder, which it returns. Raises
+    UsageError."""
     from leakharness.report.document import to_json
     from leakharness.report.markdown import certificate_report
 
-    place = new_folder(folder, f"{certificate.scenario}-certificate")
-    write_atomically(place / "certificate.json", to_json(document, indent=True))
-    write_atomically(place / "report.md", certificate_report(certificate).encode())
+    with new_folder(folder, f"{certificate.scenario}-certificate") as place:
+        write_atomically(place / "certificate.json", to_json(document, indent=True))
+        write_atomically(place / "report.md", certificate_report(certificate).encode())
     return place
 
 
@@ -85,7 +86,24 @@ def _draw(dot: Path) -> None:
         )
 
 
-def new_folder(parent: Path, name: str) -> Path:
+@contextlib.contextmanager
+def new_folder(parent: Path, name: str) -> Iterator[Path]:
+    """A new folder in ``parent`` to write a report into. Where that fails, nothing of it is left."""
+    was_there = parent.is_dir()
+    place = None
+    try:
+        place = _made_folder(parent, name)
+        yield place
+    except BaseException:
+        if place is not None:
+            shutil.rmtree(place, ignore_errors=True)
+        if not was_there:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def _made_folder(parent: Path, name: str) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     base = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
     for attempt in range(1000):

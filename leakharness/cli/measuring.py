@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +26,7 @@ __all__ = [
     "Target",
     "measuring",
     "report_folder",
+    "stored",
 ]
 
 Scenario = Annotated[str, typer.Argument(help="A name, path/to/file.py, or path/to/file.py::name.", show_default=False)]
@@ -106,7 +109,26 @@ def _warmup(given: str | None) -> int | str | None:
 
 
 def report_folder(given: str | None) -> Path:
-    """Where reports go: as given, else as pyproject.toml says, else ``reports``."""
+    """Where reports go: as given, else as pyproject.toml says, else ``reports``. Raises OptionError for a place that
+    can have no folder: asked before anything is measured."""
+    from leakharness.errors import OptionError
     from leakharness.options import pyproject_options
 
-    return Path(given or pyproject_options(Path.cwd()).get("report_dir") or "reports")
+    folder = Path(given or pyproject_options(Path.cwd()).get("report_dir") or "reports")
+    nearest = next((str(place) for place in (folder, *folder.parents) if os.path.lexists(place)), ".")
+    if not os.path.isdir(nearest):
+        raise OptionError(f"--report-dir {folder}: {nearest} is not a folder")
+    return folder
+
+
+def stored(write: Callable[[], Path]) -> tuple[str | None, tuple[str, ...]]:
+    """Where ``write`` has put the report, and no note; or None and a note why there is none, which goes to stderr as
+    well. A verdict that was measured is never lost for want of a report."""
+    from leakharness.errors import UsageError
+
+    try:
+        return str(write()), ()
+    except UsageError as exc:
+        note = f"no report was written: {exc}"
+        print(f"leakharness: {note}", file=sys.stderr)
+        return None, (note,)

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leakharness.cli.measuring import Json, Python, Quiet, ReportDir, Scenario, Target, measuring, report_folder
+from leakharness.cli.measuring import (
+    Json,
+    Python,
+    Quiet,
+    ReportDir,
+    Scenario,
+    Target,
+    measuring,
+    report_folder,
+    stored,
+)
 
 if TYPE_CHECKING:
     from leakharness.certificate import Verification
@@ -79,6 +89,11 @@ def prove_command(
     from leakharness.prove import Question, prove
     from leakharness.store import new_folder
 
+    def write() -> Path:
+        with new_folder(folder, f"{proof.scenario}-proof") as place:
+            write_sealed(seal_proof(proof, found, question), place / "proof.json")
+        return place / "proof.json"
+
     question = Question(
         before,
         after,
@@ -90,14 +105,14 @@ def prove_command(
         env_dir,
     )
     found = find(scenario)
+    folder = report_folder(report_dir)
     with Progress(quiet=quiet or json) as progress:
         proof = prove(found, question, progress, lambda text: None if quiet or json else typer.echo(text, err=True))
-    place = new_folder(report_folder(report_dir), f"{proof.scenario}-proof") / "proof.json"
-    write_sealed(seal_proof(proof, found, question), place)
+    report, _ = stored(write)
     if json:
         emit_json(proof.document())
     else:
-        typer.echo(colour_verdict(proof_block(proof, report=str(place))))
+        typer.echo(colour_verdict(proof_block(proof, report=report)))
     raise typer.Exit(proof.exit_code)
 
 

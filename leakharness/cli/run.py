@@ -17,6 +17,7 @@ from leakharness.cli.measuring import (
     Target,
     measuring,
     report_folder,
+    stored,
 )
 
 __all__ = ["register"]
@@ -105,6 +106,8 @@ def run_command(
     quiet: Quiet = False,
 ) -> None:
     """Measure one mode."""
+    from dataclasses import replace
+
     from leakharness.api import Settings, run_found
     from leakharness.cli.terminal import Progress, colour_verdict, emit_json, say
     from leakharness.discovery import find
@@ -119,13 +122,15 @@ def run_command(
         trace_allocations=trace_allocations,
         confirm=confirm,
     )
+    folder = report_folder(report_dir)
     with Progress(quiet=quiet or json) as progress:
         result = run_found(find(scenario), mode, settings, progress)
-    place = write_report(result, report_folder(report_dir))
+    report, lack = stored(lambda: write_report(result, folder))
+    result = replace(result, notes=result.notes + lack)
     if json:
         emit_json(result.document())
     else:
-        say(colour_verdict(run_block(result, report=str(place))))
+        say(colour_verdict(run_block(result, report=report)))
     raise typer.Exit(result.exit_code)
 
 
@@ -144,6 +149,9 @@ def check_command(
     quiet: Quiet = False,
 ) -> None:
     """Measure every arm of each scenario, and certify."""
+    from dataclasses import replace
+    from functools import partial
+
     from leakharness.api import Settings, check_found
     from leakharness.certificate import seal_certificate
     from leakharness.cli.terminal import Progress, colour_verdict, emit_json, say
@@ -156,15 +164,17 @@ def check_command(
         raise OptionError("check needs scenarios or --all, and not both: see `leakharness list`")
     settings = Settings({**options, "snapshots": snapshots}, target, python, snap_dir)
     found = all_scenarios() if all_ else [find(name) for name in scenarios or ()]
+    folder = report_folder(report_dir)
     certificates = []
     for place in found:
         with Progress(quiet=quiet or json) as progress:
             certificate = check_found(place, settings, progress)
         sealed = seal_certificate(certificate, place, settings)
-        folder = write_certificate(certificate, sealed, report_folder(report_dir))
+        report, lack = stored(partial(write_certificate, certificate, sealed, folder))
+        certificate = replace(certificate, notes=certificate.notes + lack)
         certificates.append(certificate)
         if not json:
-            say(colour_verdict(certificate_block(certificate, report=str(folder))))
+            say(colour_verdict(certificate_block(certificate, report=report)))
     if json:
         documents = [certificate.document() for certificate in certificates]
         emit_json(

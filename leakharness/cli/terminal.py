@@ -76,7 +76,7 @@ def colour_verdict(block: str) -> str:
 
 
 def say(text: str) -> None:
-    """One text on stdout. A reader that has gone away changes nothing: the exit code stays the verdict's."""
+    """One text on stdout."""
     _write(text.encode(sys.stdout.encoding or "utf-8", "replace") + b"\n")
 
 
@@ -88,11 +88,6 @@ def emit_json(document: Any) -> None:
 
 
 def _write(data: bytes) -> None:
-    try:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

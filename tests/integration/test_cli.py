@@ -415,3 +415,46 @@ def test_a_closed_pipe_is_no_leak(cli: Cli, tmp_path: Path) -> None:
     os.close(writer)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (">&-", ""),
+        ("2>&-", ""),
+        ("<&- >&- 2>&-", ""),
+        (">/dev/full", "leakharness: the answer is lost: stdout: No space left on device\n"),
+        ("2>/dev/full", ""),
+    ],
+)
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_streams_that_are_closed_or_full_change_no_verdict(how: str, said: str, cli: Cli, tmp_path: Path) -> None:
+    """The exit code stays, there is no traceback, and what still can be said is said."""
+    command = f'"$0" -m leakharness run embedded-run --mode closure-inline {" ".join(QUICK)} --quiet {how}'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, said)
+    assert done.stdout.startswith("FAIL") or ">&-" in how or how.startswith(">")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("words", ["list", "list --json", "--help", "run nothing-like-it"])
+@pytest.mark.parametrize("how", [">/dev/full", ">&-", "2>&-", "2>/dev/full"])
+def test_no_command_has_a_traceback_for_its_streams(words: str, how: str, tmp_path: Path) -> None:
+    """Neither those that print by themselves, nor the errors."""
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m leakharness {words} {how}', sys.executable],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == (2 if "nothing" in words else 0)
+    assert "Traceback" not in done.stderr

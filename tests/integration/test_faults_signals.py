@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -125,6 +126,7 @@ slow = pytest.mark.slow
         pytest.param(signal.SIGINT, RUN_WITH_SNAPSHOTS, id="Ctrl-C in a run"),
         pytest.param(signal.SIGINT, CHECK_WITH_SNAPSHOTS, id="Ctrl-C in a check"),
         pytest.param(signal.SIGTERM, CHECK_WITH_SNAPSHOTS, id="SIGTERM in a check"),
+        pytest.param(signal.SIGHUP, RUN_WITH_SNAPSHOTS, id="SIGHUP in a run"),
         pytest.param(signal.SIGINT, RUN, id="Ctrl-C in a run without snapshots", marks=slow),
         pytest.param(signal.SIGINT, CHECK, id="Ctrl-C in a check without snapshots", marks=slow),
         pytest.param(signal.SIGTERM, RUN, id="SIGTERM in a run", marks=slow),
@@ -133,7 +135,8 @@ slow = pytest.mark.slow
 def test_a_signal_leaves_nothing(
     number: int, words: tuple[str, ...], tool: Callable[..., Tool], scenario_file: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Exit 130 with one line for Ctrl-C, 143 for SIGTERM; every process is gone, no file is half there."""
+    """Exit 130 with one line for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP; nothing is left, and
+    no file is half there."""
     scenario_file(SLOW_RUNS)
     running = tool(*words)
     running.until(lambda: (tmp_path / "running").exists())
@@ -145,6 +148,26 @@ def test_a_signal_leaves_nothing(
     running.assert_gone()
     assert half_files(tmp_path) == []
     assert list(running.temporary.iterdir()) == []
+
+
+@linux
+def test_nohup_is_heeded(tool: Callable[..., Tool], scenario_file: Callable[..., Path], tmp_path: Path) -> None:
+    """A SIGHUP that the tool was started to ignore does not end it."""
+    scenario_file(SLOW_RUNS)
+    ignore = "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    running = tool("-c", f"{ignore}; from leakharness.__main__ import main; sys.argv[1:] = {list(RUN)}; main()")
+    running.until(lambda: (tmp_path / "running").exists())
+    running.process.send_signal(signal.SIGHUP)
+    code, _ = running.end(signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM
+
+
+def test_handlers_are_put_back(quick_cli: Callable[..., Answer]) -> None:
+    """main() called in somebody's own program changes nothing there."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers], sys.stdout, sys.stderr
+    quick_cli("--version")
+    assert ([signal.getsignal(number) for number in numbers], sys.stdout, sys.stderr) == before
 
 
 @linux
@@ -244,13 +267,18 @@ def leak(run: Run) -> None:
 def test_reports_that_cannot_be_written_are_one_line(
     cli: Callable[..., Answer], scenario_file: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """A folder that is a file: one line that names it, exit 2."""
+    """A folder that is a file: one line that names it, exit 2, and nothing has been measured."""
     scenario_file(BIG)
     (tmp_path / "reports").write_text("a file")
-    answer = cli("run", "case.py", "--snapshots", "never", "--iters", "5", "--warmup", "5", "--quiet")
-    assert answer.code == 2
-    (line,) = answer.stderr.splitlines()
-    assert line.startswith("leakharness: --report-dir reports: ")
+    for words in (
+        ("run", "case.py", "--mode", "nothing-like-it"),
+        ("check", "case.py", "--report-dir", "reports/below", "--json"),
+    ):
+        answer = cli(*words, "--quiet")
+        assert (answer.code, answer.stdout) == (2, "")
+        assert re.fullmatch(r"leakharness: --report-dir reports(/below)?: reports is not a folder\n", answer.stderr), (
+            answer.stderr
+        )
 
 
 @pytest.fixture
@@ -343,14 +371,42 @@ def test_a_snapshot_whose_writer_is_killed_is_not_waited_for(
 def test_no_room_for_the_report(
     small_disk: Path, cli: Callable[..., Answer], scenario_file: Callable[..., Path]
 ) -> None:
-    """One line that names the file, exit 2, no half file."""
+    """The verdict and its exit code stand; one line names the file, and no half file or empty folder is left."""
     scenario_file(BIG)
     with pytest.raises(OSError), open(small_disk / "filler", "wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
     answer = cli("run", "case.py", "--snapshots", "never", "--report-dir", str(small_disk), "--quiet", "--json")
-    assert answer.code == 2
+    assert (answer.code, answer.document["verdict"]) == (0, "PASS")
+    assert_told(answer, str(small_disk))
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+
+
+def assert_told(answer: Answer, place: str) -> None:
+    """One line on stderr and a note, with the same words, say that there is no report, and where it should be."""
     (line,) = answer.stderr.splitlines()
-    assert line.startswith("leakharness: ")
-    assert str(small_disk) in line
-    assert half_files(small_disk) == []
+    assert line.startswith("leakharness: no report was written: ")
+    assert place in line
+    assert line.removeprefix("leakharness: ") in answer.document["notes"]
+
+
+@linux
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        pytest.param(("run", "case.py", "--mode", "leak"), 1, id="run"),
+        pytest.param(("check", "case.py"), 0, id="check", marks=slow),
+    ],
+)
+def test_a_report_folder_that_cannot_be_made(
+    words: tuple[str, ...], code: int, cli: Callable[..., Answer], scenario_file: Callable[..., Path]
+) -> None:
+    """Found out after the measurement: the verdict stands, as a document and as a block."""
+    scenario_file(BIG)
+    options = ("--snapshots", "never", "--iters", "10", "--quiet", "--report-dir", "/proc/nothing/like/it")
+    answer = cli(*words, *options, "--json")
+    assert answer.code == code
+    assert_told(answer, "/proc/nothing")
+    answer = cli(*words, *options)
+    assert (answer.code, answer.stdout.split()[0]) == (code, {1: "FAIL", 0: "CERTIFIED"}[code])
+    assert " report was written" in answer.stdout
