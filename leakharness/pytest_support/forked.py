@@ -65,7 +65,7 @@ def _live(judge: Judge, subject: Subject, send: int) -> None:
     """The copy's whole life. Does not return."""
     try:
         try:
-            verdict = judge.judge(subject)
+            verdict = judge.judge(subject, alarm=False)
             said = {"verdict": verdict.verdict, "text": verdict.text, "document": dict(verdict.document)}
         except LeakHarnessError as exc:
             kind = "usage" if isinstance(exc, UsageError) else "not judged"

@@ -6,6 +6,7 @@ line out is the verdict. Ends with its input.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -19,6 +20,7 @@ from leakharness.errors import LeakHarnessError, NotJudged, UsageError
 from leakharness.evidence import Snapshots
 from leakharness.model import Reading, RunResult
 from leakharness.options import pyproject_options, resolve
+from leakharness.pytest_support.alarm import ringing_after
 from leakharness.report.text import run_block
 from leakharness.runner import Asker, Measurement, Request, measure
 
@@ -81,7 +83,8 @@ def judge(order: Mapping[str, Any], patient: Asker) -> RunResult:
     pyproject = pyproject_options(Path.cwd())
     plan = resolve(order["options"], order["declared"], pyproject, defaults={"snapshots": "on-fail"})
     snapshots = Snapshots(None, always=False)
-    with snapshots.closing():
+    clock = ringing_after(plan.timeout, order["pid"]) if order["alarm"] else contextlib.nullcontext()
+    with snapshots.closing(), clock:
         result = measure(
             Request(order["name"], order["name"], order["mode"]),
             plan,

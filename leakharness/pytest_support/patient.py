@@ -23,6 +23,7 @@ from leakharness.errors import LeakHarnessError, NotJudged, UsageError
 from leakharness.probe.gauge import Gauge
 from leakharness.probe.recorder import ScenarioRecorder
 from leakharness.probe.worker import Worker, command_table, failure_answer
+from leakharness.pytest_support.alarm import Alarm, Hung
 from leakharness.scenario import Run
 
 __all__ = ["Judge", "Subject", "Verdict", "error_text", "quiet_process"]
@@ -138,15 +139,16 @@ class Judge:
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: Any = None
 
-    def judge(self, subject: Subject) -> Verdict:
+    def judge(self, subject: Subject, *, alarm: bool = True) -> Verdict:
         """Measure ``subject`` here and have it judged. Raises UsageError, NotJudged where there is no verdict,
-        and what ``subject.passes_on`` names."""
+        and what ``subject.passes_on`` names. Without ``alarm`` somebody else ends a check that hangs."""
+        __tracebackhide__ = True
         process = self.started()
         patient = Patient(subject)
         finished = False
         try:
             with quiet_process():
-                answer = self._serve(process, patient, subject)
+                answer = self._serve(process, patient, subject, Alarm(wanted=alarm))
             finished = True
         finally:
             patient.close()
@@ -187,8 +189,21 @@ class Judge:
             self._stderr.close()
             self._stderr = None
 
-    def _serve(self, process: subprocess.Popen[bytes], patient: Patient, subject: Subject) -> dict[str, Any]:
-        """Answer the judge's commands until it has its verdict."""
+    def _serve(
+        self, process: subprocess.Popen[bytes], patient: Patient, subject: Subject, alarm: Alarm
+    ) -> dict[str, Any]:
+        """Answer the judge's commands until it has its verdict, or says that it took too long."""
+        __tracebackhide__ = True
+        try:
+            with alarm:
+                return self._converse(process, patient, subject, alarm)
+        except Hung:
+            raise _hung(alarm, subject) from None
+
+    def _converse(
+        self, process: subprocess.Popen[bytes], patient: Patient, subject: Subject, alarm: Alarm
+    ) -> dict[str, Any]:
+        __tracebackhide__ = True
         commands, answers = process.stdout, process.stdin
         assert commands is not None
         assert answers is not None
@@ -199,6 +214,7 @@ class Judge:
             "mode": subject.mode,
             "options": dict(subject.options),
             "declared": dict(subject.declared),
+            "alarm": alarm.armed,
         }
         # Bound methods in a table and positional arguments, as in the worker: nothing is looked up by a string that
         # came in as JSON, which would leave an entry a call in the interpreter's method cache.
@@ -221,6 +237,8 @@ class Judge:
                 except BaseException as exc:
                     answer = failure_answer(exc)
                     del exc
+                if alarm.rang:
+                    raise _hung(alarm, subject, answer.get("detail", ""))
                 answers.write(json.dumps(answer).encode() + b"\n")
                 answers.flush()
                 del answer, arguments
@@ -234,6 +252,13 @@ class Judge:
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - STDERR_KEPT_BYTES))
         return self._stderr.read().decode("utf-8", "replace").strip() or "it said nothing"
+
+
+def _hung(alarm: Alarm, subject: Subject, detail: str = "") -> NotJudged:
+    seconds = float(subject.options.get("timeout") or round(alarm.rang_after))
+    error = NotJudged(f"hung: no verdict within {seconds:g} s; raise timeout if it is only slow")
+    error.detail = detail
+    return error
 
 
 FROZEN_AT_START = 1_000
