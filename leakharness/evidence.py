@@ -32,8 +32,13 @@ MOST_CONFIRMED = 5
 """Groups of retainers that are confirmed by cutting, the largest first."""
 KNOWN_SLACK = {"tracked": 0.0, "tasks": 0.0, "objects": 0.02, "blocks": 0.1, "malloc_bytes": 256.0}
 """How much a run may still grow by once the known leaks are cut out. Tracked objects and tasks: nothing. A stray object
-in fifty runs, a block in ten (on 3.10 each function of the copy that runs for the first time keeps a frame). Bytes of malloc: the slot that each kept object has in a table, which does not shrink as it is
-emptied (up to 100 bytes an entry in a dict, twice that as it doubles)."""
+in fifty runs, a block in ten (on 3.10 each function of the copy that runs for the first time keeps a frame). Bytes of
+malloc: the slot that each kept object has in a table, which does not shrink as it is emptied (up to 100 bytes an entry
+in a dict, twice that as it doubles)."""
+NATIVE = (
+    "by counters: there are no more objects of Python's, so C code holds it, or an object that is there once and has "
+    "grown (the buffer of a list or bytearray)"
+)
 NEVER_KNOWN = ("fds", "threads", "children")
 """What a forked copy cannot give back."""
 CAPTURE_TIMEOUT_S = 120.0
@@ -81,7 +86,9 @@ class Snapshots:
         """Called when growth is found, before it is confirmed: this is the heap to explain."""
         tracked = any(row["retained"] for row in measurement.tracked.values())
         if not (self._always and tracked):
-            self._take(worker, measurement.readings[-1].label, suspects(measurement.census))
+            # Where no more objects are there, no type is suspect: its newest objects would be innocents.
+            types = suspects(measurement.census) if {"objects", "tracked"} & _growing(measurement) else []
+            self._take(worker, measurement.readings[-1].label, types)
 
     def explain(self, worker: Asker, measurement: Measurement) -> Evidence:
         """All retained tracked objects (or the fastest growing family) and what holds them."""
@@ -292,8 +299,7 @@ def _classified(measurement: Measurement, groups: Sequence[RetainerGroup]) -> di
         found = [(classify_path("object", group.target, group.path), group.retained_bytes) for group in groups]
         kinds = [(classification.kind, size) for classification, size in found]
         return {"growth_class": classify_growth(kinds), "class_evidence": found[0][0].evidence}
-    assessment = measurement.assessment
-    grows = {g.counter for g in assessment.growth if g.grows} if assessment is not None else set()
+    grows = _growing(measurement)
     if "objects" in grows or "tracked" in grows:
         return {"growth_class": "ambiguous", "class_evidence": "objects grow, and no retainer was found"}
     if "blocks" in grows:
@@ -302,7 +308,13 @@ def _classified(measurement: Measurement, groups: Sequence[RetainerGroup]) -> di
             "class_evidence": "by counters: allocator blocks grow, objects that refer to others do not "
             "(str, bytes, int and the like)",
         }
-    return {"growth_class": "native", "class_evidence": "by counters: no object of Python's grows"}
+    return {"growth_class": "native", "class_evidence": NATIVE}
+
+
+def _growing(measurement: Measurement) -> set[str]:
+    """The counters that grow."""
+    found = measurement.assessment
+    return {growth.counter for growth in found.growth if growth.grows} if found is not None else set()
 
 
 def _wait_for(raw: Path, writer: int | None) -> None:

@@ -56,10 +56,14 @@ GRACE_S = 0.03
 """Seconds that a reading waits for threads, descriptors and tasks that are on their way out."""
 CONFIRM_GRACE_S = 0.5
 """The same for the reading that confirms a leak."""
+LEFT_IN_CLEARED = 0.05
+"""Share of the growth that may be left once the bounded containers are emptied in a copy, for them to explain it."""
 REFILL_MARGIN = 1.1
 """Runs made to fill a bounded container, as a multiple of what its growth so far asks for."""
 LIBRARY = ("_asyncio.", "asyncio.", "collections.", "functools.", "weakref.")
 """Types of the standard library's machinery: a program's own types say more about a leak."""
+OWN_SHARE = 0.1
+"""but not where they are rarer than this share of the most frequent type: they came by the way."""
 LINEAR = 0.02
 """Relative difference between two paces that counts as the same pace."""
 
@@ -422,11 +426,16 @@ def _runs_to_fill(m: Measurement, worker: Asker) -> tuple[int, str] | None:
     if not answer or not answer["containers"] or "objects" not in answer:
         return None
     first, last = m.readings[0], m.readings[-1]
-    grown = last.counters["objects"] - last.declared["objects"] - first.counters["objects"] + first.declared["objects"]
-    left = answer["objects"] - last.declared["objects"] - first.counters["objects"] + first.declared["objects"]
-    tracked_left = answer["alive"] - first.declared["tracked_alive"]
-    if left > 0.05 * max(grown, 0) or tracked_left > 0:
+    growing = {g.counter for g in m.assessment.growth if g.grows} if m.assessment is not None else set()
+    in_containers = growing & {"objects", "blocks"}
+    if not in_containers or answer["alive"] > first.declared["tracked_alive"]:
         return None
+    for name in in_containers:
+        before = first.counters[name] - first.declared.get(name, 0)
+        grown = last.counters[name] - last.declared.get(name, 0) - before
+        left = answer[name] - last.declared.get(name, 0) - before
+        if left > LEFT_IN_CLEARED * max(grown, 0):
+            return None
     runs = m.runs + m.warm_up_runs
     slowest = max(answer["containers"], key=lambda row: (row["bound"] - row["size"]) / row["grew"])
     needed = int(REFILL_MARGIN * (slowest["bound"] - slowest["size"]) / (slowest["grew"] / m.runs)) + 1
@@ -478,11 +487,16 @@ def _linear(warm_up: Sequence[Reading]) -> bool:
 
 
 def suspects(census: Sequence[tuple[int, dict[str, list[int]]]]) -> list[str]:
-    """Types that came to stay, the program's own before the built-in ones, the most frequent first."""
+    """Types that came to stay: the program's own before the built-in ones, where they are not much rarer than these;
+    the most frequent first."""
     rows = families(census, top=50)
-    return [f.type for f in rows if "." in f.type and not f.type.startswith(LIBRARY)] + [
-        f.type for f in rows if "." not in f.type or f.type.startswith(LIBRARY)
-    ]
+    least = OWN_SHARE * max((f.count_per_run for f in rows), default=0.0)
+    own = [f.type for f in rows if _is_own(f.type) and f.count_per_run >= least]
+    return own + [f.type for f in rows if f.type not in own]
+
+
+def _is_own(name: str) -> bool:
+    return "." in name and not name.startswith(LIBRARY)
 
 
 def families(census: Sequence[tuple[int, dict[str, list[int]]]], top: int = 20) -> tuple[Family, ...]:
@@ -524,7 +538,7 @@ def _result(
         tracked=m.tracked,
         series=tuple(m.readings),
         growth=growth,
-        families=families(m.census) if verdict == "FAIL" else (),
+        families=families(m.census) if verdict == "FAIL" and _more_objects(growth) else (),
         detectable=judge.detectable(m.readings) if m.readings else Detectable(),
         forgiven=found.forgiven if found is not None else (),
         notes=tuple(m.notes + _collector_note(m)),
@@ -533,6 +547,11 @@ def _result(
         known_declared=tuple((match, reason) for match, reason in scenario.get("known", ())),
     )
     return replace(result, **changes)
+
+
+def _more_objects(growth: Sequence[Growth]) -> bool:
+    """Whether objects that the collector lists came to stay; else a census shows strays alone."""
+    return any(g.grows and g.counter in ("tracked", "objects") for g in growth)
 
 
 def _mode_and_must(m: Measurement) -> tuple[str, Any]:

@@ -186,7 +186,7 @@ class _Dummy:
 
 
 def _rehearse() -> None:
-    """Cut something of no interest: on 3.10 each function keeps a frame of its first call, which must not be counted."""
+    """Cut something of no interest: on 3.10 each function keeps a frame of its first call, which must not count."""
     holder = [_Dummy()]
     watched, _, _ = _cut_all(holder.copy, [_Edge({"kind": "element", "holder": "list"})])
     _take_out(watched)

@@ -269,7 +269,11 @@ def _clear_and_count(growing: list[tuple[Any, int, int, str]], send: int, tracke
         growing.clear()
         for _ in range(3):
             gc.collect()
-        counts = {"alive": tracker.alive, "objects": count_objects() - tracker.own_objects()}
+        counts = {
+            "alive": tracker.alive,
+            "objects": count_objects() - tracker.own_objects(),
+            "blocks": sys.getallocatedblocks() - tracker.own_blocks(),
+        }
         os.write(send, json.dumps(counts).encode())
     finally:
         os._exit(0)

@@ -236,3 +236,48 @@ def test_a_known_leak_with_all_that_hangs_on_it_is_forgiven(beside: Path) -> Non
         ("synthetic-leak", "FAIL"),
     ]
     assert any("until June" in line for line in certificate.arms[0].forgiven)
+
+
+LEAVES_ALONE = """
+import functools
+from leakharness import Run, Scenario
+
+scenario = Scenario("leaves")
+KEPT = []
+
+@functools.lru_cache(maxsize=4000)
+def width(text):
+    return len(text) * 1000
+
+@scenario.mode("bounded", must="PASS", default=True, abort="none")
+def bounded(run: Run) -> None:
+    width("word-%d" % run.index)
+
+@scenario.mode("unbounded", must="FAIL", abort="none")
+def unbounded(run: Run) -> None:
+    KEPT.append("x%d" % run.index)
+"""
+
+
+@pytest.fixture
+def leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "leaves.py"
+    path.write_text(LEAVES_ALONE)
+    return path
+
+
+def test_a_bounded_cache_of_strings_and_numbers_is_filled_and_passes(leaves: Path) -> None:
+    """No object of it is listed by the collector: the allocator's blocks tell that emptying it explains all."""
+    result = leakharness.run(leaves, snapshots="never")
+    assert result.verdict == "PASS", result.reason
+    assert any("lru_cache(maxsize=4000) of width" in note for note in result.notes)
+
+
+def test_where_no_object_more_is_there_no_innocent_is_named(leaves: Path) -> None:
+    """Strings alone: no family, no retainer, the class by the counters, and the line that makes them."""
+    result = leakharness.run(leaves, "unbounded")
+    assert result.verdict == "FAIL"
+    assert (result.retainers, result.families) == ((), ())
+    assert "blocks grow" in result.class_evidence
+    assert [row["source"] for row in result.allocations] == ['KEPT.append("x%d" % run.index)']

@@ -34,3 +34,11 @@ def test_the_fastest_site_comes_first() -> None:
         readings(slow=[0, 800, 1600, 2400, 3200, 4000], fast=[0, 8000, 16000, 24000, 32000, 40000]), 8
     )
     assert [row["file"] for row in found] == ["fast.py", "slow.py"]
+
+
+def test_a_site_that_rises_unevenly_in_every_batch_is_named_where_none_is_even() -> None:
+    """A list that is appended to takes a larger buffer now and then."""
+    uneven = [0, 408, 880, 1700, 2108, 2580]
+    assert [row["file"] for row in growing_sites(readings(uneven=uneven), 8)] == ["uneven.py"]
+    both = readings(uneven=uneven, leaky=[0, 8000, 16000, 24000, 32000, 40000])
+    assert [row["file"] for row in growing_sites(both, 8)] == ["leaky.py"]

@@ -407,3 +407,9 @@ def test_families_are_the_rise_between_two_looks() -> None:
         ("a.A", 1.0, 10.0),
     ]
     assert runner.families(census[:1]) == ()
+
+
+def test_a_rare_type_of_the_program_is_no_suspect_before_a_frequent_one() -> None:
+    """Its own types come first, but not those that came by the way."""
+    census = [(50, {}), (250, {"app.Rare": [1, 50], "app.Session": [100, 50], "weakref.WeakMethod": [400, 50]})]
+    assert runner.suspects(census) == ["app.Session", "weakref.WeakMethod", "app.Rare"]
