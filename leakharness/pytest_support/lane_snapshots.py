@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from leakharness.errors import UsageError
 from leakharness.plugin import setting
 from leakharness.probe.capture import snapshot
 from leakharness.pytest_support.trace import LANE_VARIABLE, current_lane, runs_tests
@@ -55,7 +56,10 @@ def start_snapshots(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput") and LANE_VARIABLE not in os.environ:
         config.pluginmanager.register(_Summary(folder), "leakharness-snapshot-summary")
         command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
-        write_atomically(folder / COMMAND_FILE, command.encode() + b"\n")
+        try:
+            write_atomically(folder / COMMAND_FILE, command.encode() + b"\n")
+        except UsageError as exc:
+            raise pytest.UsageError(f"--leak-snapshots={folder}: {exc}") from None
     if not runs_tests(config):
         return
     interval = setting(config, "leak_snapshot_interval")
@@ -66,9 +70,10 @@ def start_snapshots(config: pytest.Config) -> None:
     try:
         lane.mkdir(parents=True, exist_ok=True)
         _sweep(lane)
+        snapshots = LaneSnapshots(config, lane, interval)
     except OSError as exc:
-        raise pytest.UsageError(f"--leak-snapshots {folder}: {exc.strerror or exc}") from None
-    config.pluginmanager.register(LaneSnapshots(config, lane, interval), "leakharness-snapshots")
+        raise pytest.UsageError(f"--leak-snapshots={folder}: {exc.strerror or exc}") from None
+    config.pluginmanager.register(snapshots, "leakharness-snapshots")
 
 
 class LaneSnapshots:

@@ -284,6 +284,20 @@ def test_a_broken_manifest_is_a_usage_error(tmp_path: Path) -> None:
     assert "hotspots update" in done.stderr
 
 
+@pytest.mark.parametrize("words", [(), ("-n2",)])
+@pytest.mark.parametrize("place", ["file", "/proc/none"])
+def test_a_folder_of_snapshots_that_cannot_be_had_is_a_usage_error(
+    tmp_path: Path, place: str, words: tuple[str, ...]
+) -> None:
+    make_suite(tmp_path, light=1)
+    (tmp_path / "file").write_text("")
+    done = run_pytest(tmp_path, f"--leak-snapshots={place}", *words)
+    assert done.returncode == 4
+    (said,) = done.stderr.strip().splitlines()
+    assert said.startswith("ERROR: --leak-snapshots=")
+    assert "INTERNALERROR" not in done.stdout
+
+
 SCENARIO = """
     from leakharness import Run, Scenario
     scenario = Scenario("kept", iters=5, scope_bytes=1000)
