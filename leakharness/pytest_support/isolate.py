@@ -102,6 +102,8 @@ class Isolation:
         self._orders = orders
         self._events: queue.Queue[tuple[_Child, dict[str, Any] | None]] = queue.Queue()
         self._next_lane = 0
+        self._ran = 0
+        """Files of which the process came to its end."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, Any, Any]:
@@ -113,7 +115,9 @@ class Isolation:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         write = terminalreporter.write_line
         terminalreporter.section("isolated test files", sep="-")
-        write(f"{len(self._orders)} of {len(self._manifest.files)} files of the manifest ran in processes of their own")
+        write(f"{self._ran} of {len(self._manifest.files)} files of the manifest ran in processes of their own")
+        if self._ran < len(self._orders):
+            write(f"  {len(self._orders) - self._ran} did not, or not to their end: the session was stopped before")
         there = set(_located(self._config, self._manifest).values())
         for hotspot in self._manifest.files:
             if hotspot.file not in there:
@@ -143,6 +147,7 @@ class Isolation:
                     self._replay(session, child, event)
                 else:
                     children.remove(child)
+                    self._ran += 1
                     self._ended(child)
                 if session.shouldstop or session.shouldfail:
                     break

@@ -277,6 +277,20 @@ def test_an_isolated_process_that_dies_is_a_failure_that_names_its_test(tmp_path
     assert "died by signal 9 while running tests/test_heavy.py::test_dies" in done.stdout
 
 
+@pytest.mark.parametrize(("fails", "ran"), [("test_light0.py", 0), ("test_heavy.py", 0), (None, 2)])
+def test_only_files_that_ran_are_counted_where_a_failure_stops_the_session(
+    tmp_path: Path, fails: str | None, ran: int
+) -> None:
+    make_suite(tmp_path, light=2)
+    if fails:
+        (tmp_path / "tests" / fails).write_text("def test_fails(): assert 0\n")
+    files = [{"file": f"tests/{name}", "delta_kb": 9} for name in ("test_heavy.py", "test_leaky.py")]
+    (tmp_path / "m.json").write_text(json.dumps({"schema": "leakharness.hotspots/1", "files": files}))
+    done = run_pytest(tmp_path, "--leak-isolate=m.json", "-q", "-x")
+    assert f"{ran} of 2 files of the manifest ran in processes of their own" in done.stdout
+    assert ("the session was stopped before" in done.stdout) == bool(fails)
+
+
 def test_a_broken_manifest_is_a_usage_error(tmp_path: Path) -> None:
     make_suite(tmp_path, light=1)
     done = run_pytest(tmp_path, "--leak-isolate=none.json")
