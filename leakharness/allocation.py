@@ -72,7 +72,8 @@ def growing_sites(readings: Sequence[Mapping[str, Sequence[int]]], runs_a_batch:
     """Sites whose bytes grow by the judge's own rule, the fastest first; where there are none, those that rise in
     every batch, if unevenly (a list that is appended to takes a larger buffer now and then). Pure."""
     runs = [i * runs_a_batch for i in range(len(readings))]
-    sure, rising = [], []
+    sure: list[dict[str, Any]] = []
+    rising: list[dict[str, Any]] = []
     for site in readings[-1]:
         sizes = [float(reading.get(site, (0, 0))[0]) for reading in readings]
         what = trend(runs, sizes, floor=FLOOR_BYTES, final=True)
