@@ -41,7 +41,7 @@ class Manifest:
     shared_peak_kb: int
     """Highest resident size of a shared worker in these traces, KiB."""
     traced: int
-    """How many files were traced at all."""
+    """How many files were traced: those that ran, and those over the limit by their import alone."""
     untraced: tuple[str, ...] = ()
     min_delta_kb: int = MIN_DELTA_KB
     limit: int = LIMIT
@@ -71,13 +71,17 @@ def merge(
     """The manifest of ``(source name, rows)`` traces.
 
     In one worker of one run a file's rows add up; over workers, shards and runs the largest counts, and every source
-    in which the file was over the limit is kept. ``test_files`` are those that should have been traced.
+    in which the file was over the limit is kept. ``test_files`` are those that should have been traced. A file that
+    was imported and never ran to its end (its worker died) is listed where its import alone is over the limit.
+    Raises UsageError for a trace without a row: it says nothing, not that no file is heavy.
     """
     left: dict[tuple[str, str], list[int]] = {}
     peak = 0
     ran: set[str] = set()
     for source, rows in traces:
+        seen = False
         for row in rows:
+            seen = True
             key = (row["file"], f"{source}:{row['lane']}")
             delta, imported = left.setdefault(key, [0, 0])
             grown = int(row["delta_rss_bytes"])
@@ -86,17 +90,20 @@ def merge(
                 peak = max(peak, int(row["peak_rss_bytes"]))
             if row["tests"]:
                 ran.add(row["file"])
+        if not seen:
+            raise UsageError(f"{source}: the trace is empty; make one with pytest --leak-trace=FILE, or leave it out")
     files: dict[str, list[tuple[int, int, str]]] = {}
     for (name, source), (delta, imported) in left.items():
         if delta // 1024 >= min_delta_kb:
             files.setdefault(name, []).append((delta // 1024, imported // 1024, source))
     hotspots = [
-        Hotspot(name, *max(seen)[:2], tuple(sorted(source for _, _, source in seen))) for name, seen in files.items()
+        Hotspot(name, *max(found)[:2], tuple(sorted(source for _, _, source in found))) for name, found in files.items()
     ]
     hotspots.sort(key=lambda h: (-h.delta_kb, h.file))
+    traced = ran | files.keys()
     collected = {name for name, _ in left}
-    untraced = sorted((set(test_files) | collected) - ran)
-    return Manifest(tuple(hotspots[:limit]), peak // 1024, len(ran), tuple(untraced), min_delta_kb, limit)
+    untraced = sorted((set(test_files) | collected) - traced)
+    return Manifest(tuple(hotspots[:limit]), peak // 1024, len(traced), tuple(untraced), min_delta_kb, limit)
 
 
 def suite_files(root: Path, folders: Iterable[str]) -> list[str]:

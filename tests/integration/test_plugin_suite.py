@@ -228,6 +228,15 @@ def manifest(suite: Path, traced: Any) -> Path:
     return path
 
 
+def test_an_empty_trace_leaves_the_manifest_alone(tmp_path: Path, cli: Any) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "m.json").write_text("as it was")
+    answer = cli("hotspots", "update", "--trace", str(tmp_path / "empty.jsonl"), "--out", str(tmp_path / "m.json"))
+    assert answer.code == 2
+    assert len(answer.stderr.strip().splitlines()) == 1
+    assert (tmp_path / "m.json").read_text() == "as it was"
+
+
 @pytest.mark.parametrize("words", [("-n2",), pytest.param((), marks=pytest.mark.slow)])
 def test_isolated_files_report_as_if_they_had_run_inside_and_the_shared_peak_falls(
     suite: Path, manifest: Path, words: tuple[str, ...]

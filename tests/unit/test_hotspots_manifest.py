@@ -82,11 +82,26 @@ def test_files_that_were_only_collected_or_never_seen_are_called_out() -> None:
     assert manifest.traced == 1
 
 
+def test_a_file_whose_worker_died_is_listed_by_its_import_and_then_not_called_untraced() -> None:
+    rows = [row("test_a.py", 1), row("test_dies.py", 50 * MIB, phase="collect")]
+    manifest = merge([("t", rows)], test_files=["test_a.py", "test_dies.py"])
+    assert [h.file for h in manifest.files] == ["test_dies.py"]
+    assert manifest.untraced == ()
+    assert manifest.traced == 2, "as many as are listed at the least"
+
+
+@pytest.mark.parametrize("others", [[], [("full.jsonl", [row("test_a.py", 1)])]])
+def test_an_empty_trace_is_a_usage_error_that_names_it(others: list[Any]) -> None:
+    with pytest.raises(UsageError, match=r"empty\.jsonl: the trace is empty"):
+        merge([*others, ("empty.jsonl", [])])
+
+
 @given(
     st.lists(
         st.tuples(
             st.sampled_from(["a.py", "b.py", "c.py"]), st.sampled_from(["gw0", "gw1"]), st.integers(-(10**8), 10**8)
         ),
+        min_size=2,
         max_size=30,
     ),
     st.randoms(use_true_random=False),
