@@ -251,7 +251,7 @@ def _info_lines(found: SnapshotInfo) -> Iterator[str]:
         "file": f"{found.path} ({size_text(found.file_bytes)})",
         "producer": found.producer + (f", Python {found.python}" if found.python else ""),
         "pid": found.pid,
-        "time": found.time,
+        "time": _time_text(found.time),
         "nodes": found.node_count,
         "edges": found.edge_count,
         "strings": found.string_count,
@@ -263,6 +263,18 @@ def _info_lines(found: SnapshotInfo) -> Iterator[str]:
     yield ""
     for kind, (count, size) in found.by_kind.items():
         yield f"  {kind:<20}{count:>12}{size_text(size):>12}"
+
+
+def _time_text(time: float | str | None) -> str | None:
+    """Seconds since 1970 as people read them, in UTC; what cannot be such a time as it is."""
+    from datetime import datetime, timezone
+
+    if not isinstance(time, (int, float)):
+        return time
+    try:
+        return datetime.fromtimestamp(time, timezone.utc).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return str(time)
 
 
 # ── as documents ─────────────────────────────────────────────────────────────────────────────

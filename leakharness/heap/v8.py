@@ -204,23 +204,26 @@ def _sections(text: mmap.mmap) -> dict[str, tuple[int, int]]:
     if text[start : start + 1] != b"{":
         raise SnapshotError("is not a V8 heap snapshot (not a JSON object)")
     found: dict[str, tuple[int, int]] = {}
-    at = start + 1
-    while True:
-        key = _KEY.match(text, at)
-        if key is None:
-            break
-        name = key[1].decode("utf-8", "replace")
-        at = key.end()
-        end = _value_end(text, at, name, found)
-        found[name] = (at, end)
-        at = end
-    rest = _skip_space(text, at)
-    if text[rest : rest + 1] != b"}":
-        raise SnapshotError(f"is truncated or corrupt after byte {at}")
+    _read_keys(text, start + 1, found)
     for name in ("snapshot", "nodes", "edges", "strings"):
         if name not in found:
             raise SnapshotError(f"is not a V8 heap snapshot (no {name!r} in it)")
     return found
+
+
+def _read_keys(text: mmap.mmap, at: int, found: dict[str, tuple[int, int]]) -> None:
+    """Add the keys from ``at`` on to ``found``; nothing but white space may follow the end of their object."""
+    while (key := _KEY.match(text, at)) is not None:
+        name = key[1].decode("utf-8", "replace")
+        end = _value_end(text, key.end(), name, found)
+        found[name] = (key.end(), end)
+        at = end
+    rest = _skip_space(text, at)
+    if text[rest : rest + 1] != b"}":
+        raise SnapshotError(f"is truncated or corrupt after byte {at}")
+    end = _skip_space(text, rest + 1)
+    if end < len(text):
+        raise SnapshotError(f"has something else behind its end (byte {end})")
 
 
 def _skip_space(text: mmap.mmap, at: int) -> int:
@@ -321,7 +324,8 @@ def _strings(text: mmap.mmap, sections: dict[str, tuple[int, int]]) -> list[str]
         following = _skip_space(text, walked)
         if walked == end or text[following : following + 1] != b",":
             raise
-        strings = _load_strings(text, start, walked)  # there are more keys behind them
+        _read_keys(text, walked, dict(sections))  # there are more keys behind them
+        strings = _load_strings(text, start, walked)
     _drop_pages(text, start, end)
     if not isinstance(strings, list) or not set(map(type, strings)) <= {str}:
         raise SnapshotError("is corrupt: its strings are not a list of strings")
@@ -571,7 +575,8 @@ class SnapshotInfo:
     path: str
     producer: str
     pid: int | None
-    time: str | None
+    time: float | str | None
+    """Seconds since 1970 where the snapshot says so itself; else what its name says, as it is written there."""
     python: str | None
     node_count: int
     edge_count: int
@@ -597,7 +602,7 @@ def info(path: Path | str) -> SnapshotInfo:
         path=str(path),
         producer=str(ours.get("producer", OUR_KEY)) if ours else "V8",
         pid=pid if isinstance(pid, int) else (named.pid if named else None),
-        time=str(time) if time is not None else (named.time if named else None),
+        time=time if isinstance(time, (int, float, str)) else (named.time if named else None),
         python=str(python) if python is not None else None,
         node_count=layout.nodes,
         edge_count=layout.edges,

@@ -113,6 +113,18 @@ def test_json_is_one_document_and_nothing_else(lane: Path) -> None:
     assert (documents[4]["producer"], documents[4]["pid"], documents[4]["node_count"]) == ("leakharness test", 77, 208)
 
 
+def test_the_time_is_a_date_as_text_and_a_number_as_json(lane: Path, tmp_path: Path) -> None:
+    """Where the snapshot has it; from a name it is told as it stands there."""
+    last = lane / "batch-1-77-1001.heapsnapshot"
+    assert "time:     1001\n" in run("snapshot", "info", last).stdout
+    graph, last = v8.read(last), tmp_path / last.name
+    for time, text in ((1795367399.356471, "2026-11-22T17:09:59+00:00"), (1e300, "1e+300")):
+        graph.meta["time"] = time
+        v8.write(graph, last)
+        assert json.loads(run("snapshot", "info", last, "--json").stdout)["time"] == time
+        assert f"time:     {text}\n" in run("snapshot", "info", last).stdout
+
+
 def test_text_fits_a_hundred_columns_and_has_no_colour_in_a_pipe(lane: Path) -> None:
     """Long module names are shortened in the middle; no escape sequence leaves without a terminal."""
     last = lane / "batch-1-77-1001.heapsnapshot"

@@ -158,6 +158,7 @@ def test_files_of_v8_are_read_whatever_their_layout(tmp_path: Path) -> None:
     assert same(v8.read(saved(tmp_path, dict(reversed(reordered.items())))), expected)
     assert same(v8.read(saved(tmp_path, reordered)), expected)
     assert same(v8.read(saved(tmp_path, json.dumps(small(), indent=3).encode())), expected)
+    assert same(v8.read(saved(tmp_path, json.dumps(small()).encode() + b" \r\n\t\n")), expected)
     behind = {**small(), "samples": [1, 2], "more": [["]"]], "last": [5]}
     assert same(v8.read(saved(tmp_path, behind)), expected)
     older = small()
@@ -223,6 +224,12 @@ BROKEN: dict[str, Any] = {
     "meta without fields": change(meta={}),
     "field missing": change(meta={**small()["snapshot"]["meta"], "node_fields": ["type", "name", "id"]}),
     "types missing": change(meta={**small()["snapshot"]["meta"], "node_types": []}),
+    "text behind it": json.dumps(small()).encode() + b"\ngarbage",
+    "a second one behind it": json.dumps(small()).encode() * 2,
+    "another array behind it": json.dumps(small()).encode() + b"[1]",
+    "zeros behind it": json.dumps(small()).encode() + bytes(8),
+    "text behind its strings": json.dumps(small()).encode()[:-1] + b", garbage ]}",
+    "text behind its last key": json.dumps({**small(), "last": [5]}).encode() + b" ]}",
     "twice closed": json.dumps(small()).encode()[:-1] + b"]}",
 }
 
