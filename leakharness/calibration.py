@@ -13,6 +13,7 @@ from typing import Any
 from leakharness.api import ARMS_AT_ONCE, Listener, Settings, run_found
 from leakharness.discovery import Found
 from leakharness.model import RunResult
+from leakharness.report.text import WIDTH, wrapped
 
 __all__ = ["PLANTS", "Calibration", "Row", "calibrate"]
 
@@ -44,8 +45,13 @@ class Row:
     seen: str
 
     @property
-    def rate(self) -> float:
-        return self.found / self.repeats
+    def judged(self) -> int:
+        return self.repeats - self.not_judged
+
+    @property
+    def rate(self) -> float | None:
+        """Found of those that were judged; None where none was."""
+        return self.found / self.judged if self.judged else None
 
     def document(self) -> dict[str, Any]:
         return {
@@ -60,13 +66,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The table. ``rows[0]`` is the one with nothing planted: what it finds are false alarms."""
+    """The table. ``rows[0]`` is the one with nothing planted: what it finds are false alarms. ``reason``: why the
+    first that was not judged was not, if any."""
 
     scenario: str
     rows: tuple[Row, ...]
+    reason: str | None = None
 
     @property
-    def false_alarm_rate(self) -> float:
+    def false_alarm_rate(self) -> float | None:
         return self.rows[0].rate
 
     @property
@@ -83,6 +91,7 @@ class Calibration:
             "schema": "leakharness.calibrate/1",
             "scenario": self.scenario,
             "false_alarm_rate": self.false_alarm_rate,
+            "reason": self.reason,
             "rows": [row.document() for row in self.rows],
         }
 
@@ -106,7 +115,8 @@ def calibrate(
     for (name, _), result in zip(jobs, results, strict=True):
         by_name.setdefault(name, []).append(result)
     scenario = results[0].scenario
-    return Calibration(scenario, tuple(_row(name, group) for name, group in by_name.items()))
+    reason = next((result.reason for result in results if result.verdict == "NOT_JUDGED"), None)
+    return Calibration(scenario, tuple(_row(name, group) for name, group in by_name.items()), reason)
 
 
 def table(calibration: Calibration) -> str:
@@ -118,9 +128,12 @@ def table(calibration: Calibration) -> str:
     ]
     for row in calibration.rows:
         found = f"{row.found}/{row.repeats}" + (f" ({row.not_judged}?)" if row.not_judged else "")
-        lines.append(f"  {row.planted:<28}{found:>8}{row.runs:>8}  {row.seen}"[:80])
-    rate = calibration.false_alarm_rate
-    lines += ["", f"  false alarms: {rate:.0%} of {calibration.rows[0].repeats} measurements with nothing planted"]
+        lines.append(f"  {row.planted:<28}{found:>8}{row.runs:>8}  {row.seen}"[:WIDTH])
+    rate, clean = calibration.false_alarm_rate, calibration.rows[0]
+    alarms = f"{rate:.0%} of {clean.judged}" if rate is not None else f"unknown: none was judged of {clean.repeats}"
+    lines += ["", f"  false alarms: {alarms} measurements with nothing planted"]
+    if calibration.reason is not None:
+        lines += wrapped(f"not judged: {calibration.reason}", "  ", WIDTH)
     return "\n".join(lines)
 
 

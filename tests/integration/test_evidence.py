@@ -12,7 +12,7 @@ import pytest
 
 import leakharness
 from leakharness.api import Settings, run_found
-from leakharness.calibration import calibrate
+from leakharness.calibration import calibrate, table
 from leakharness.discovery import find
 
 HELD_TWICE = """
@@ -111,6 +111,7 @@ def test_where_nothing_is_tracked_the_growing_family_is_explained(held_twice: Pa
     assert result.families[0].type.endswith("Plain")
     assert result.families[0].count_per_run == pytest.approx(1.0, abs=0.03)
     assert "UNTRACKED" in " ".join(result.retainers[0].path)
+    assert result.retainers[0].count == 250  # all that came to stay since the baseline, and none from before
 
 
 def test_a_known_leak_is_forgiven_by_name_and_an_idle_rule_reported(held_twice: Path) -> None:
@@ -152,6 +153,30 @@ def test_calibration_counts_what_was_found() -> None:
         "16 native bytes a run": 0,
     }
     assert not result.good
+
+
+def test_calibration_of_what_cannot_be_judged() -> None:
+    """No false alarm is no figure where nothing was judged: the rate is unknown, and the reason is told."""
+    unjudged = replace(leakharness.RunResult("s", "m", "NOT_JUDGED", None, "run 0 raised MemoryError"), runs=0)
+    passed = replace(unjudged, verdict="PASS", runs=250)
+
+    def all_alike(found: object, mode: object, settings: Settings, listener: object) -> leakharness.RunResult:
+        return unjudged
+
+    result = calibrate(find("embedded-run"), Settings(), repeats=1, measure=all_alike)
+    assert (result.false_alarm_rate, result.good) == (None, False)
+    assert (result.document()["false_alarm_rate"], result.document()["reason"]) == (None, unjudged.reason)
+    assert "false alarms: unknown: none was judged of 3 measurements with nothing planted" in table(result)
+    assert "not judged: run 0 raised MemoryError" in table(result)
+
+    clean = iter([unjudged, passed, passed])
+
+    def some(found: object, mode: object, settings: Settings, listener: object) -> leakharness.RunResult:
+        return next(clean) if settings.plant is None else passed
+
+    result = calibrate(find("embedded-run"), Settings(), repeats=1, measure=some)
+    assert result.false_alarm_rate == 0
+    assert "false alarms: 0% of 2 measurements" in table(result)
 
 
 @pytest.mark.slow
