@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from leakharness.errors import ScenarioError, UnknownScenario
 
-__all__ = ["Found", "all_scenarios", "find"]
+__all__ = ["Found", "all_scenarios", "declared_twice", "find"]
 
 ENTRY_POINT_GROUP = "leakharness.scenarios"
 
@@ -52,9 +52,14 @@ def find(reference: str, cwd: Path | None = None) -> Found:
             f"there are: {known}"
         )
     if len(matches) > 1:
-        places = " and ".join(f"{found.path}:{found.line}" for found in matches)
-        raise ScenarioError(f"scenario {reference!r} is declared twice: {places}; rename one, or name the file")
+        raise ScenarioError(declared_twice(matches))
     return matches[0]
+
+
+def declared_twice(places: Sequence[Found]) -> str:
+    """What is wrong with one name in several places."""
+    where = " and ".join(f"{found.path}:{found.line}" for found in places)
+    return f"scenario {places[0].name!r} is declared twice: {where}; rename one, or name the file"
 
 
 def all_scenarios(cwd: Path | None = None, unread: list[ScenarioError] | None = None) -> list[Found]:

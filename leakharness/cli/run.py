@@ -48,7 +48,7 @@ def list_command(json: Json = False, python: Python = None) -> None:
     """Print every scenario that can be named from here."""
     from leakharness.api import describe
     from leakharness.cli.terminal import emit_json
-    from leakharness.discovery import all_scenarios
+    from leakharness.discovery import all_scenarios, declared_twice
     from leakharness.errors import ScenarioError
     from leakharness.process import interpreter
 
@@ -63,6 +63,9 @@ def list_command(json: Json = False, python: Python = None) -> None:
             row["problem"] = answer["reason"]
         else:
             row.update(next((s for s in answer if s["name"] == place.name), {}))
+            twins = [other for other in found if other.name == place.name]
+            if len(twins) > 1:
+                row["problem"] = declared_twice(twins)
         rows.append(row)
     if json:
         emit_json({"schema": "leakharness.list/1", "scenarios": rows})
@@ -77,7 +80,7 @@ def list_command(json: Json = False, python: Python = None) -> None:
             must = f"must {mode['must']}" if mode["must"] else "-"
             typer.echo(f"  {star} {mode['name']:<22} {must:<10} abort={mode['abort']}")
         if "problem" in row:
-            typer.echo(f"    cannot be read here: {row['problem']}")
+            typer.echo("    " + ("" if "modes" in row else "cannot be read here: ") + row["problem"])
         else:
             typer.echo(f"    {'synthetic-leak':<22} must FAIL  (from the harness)")
         typer.echo(f"    {row['origin']}: {row['path']}:{row['line']}\n")

@@ -374,6 +374,17 @@ def test_list_survives_a_broken_file(quick_cli: Cli, scenario_file: Callable[...
     assert "cannot be read here: No module named 'nothing_like_it'" in answer.stdout
 
 
+def test_list_says_that_a_name_is_declared_twice(quick_cli: Cli, scenario_file: Callable[..., Path]) -> None:
+    """As run and check do, at both places: neither can be asked for by that name."""
+    twice = "s = Scenario('twice')\n@s.mode('m', abort='none')\ndef m(run): pass\n"
+    first, second = (scenario_file(twice + "#" * n, f"scenarios/{n}.py") for n in (1, 2))
+    problem = f"scenario 'twice' is declared twice: {first}:3 and {second}:3; rename one, or name the file"
+    rows = [row for row in quick_cli("list", "--json").document["scenarios"] if row["name"] == "twice"]
+    assert [row["problem"] for row in rows] == [problem, problem]
+    assert quick_cli("list").stdout.count(f"\n    {problem}\n") == 2
+    assert quick_cli("run", "twice").stderr == f"leakharness: {problem}\n"
+
+
 def test_the_command_to_reproduce_does_reproduce(
     quick_cli: Cli, scenario_file: Callable[..., Path], tmp_path: Path
 ) -> None:
