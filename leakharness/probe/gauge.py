@@ -25,6 +25,8 @@ SETTLE_ROUNDS = 50
 FIRST_PAUSE_S = 0.001
 LOOP_TURNS = 3
 """Event-loop turns per settle round: a callback, the task that it wakes, and that task's own callbacks."""
+NEWEST = 5_000
+"""Objects of a growing type that are explained: all that a few hundred runs leave behind, as a rule."""
 FAMILY_LIMIT = 200
 """Types of a census that are reported, largest first."""
 CLEAR_TYPE_CACHE: Callable[[], object] = getattr(sys, "_clear_type_cache", lambda: None)
@@ -137,7 +139,7 @@ class Gauge:
         top = sorted(counts.items(), key=lambda item: (-item[1][0], item[0]))[:FAMILY_LIMIT]
         return {name: row for name, row in top if row[0] > 0}
 
-    def newest_of(self, types: list[str], most: int = 200) -> list[tuple[Any, str]]:
+    def newest_of(self, types: list[str], most: int = NEWEST) -> list[tuple[Any, str]]:
         """The newest objects of the first of ``types`` that has any since the freeze. For a forked child only."""
         objects = [(obj, _type_name(type(obj))) for obj in gc.get_objects()]
         for wanted in types:
