@@ -44,6 +44,8 @@ _KIND_NAMES = {
 assert all(EDGE_KINDS[number] == name for number, name in _KIND_NAMES.items())
 _HEADER = struct.Struct("<8sQ")
 _KIND_MASK = ADDED - 1
+_EMPTY_DICT_BYTES = 80
+"""An empty dict with the collector's header, on 64 bits."""
 _CYCLES = 2_000
 """Unreachable cycles that get one root edge each; beyond that every node of the rest gets its own."""
 _SEQUENCES = ("list", "tuple")
@@ -488,6 +490,19 @@ class _Ingest:
         own[finalizers[own[finalizers[:, 2]]]] = True
         return own[:-1]
 
+    def _shrink_finalizer_table(self, edges: _Edges, harness: Bools) -> None:
+        """``weakref.finalize`` has one dict for all: of its size, the share of the harness's entries is not the
+        program's."""
+        finalizers = np.unique(self.nodes_of(self._words("finalize")[::5]))
+        finalizers = finalizers[finalizers >= 0]
+        in_dict = self.family[edges.source] == FAMILIES.index("dict")
+        entries = edges.source[in_dict & np.isin(edges.target, finalizers)]
+        own = edges.source[in_dict & np.isin(edges.target, finalizers[harness[finalizers]])]
+        for table in np.unique(own).tolist():
+            share = np.count_nonzero(own == table) / np.count_nonzero(entries == table)
+            empty = min(_EMPTY_DICT_BYTES, int(self.size[table]))
+            self.size[table] = empty + int((int(self.size[table]) - empty) * (1 - share))
+
     def capture(self) -> Capture:
         raw = self._raw_edges()
         hints = self._hints()
@@ -498,6 +513,7 @@ class _Ingest:
         self._name_the_rest(edges)
         self.node_strings = self._node_strings(known)
         harness = self._harness(known)
+        self._shrink_finalizer_table(edges, harness)
         targets = self.nodes_of(self._words("targetid"))
         flow = _Flow(self.count, edges, harness)
         roots = self._roots(flow, edges, harness, targets)

@@ -260,6 +260,25 @@ def test_the_harness_is_not_in_it_but_what_it_holds_is(tmp_path: Path) -> None:
     assert kept in graph.edge_to[graph.edge_start[holders[0]] : graph.edge_start[holders[0] + 1]]
 
 
+def test_the_table_of_finalizers_does_not_grow_by_the_harness_s_own(tmp_path: Path) -> None:
+    """Half of its entries are the program's: so is half of its size."""
+    body = """
+    import leakharness.probe.tracker as tracker
+    class Payload: pass
+    watch = tracker.Tracker()
+    payloads = [Payload() for _ in range(2000)]
+    for payload in payloads:
+        watch.track(payload)
+        weakref.finalize(payload, len, ())
+    print(sys.getsizeof(weakref.finalize._registry))
+    taken("heap", targets=watch.survivors)
+    """
+    size = int(run(tmp_path, body))
+    graph = load_capture(tmp_path / "heap").graph
+    (registry,) = [n for n in nodes_named(graph, "dict") if "<finalize>" in edge_names(graph, n)]
+    assert graph.self_size[registry] == pytest.approx(size / 2, rel=0.01)
+
+
 def test_no_value_goes_in_unless_asked(tmp_path: Path) -> None:
     body = """
     secrets = {"pass word": 1, 4711123: 2, b"bytes-key": 3, "user.name": 4, ("tuple-key", 1): 5}
