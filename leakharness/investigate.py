@@ -34,6 +34,8 @@ PYTESTS_OWN = re.compile(r"Session\.(items|_setupstate|_collection_cache)\b|(Mod
 EARLY_TOP = 200
 CAME_AT_FIRST = 0.9
 """Share of a family's growth that must have come with the imports of the test files for it to be theirs."""
+FEWEST_STRETCHES = 2
+"""Stretches between snapshots without which nothing can be said to rise again, or to have come in one step."""
 UNKNOWN = "held by C or unknown"
 ROOT_MODULE = re.compile(r"sys\.modules\['([^']+)'\]")
 MODULE_NODE = re.compile(r"module ([A-Za-z_]\w*(?:\.\w+)*)")
@@ -80,6 +82,15 @@ class Investigation:
 
     @property
     def leaks(self) -> list[FamilyGrowth]:
+        return [f for f in self._held_objects if f.intervals >= FEWEST_STRETCHES]
+
+    @property
+    def seen_once(self) -> list[FamilyGrowth]:
+        """Held runtime objects of which two snapshots show no more than that there are more of them."""
+        return [f for f in self._held_objects if f.intervals < FEWEST_STRETCHES]
+
+    @property
+    def _held_objects(self) -> list[FamilyGrowth]:
         return [f for f in self.families if f.kind == "runtime-objects" and f.held]
 
     @property
@@ -88,7 +99,8 @@ class Investigation:
 
     @property
     def unsettled(self) -> list[FamilyGrowth]:
-        return [f for f in self.families if f not in self.leaks and f not in self.module_growth]
+        settled = (*self._held_objects, *self.module_growth)
+        return [f for f in self.families if f not in settled]
 
     def document(self) -> dict[str, Any]:
         return {
@@ -137,9 +149,12 @@ def investigate(
     snapshots = _files_of(lane_dir, found.pair.pid)
     series, imported = _over_time(_spread(snapshots), found)
     at_first: dict[tuple[str, str], int] = {}
+    by_import: dict[str, int] = {}
     if len(snapshots) > 2:  # the second is taken when every test file is imported
         early = diff(snapshots[0], snapshots[1], top=EARLY_TOP, min_kb=min_kb, by="path")
         at_first = {(row.type, row.name): row.size_delta for row in early.rows}
+    else:
+        by_import = _left_by_imports(lanes, lane_dir.name)
     files = {name for lane in lanes for name in lane.files}
     return Investigation(
         command=command or _recorded_command(lane_dir) or "pytest --leak-snapshots DIR (the command was not recorded)",
@@ -150,7 +165,10 @@ def investigate(
         after=found.pair.after.name,
         nodes=found.nodes,
         families=tuple(
-            _by_imports(_family(row, series, files), dict(imported), at_first.get((row.type, row.name), 0))
+            _by_trace(
+                _by_imports(_family(row, series, files), dict(imported), at_first.get((row.type, row.name), 0)),
+                by_import,
+            )
             for row in found.rows
         ),
         imported=tuple(imported),
@@ -266,9 +284,35 @@ def _by_imports(family: FamilyGrowth, imported: Mapping[str, int], at_first: int
     if family.file is None and not family.held and "." in family.type and family.type.partition(".")[0] in imported:
         return replace(family, kind="module-graph", evidence="its package was imported meanwhile")
     match = ROOT_MODULE.match(family.path[0]) if family.path else None
-    if family.file is None and match and match.group(1).partition(".")[0] in imported and family.risen <= 1:
+    one_step = family.risen <= 1 and family.intervals >= FEWEST_STRETCHES
+    if family.file is None and match and match.group(1).partition(".")[0] in imported and one_step:
         return replace(family, kind="module-graph", evidence="held by a module imported meanwhile, in one step")
     return family
+
+
+def _left_by_imports(lanes: Sequence[Lane], name: str) -> dict[str, int]:
+    """Bytes that the import of each file left, as the trace of this lane says; where there is none, of any lane."""
+    of_this = [lane for lane in lanes if lane.name == name] or lanes
+    left: dict[str, int] = {}
+    for lane in of_this:
+        for file, row in lane.files.items():
+            left[file] = max(left.get(file, 0), row["collect"])
+    return left
+
+
+def _by_trace(family: FamilyGrowth, by_import: dict[str, int]) -> FamilyGrowth:
+    """What the trace settles: a module holds it, and the import of that file left that much behind.
+
+    What is settled is taken off ``by_import``: one import accounts for its bytes once, largest family first.
+    """
+    left = by_import.get(family.file, 0) if family.file is not None else 0
+    if left < max(1.0, CAME_AT_FIRST * family.size_delta):
+        return family
+    by_import[str(family.file)] = max(0, left - family.size_delta)
+    if family.kind == "module-graph":
+        return family
+    evidence = f"came with the import of its file, which left {_size(left)} (trace)"
+    return replace(family, kind="module-graph", evidence=evidence)
 
 
 def _type_of(row: DiffRow) -> str:
@@ -303,6 +347,8 @@ def _likely_word(found: Investigation) -> str:
     leak, modules = bool(found.leaks), bool(found.module_growth or found.imported)
     if leak and modules:
         return "real leak and module growth"
+    if found.seen_once:
+        return "undecided"
     return "real leak" if leak else "module growth" if modules else "undecided"
 
 
@@ -312,6 +358,12 @@ def _headline(found: Investigation) -> str:
         worst = found.leaks[0]
         where = f" in {worst.file}" if worst.file else ""
         return f"Likely {word}: {_size(worst.size_delta)} of {worst.type} more, held by {_holder(worst)}{where}."
+    if found.seen_once:
+        worst = found.seen_once[0]
+        return (
+            f"Undecided: {_size(worst.size_delta)} of {worst.type} more, held by {_holder(worst)}; two snapshots "
+            "cannot tell a leak from what is made once."
+        )
     if word == "module growth":
         return "Likely module growth: what grew came with imports, and no retained runtime objects were found."
     return "Undecided: no retainer settles what grew."
@@ -342,7 +394,7 @@ def _table(found: Investigation) -> str:
             f"| {_size(f.size_delta)} | {f.count_delta:+,} | `{f.type}` | {f.kind} ({f.evidence}) | "
             f"{f.risen} of {f.intervals} stretches | {f.file or '-'} |"
         )
-    for f in found.leaks:
+    for f in (*found.leaks, *found.seen_once):
         lines += ["", f"Who holds `{f.type}`:", "", "```", *f.path, "```"]
     return "\n".join(lines)
 
@@ -353,6 +405,11 @@ def _likely(found: Investigation) -> str:
         again = "rises again and again" if f.risen > 1 else "came in one step, so it may be a cache that filled once"
         lines.append(
             f"- likely real leak: `{f.type}` (+{_size(f.size_delta)}), confirmed by its retainer path; it {again}"
+        )
+    for f in found.seen_once:
+        lines.append(
+            f"- leak or made once: `{f.type}` (+{_size(f.size_delta)}), confirmed by its retainer path, but there are "
+            "only two snapshots"
         )
     for f in found.module_growth:
         lines.append(f"- likely module growth: `{f.type}` (+{_size(f.size_delta)}), {f.evidence}")
@@ -371,14 +428,17 @@ def _change(found: Investigation) -> str:
         lines.append(
             f"- break the edge {_holder(f)} -> `{f.type}`: mend the clean-up{f' in {f.file}' if f.file else ''}"
         )
-    leaky = {f.file for f in found.leaks}
+    if found.seen_once:
+        given = "" if found.lanes else " and give the trace of the run (--trace)"
+        lines.append(f"- first take more snapshots (a shorter --leak-snapshot-interval){given}: two decide nothing")
+    leaky = {f.file for f in (*found.leaks, *found.seen_once)}
     for lane in (lane for lane in found.lanes if lane.name == found.lane):
         for name, left in lane.growers():
             if left >= HEAVY_BYTES and name not in leaky and found.imported:
                 lines.append(
                     f"- {name} leaves {_size(left)} behind and holds no leak found here: isolate it (hotspots update)"
                 )
-    if found.imported and not found.leaks:
+    if found.imported and not found.leaks and not found.seen_once:
         lines.append("- isolate the files that import this, or recycle the worker: nothing here is there to be mended")
     if len(lines) == 2:
         lines.append("- nothing yet: look at the families without a label with leakharness diff --by path")

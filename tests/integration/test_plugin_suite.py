@@ -203,6 +203,35 @@ def test_an_investigation_tells_the_leak_from_the_heavy_module(snapped: Path, cl
     assert "tests/test_heavy.py leaves" in text, "the heavy module is to be isolated, not mended"
 
 
+@pytest.mark.parametrize(
+    ("last", "traced_run", "likely"),
+    [(1, True, "module growth"), (1, False, "undecided"), (-1, True, "undecided")],
+)
+def test_two_snapshots_alone_make_no_leak_and_the_trace_tells_the_heavy_module(
+    snapped: Path, tmp_path: Path, cli: Any, last: int, traced_run: bool, likely: str
+) -> None:
+    """As a worker that died early leaves them: only the start and the import of the test files, or one later."""
+    files = sorted(snapped.iterdir())
+    lane = tmp_path / "gw0"
+    lane.mkdir()
+    for file in (files[0], files[last]):
+        (lane / file.name).write_bytes(file.read_bytes())
+    words = ("--trace", str(snapped.parent.parent / "snap.jsonl")) if traced_run else ()
+    answer = cli("report", "investigate", "--lane-dir", str(lane), *words, "--json")
+    assert answer.code == 0, answer.stderr
+    assert answer.document["likely"] == likely
+    classes = {
+        "heavy" if "test_heavy" in row["path"][0] else "leaky": row["class"]
+        for row in reversed(answer.document["families"])
+        if row["path"] and ("test_heavy" in row["path"][0] or "REGISTRY" in " ".join(row["path"]))
+    }
+    assert classes.get("heavy") == ("module-graph" if traced_run else "runtime-objects")
+    assert ("leaky" in classes) == (last == -1)
+    text = cli("report", "investigate", "--lane-dir", str(lane), *words).stdout
+    assert "real leak" not in text
+    assert ("more snapshots (" in text) == (likely == "undecided")
+
+
 @pytest.fixture(scope="module")
 def manifest(suite: Path, traced: Any) -> Path:
     done = subprocess.run(
