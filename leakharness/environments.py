@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leakharness.errors import NotJudged, OptionError
+from leakharness.process import run_step
 
 __all__ = ["Recipe", "build", "cache_folder", "checkout", "clean_environment", "installed"]
 
@@ -169,16 +170,7 @@ def _step(command: Sequence[str], *, timeout: float = BUILD_TIMEOUT_S, env: Mapp
     """Run one command and return its output. Raises NotJudged with its last lines."""
     said = shlex.join(command)
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            stdin=subprocess.DEVNULL,
-            env=dict(env or clean_environment()),
-            timeout=timeout,
-            check=False,
-        )
+        done = run_step(command, env=dict(env or clean_environment()), timeout=timeout)
     except subprocess.TimeoutExpired:
         raise NotJudged(f"`{said}` was not done after {timeout:g} s") from None
     except OSError as exc:

@@ -11,14 +11,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from leakharness.errors import LeakHarnessError, NotJudged, UsageError
 from leakharness.probe.boot import boot_arguments, boot_environment
 
-__all__ = ["WorkerProcess", "end_all", "interpreter"]
+__all__ = ["WorkerProcess", "end_all", "interpreter", "run_step"]
 
 STDERR_KEPT_BYTES = 16_384
 """How much of the end of the measured process's stderr is kept for a report."""
@@ -26,17 +26,58 @@ POLL_S = 0.5
 """Seconds between two looks at whether a silent process is still there."""
 ABORT_WAIT_S = 2.0
 """Seconds a hung process gets to print its stacks before it is killed."""
-_RUNNING: set[WorkerProcess] = set()
-"""Those that were started and not closed, by whichever thread."""
+_RUNNING: set[Callable[[], None]] = set()
+"""What ends those that were started and are not done, by whichever thread."""
 
 
 def end_all() -> None:
-    """Kill every measured process of this one: what waits for them, in whichever thread, then comes to its end.
+    """Kill every measured process of this one, and every step of a build: what waits for them, in whichever thread,
+    then comes to its end.
 
     For an interrupted command. Safe in a signal handler: takes no lock and waits for nothing.
     """
-    for worker in list(_RUNNING):
-        worker.kill()
+    for kill in list(_RUNNING):
+        kill()
+
+
+def run_step(command: Sequence[str], *, env: Mapping[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """``subprocess.run`` with its output as text, for what :func:`end_all` can end, with all that it has started.
+
+    Raises OSError where it cannot be started, TimeoutExpired once it has been ended for that.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=env,
+        start_new_session=os.name == "posix",
+    )
+
+    def kill() -> None:
+        if process.returncode is None:
+            _kill_group(process)
+
+    _RUNNING.add(kill)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    finally:
+        kill()
+        process.wait()
+        _RUNNING.discard(kill)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _kill_group(process: subprocess.Popen[Any]) -> None:
+    """Kill it and what it started, also when it has died by itself."""
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode is None:
+        with contextlib.suppress(OSError):
+            process.kill()
 
 
 class WorkerProcess:
@@ -77,7 +118,7 @@ class WorkerProcess:
             threading.Thread(target=self._read_answers, daemon=True),
             threading.Thread(target=self._read_stderr, daemon=True),
         ]
-        _RUNNING.add(self)
+        _RUNNING.add(self.kill)
         for reader in self._readers:
             reader.start()
 
@@ -134,7 +175,7 @@ class WorkerProcess:
 
     def close(self) -> None:
         """End the process and its group. Safe to call twice."""
-        _RUNNING.discard(self)
+        _RUNNING.discard(self.kill)
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
@@ -157,13 +198,7 @@ class WorkerProcess:
         if self._killed:
             return
         self._killed = True
-        # The group also when its leader has died by itself: what it started may still be there.
-        if os.name == "posix":
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        if self._process.returncode is None:
-            with contextlib.suppress(OSError):
-                self._process.kill()
+        _kill_group(self._process)
 
     def _never_spoke(self) -> LeakHarnessError:
         """It ended before it was ready: no interpreter, too old a one, or one that fails at its start."""

@@ -16,21 +16,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from leakharness.api import (
     Arm,
     Listener,
     Settings,
     SnapshotObserver,
+    _end_processes_of,
     declaration_of,
+    describe,
     forgive_known,
     reference_to,
 )
 from leakharness.discovery import Found
 from leakharness.environments import Recipe, build, cache_folder, checkout, clean_environment, installed
-from leakharness.errors import OptionError, UsageError
+from leakharness.errors import LeakHarnessError, OptionError, UsageError
 from leakharness.evidence import Snapshots
 from leakharness.model import Retainer, RunResult
 from leakharness.options import DEFAULTS, known_leaks, pyproject_options
@@ -50,6 +53,7 @@ __all__ = [
     "prove",
 ]
 
+T = TypeVar("T")
 ProofVerdict = Literal["PROVEN", "NOT_FIXED", "NOT_REPRODUCED", "NOT_JUDGED"]
 EXIT_CODES: Mapping[str, int] = {"PROVEN": 0, "NOT_FIXED": 1, "NOT_JUDGED": 3, "NOT_REPRODUCED": 4}
 
@@ -207,14 +211,13 @@ def prove(
     before, after = subjects["before"], subjects["after"]
     if (before.commit, before.requirements) == (after.commit, after.requirements):
         raise OptionError(f"--before {before} and --after {after} are the same: there is no change to prove")
+    _check_early(found, question, cwd)
     with tempfile.TemporaryDirectory(prefix="prove-") as temporary:
         folder = Path(temporary)
-        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-            jobs = {
-                name: pool.submit(_make_side, name, subject, question, cwd, folder, say)
-                for name, subject in subjects.items()
-            }
-            sides = {name: job.result() for name, job in jobs.items()}
+        made = _side_by_side(
+            [partial(_make_side, name, subject, question, cwd, folder, say) for name, subject in subjects.items()]
+        )
+        sides = dict(zip(subjects, made, strict=True))
         # Measured from a folder of its own: the current one may hold another version of the project.
         neutral = folder / "cwd"
         neutral.mkdir()
@@ -236,6 +239,39 @@ def prove(
         reproduce=question.command(found),
         duration_s=time.monotonic() - began,
     )
+
+
+def _side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """What the calls give, :data:`SIDE_BY_SIDE` at a time. An interruption ends what they wait for."""
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        jobs = [pool.submit(call) for call in calls]
+        try:
+            return [job.result() for job in jobs]
+        except BaseException as exc:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not isinstance(exc, Exception):
+                _end_processes_of(jobs)
+            raise
+
+
+def _check_early(found: Found, question: Question, cwd: Path) -> None:
+    """Raise UsageError for a mode that is not there before anything is built for it, where the declaration can be
+    read without what is to be built."""
+    python = interpreter(question.settings.python or pyproject_options(cwd).get("python"))
+    try:
+        scenario = declaration_of(describe([found.path], python)[str(found.path.resolve())], found)
+    except LeakHarnessError:
+        return
+    _check_mode(scenario, question.mode)
+
+
+def _check_mode(scenario: Mapping[str, Any], wanted: str) -> None:
+    modes = [mode["name"] for mode in scenario["modes"]]
+    if wanted not in modes:
+        raise UsageError(
+            f"{scenario['where']}: scenario {scenario['name']!r} has no mode {wanted!r}, and prove needs one that "
+            f"runs the real code: add it, or name one of {', '.join(modes)} with --mode"
+        )
 
 
 def judge_proof(
@@ -432,11 +468,7 @@ class _Bench:
             files = worker.ask("describe", {}, [path], doing="reading the declarations")["files"]
         scenario = declaration_of(files[path], self.found)
         modes = {mode["name"]: mode for mode in scenario["modes"]}
-        if wanted not in modes:
-            raise UsageError(
-                f"{scenario['where']}: scenario {scenario['name']!r} has no mode {wanted!r}, and prove needs one that "
-                f"runs the real code: add it, or name one of {', '.join(modes)} with --mode"
-            )
+        _check_mode(scenario, wanted)
         arms = []
         for mode in modes.values():
             must: Literal["PASS", "FAIL"] | None = mode["must"] or ("PASS" if mode["default"] else None)
@@ -449,25 +481,22 @@ class _Bench:
         """Both sides side by side, as often as :data:`ROUNDS` says, each time in the other order."""
         results: dict[str, list[RunResult]] = {name: [] for name in sides}
         order = list(sides)
-        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-            for _ in range(ROUNDS):
-                jobs = {name: pool.submit(self.arm, sides[name], self.question.mode, name) for name in order}
-                for name, job in jobs.items():
-                    results[name].append(replace(job.result(), must=MUSTS[name]))
-                order.reverse()
+        for _ in range(ROUNDS):
+            arms = _side_by_side([partial(self.arm, sides[name], self.question.mode, name) for name in order])
+            for name, result in zip(order, arms, strict=True):
+                results[name].append(replace(result, must=MUSTS[name]))
+            order.reverse()
         return results
 
     def controls(self, side: Side, arms: Sequence[Control]) -> list[RunResult]:
         """The control arms, in the environment of ``side``."""
-        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-            jobs = [
-                (
-                    arm,
-                    pool.submit(self.arm, side, arm.mode, "control", planted=arm.planted, explained=arm.must == "PASS"),
-                )
+        results = _side_by_side(
+            [
+                partial(self.arm, side, arm.mode, "control", planted=arm.planted, explained=arm.must == "PASS")
                 for arm in arms
             ]
-            return [replace(job.result(), must=arm.must) for arm, job in jobs]
+        )
+        return [replace(result, must=arm.must) for arm, result in zip(arms, results, strict=True)]
 
     def arm(self, side: Side, mode: str, label: str, *, planted: bool = False, explained: bool = True) -> RunResult:
         """One mode, in a fresh process of the environment of ``side``. ``explained``: with who holds

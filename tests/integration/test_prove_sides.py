@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from base64 import urlsafe_b64encode
 from pathlib import Path
@@ -257,3 +259,42 @@ def test_another_copy_in_the_current_folder_is_not_measured(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     document = prove(tmp_path, "--before", "attaching==1.0", "--after", "attaching==1.1", *where, code=0)
     assert document["verdict"] == "PROVEN"
+
+
+def test_a_mode_that_is_not_there_is_told_before_anything_is_built(repository: Path, tmp_path: Path) -> None:
+    """The scenario can be read without the environments; one that cannot is asked once they are there."""
+    words = ("--before", "leaky", "--after", "fixed", "--with", "nothing-like-it==1", "--mode", "absent")
+    refused = prove(repository, *words, "--env-dir", str(tmp_path / "envs"), code=2)
+    assert "has no mode 'absent', and prove needs one that runs the real code" in refused["stderr"]
+    assert not (tmp_path / "envs").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_ends_a_build_with_all_that_it_started(number: int, repository: Path, tmp_path: Path) -> None:
+    """An installer that heeds no signal, and its child: both are gone when the command is, and no next step begins."""
+    (tmp_path / "bin").mkdir()
+    installer = tmp_path / "bin" / "uv"
+    installer.write_text(f"#!/bin/sh\ntrap '' INT TERM\nsleep 97 & echo $! > {tmp_path}/child\nwait; wait; sleep 97\n")
+    installer.chmod(0o755)
+    words = ("attach", "--before", "leaky", "--after", "fixed", "--env-dir", str(tmp_path / "envs"))
+    running = subprocess.Popen(
+        [sys.executable, "-m", "leakharness", "prove", *words],
+        cwd=repository,
+        env={**os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    child = tmp_path / "child"
+    while not (child.exists() and child.read_text()):
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.01)
+    running.send_signal(number)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 128 + number
+    assert "Traceback" not in said
+    with pytest.raises(ProcessLookupError):
+        for _ in range(500):  # until its new parent has taken notice
+            os.kill(int(child.read_text()), 0)
+            time.sleep(0.01)
