@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -244,8 +244,10 @@ def prove(
 def _side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
     """What the calls give, :data:`SIDE_BY_SIDE` at a time. An interruption ends what they wait for."""
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        jobs = [pool.submit(call) for call in calls]
+        jobs: list[Future[T]] = []
         try:
+            for call in calls:
+                jobs.append(pool.submit(call))
             return [job.result() for job in jobs]
         except BaseException as exc:
             pool.shutdown(wait=False, cancel_futures=True)
