@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -60,6 +60,8 @@ EXIT_CODES: Mapping[str, int] = {"PROVEN": 0, "NOT_FIXED": 1, "NOT_JUDGED": 3, "
 ROUNDS = 2
 """How often each side is measured. Twice, in opposite order: a verdict that depends on the order is none."""
 SIDE_BY_SIDE = 2
+WAKE_S = 0.2
+"""Seconds between two looks of the main thread: a signal that another thread receives does not wake it by itself."""
 MUSTS: Mapping[str, Literal["PASS", "FAIL"]] = {"before": "FAIL", "after": "PASS"}
 PRODUCTION = "production"
 PLANTED = "planted leak"
@@ -248,6 +250,8 @@ def _side_by_side(calls: Sequence[Callable[[], T]]) -> list[T]:
         try:
             for call in calls:
                 jobs.append(pool.submit(call))
+            while wait(jobs, timeout=WAKE_S).not_done:
+                pass
             return [job.result() for job in jobs]
         except BaseException as exc:
             pool.shutdown(wait=False, cancel_futures=True)
