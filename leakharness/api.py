@@ -27,6 +27,8 @@ __all__ = ["Listener", "Settings", "check", "check_found", "describe", "run", "r
 
 SNAP_DIR = ".tmp/leakharness"
 ENDING_PAUSE_S = 0.05
+NEVER_KNOWN = ("fds", "threads", "children")
+"""What a forked copy cannot give back, so that no known leak can be shown to account for it."""
 ARMS_AT_ONCE = 2
 """Arms measured side by side. Exact counters do not mind company; more would only slow each other down."""
 
@@ -364,7 +366,9 @@ def forgive_known(result: RunResult, known: Sequence[Known]) -> RunResult:
     result = replace(result, notes=result.notes + tuple(notes))
     if not found:
         return result
+    scarce = [g for g in result.growth if g.grows and g.counter in NEVER_KNOWN]
     beyond = [*result.beyond_known, *(r.sentence for r in open_)]
+    beyond += [f"{g.counter} {g.per_run:+.4g} a run, which no kept object explains" for g in scarce]
     if result.verdict == "FAIL" and beyond:
         return replace(result, notes=result.notes + tuple(f"{found[0]} is not all that leaks: {b}" for b in beyond))
     result = replace(result, forgiven=result.forgiven + tuple(found))

@@ -39,8 +39,6 @@ NATIVE = (
     "by counters: there are no more objects of Python's, so C code holds it, or an object that is there once and has "
     "grown (the buffer of a list or bytearray)"
 )
-NEVER_KNOWN = ("fds", "threads", "children")
-"""What a forked copy cannot give back."""
 CAPTURE_TIMEOUT_S = 120.0
 """How long a forked copy may take to write one capture."""
 OPINION_WAIT_S = 2.0
@@ -277,8 +275,6 @@ def _beyond_known(worker: Asker, m: Measurement, capture: Capture, groups: Seque
     for growth in found.growth if found is not None else ():
         name = growth.counter
         if not growth.grows or name not in KNOWN_SLACK:
-            if growth.grows and name in NEVER_KNOWN:
-                beyond.append(f"{name} {growth.per_run:+.4g} a run, which no kept object explains")
             continue
         declared = last.declared.get(name, 0) - first.declared.get(name, 0)
         grown = last.counters[name] - first.counters[name] - declared

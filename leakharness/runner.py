@@ -339,11 +339,15 @@ def _judge_in_batches(
             loop.confirm()
             found = _assess(m, noise, final=out_of_budget)
             if found.state == "grows":
-                refill = _runs_to_fill(m, worker)
+                refill, proven = _runs_to_fill(m, worker), True
+                if refill is None:
+                    refill, proven = _runs_to_fill_declared(m, worker), False
                 if refill is None:
                     return "FAIL", found.why, noise
                 runs, sentence = refill
                 if spent + runs > plan.max_runs or runs * _run_seconds(m) > plan.max_seconds - elapsed:
+                    if not proven:
+                        return "FAIL", found.why, noise
                     m.assessment = found
                     return "NOT_JUDGED", f"{sentence}: it is full after about {runs:,} more runs (--max-runs)", noise
                 m.notes.append(f"{sentence}: filled by {runs} more runs of warm-up, then measured anew")
@@ -423,25 +427,48 @@ def _runs_to_fill(m: Measurement, worker: Asker) -> tuple[int, str] | None:
     Decided by doing: a forked copy empties them and counts what is left.
     """
     answer = worker.ask("what_if_cleared", m.bounded, doing="testing the bounded containers").get("cleared")
-    if not answer or not answer["containers"] or "objects" not in answer:
+    if answer is None or not _explains(m, answer):
         return None
+    slowest = max(answer["containers"], key=lambda row: (row["bound"] - row["size"]) / row["grew"])
+    return _until_full(m, slowest, slowest["grew"] / m.runs, "which is bounded and")
+
+
+def _runs_to_fill_declared(m: Measurement, worker: Asker) -> tuple[int, str] | None:
+    """The same for containers of the program's own, in an object that says how large they may become: one that got
+    an entry in every other run at least. That they stop there is not proven, but shown by the runs."""
+    runs = m.runs + m.warm_up_runs
+    doing = "testing the containers with a bound"
+    answer = worker.ask("what_if_declared_cleared", runs // 2, doing=doing).get("cleared")
+    if answer is None or not _explains(m, answer):
+        return None
+    slowest = max(answer["containers"], key=lambda row: (row["bound"] - row["size"]) / row["size"])
+    return _until_full(m, slowest, slowest["size"] / runs, "which names a bound and")
+
+
+def _explains(m: Measurement, answer: Mapping[str, Any]) -> bool:
+    """Whether, with the containers emptied in a copy, nothing is left of the growth."""
+    if not answer.get("containers") or "objects" not in answer:
+        return False
     first, last = m.readings[0], m.readings[-1]
     growing = {g.counter for g in m.assessment.growth if g.grows} if m.assessment is not None else set()
     in_containers = growing & {"objects", "blocks"}
     if not in_containers or answer["alive"] > first.declared["tracked_alive"]:
-        return None
+        return False
     for name in in_containers:
         before = first.counters[name] - first.declared.get(name, 0)
         grown = last.counters[name] - last.declared.get(name, 0) - before
         left = answer[name] - last.declared.get(name, 0) - before
         if left > LEFT_IN_CLEARED * max(grown, 0):
-            return None
-    runs = m.runs + m.warm_up_runs
-    slowest = max(answer["containers"], key=lambda row: (row["bound"] - row["size"]) / row["grew"])
-    needed = int(REFILL_MARGIN * (slowest["bound"] - slowest["size"]) / (slowest["grew"] / m.runs)) + 1
+            return False
+    return True
+
+
+def _until_full(m: Measurement, container: Mapping[str, Any], a_run: float, which: str) -> tuple[int, str]:
+    """Runs until the container is full, and the sentence that says so."""
+    needed = int(REFILL_MARGIN * (container["bound"] - container["size"]) / a_run) + 1
     sentence = (
-        f"the growth is held by {slowest['name']}, which is bounded and has {slowest['size']:,} of "
-        f"{slowest['bound']:,} entries after {runs:,} runs"
+        f"the growth is held by {container['name']}, {which} has {container['size']:,} of "
+        f"{container['bound']:,} entries after {m.runs + m.warm_up_runs:,} runs"
     )
     return needed, sentence
 

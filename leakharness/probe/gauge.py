@@ -166,23 +166,39 @@ class Gauge:
         if not rows:
             gc.freeze()
             return {"containers": []}
-        receive, send = os.pipe()
+        answer: dict[str, Any] = {"containers": rows, **self._in_copy(lambda: _clear(growing))}
+        growing.clear()
+        gc.freeze()
+        return answer
+
+    def what_if_declared_cleared(self, least: int) -> dict[str, Any] | None:
+        """The same for the program's own containers of at least ``least`` entries, in objects that say how large they
+        may become (``bounds.py``). The heap stays as it is."""
+        if not hasattr(os, "fork"):
+            return None
+        from leakharness.probe.bounds import empty_declared
+
+        gc.unfreeze()
+        answer = self._in_copy(lambda: {"containers": empty_declared(least)})
+        gc.freeze()
+        return answer
+
+    def _in_copy(self, clear: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """In a forked copy, ``clear()`` and count again. Its answer and the counts; empty where the copy failed."""
         from leakharness.probe.forking import quiet_fork
 
+        receive, send = os.pipe()
         pid = quiet_fork()
         if pid == 0:
-            _clear_and_count(growing, send, self._tracker)
+            _clear_and_count(clear, send, self._tracker)
         os.close(send)
-        del growing
-        gc.freeze()
         try:
             with os.fdopen(receive, "rb") as pipe:
                 text = pipe.read()
         finally:
             os.waitpid(pid, 0)
-        answer: dict[str, Any] = {"containers": rows}
-        if text:
-            answer.update(json.loads(text))
+        answer: dict[str, Any] = json.loads(text) if text else {}
+        if answer:
             answer["objects"] -= self._objects_at_baseline
         return answer
 
@@ -262,13 +278,17 @@ def _find_bounded() -> list[tuple[Any, int, int, str]]:
     return found
 
 
-def _clear_and_count(growing: list[tuple[Any, int, int, str]], send: int, tracker: Tracker) -> None:
+def _clear(growing: list[tuple[Any, int, int, str]]) -> dict[str, Any]:
+    for obj, _, _, _ in growing:
+        obj.clear() if isinstance(obj, collections.deque) else obj.cache_clear()
+    growing.clear()
+    return {}
+
+
+def _clear_and_count(clear: Callable[[], dict[str, Any]], send: int, tracker: Tracker) -> None:
     """The forked copy's whole life. Never returns."""
     try:
-        for obj, _, _, _ in growing:
-            obj.clear() if isinstance(obj, collections.deque) else obj.cache_clear()
-        del obj
-        growing.clear()
+        answer = clear()
         for _ in range(3):
             gc.collect()
         counts = {
@@ -276,7 +296,7 @@ def _clear_and_count(growing: list[tuple[Any, int, int, str]], send: int, tracke
             "objects": count_objects() - tracker.own_objects(),
             "blocks": sys.getallocatedblocks() - tracker.own_blocks(),
         }
-        os.write(send, json.dumps(counts).encode())
+        os.write(send, json.dumps({**answer, **counts}).encode())
     finally:
         os._exit(0)
 

@@ -151,6 +151,10 @@ class Worker:
         assert self._gauge is not None
         return {"cleared": self._gauge.what_if_cleared(before)}
 
+    def what_if_declared_cleared(self, least: int) -> dict[str, Any]:
+        assert self._gauge is not None
+        return {"cleared": self._gauge.what_if_declared_cleared(least)}
+
     def snapshot(self, path: str, types: list[str]) -> dict[str, Any]:
         """Write a raw capture of this process to ``path``, from a forked copy where there is one.
 
@@ -237,6 +241,7 @@ def command_table(worker: Worker) -> dict[str, Callable[..., dict[str, Any]]]:
         "read": worker.read,
         "census": worker.census,
         "what_if_cleared": worker.what_if_cleared,
+        "what_if_declared_cleared": worker.what_if_declared_cleared,
         "snapshot": worker.snapshot,
         "confirm": worker.confirm,
         "opinions": worker.opinions,

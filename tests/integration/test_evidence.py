@@ -279,6 +279,35 @@ def width(text):
 def bounded(run: Run) -> None:
     width("word-%d" % run.index)
 
+class Cache:
+    def __init__(self, limit):
+        self.limit, self.entries = limit, {}
+
+    def get(self, key):
+        if len(self.entries) >= self.limit:
+            del self.entries[next(iter(self.entries))]
+        return self.entries.setdefault(key, [key])
+
+class Pool:
+    max_size = 3500
+    def __init__(self):
+        self.members = []
+
+CACHE, POOL = Cache(3500), Pool()
+
+@scenario.mode("cache-of-its-own", must="PASS", abort="none")
+def cache_of_its_own(run: Run) -> None:
+    CACHE.get("word-%d" % run.index)
+
+@scenario.mode("limit-nobody-heeds", must="FAIL", abort="none")
+def limit_nobody_heeds(run: Run) -> None:
+    POOL.members.append([run.index])
+
+@scenario.mode("leak-beside-a-cache", must="FAIL", abort="none")
+def leak_beside_a_cache(run: Run) -> None:
+    CACHE.get("word-%d" % run.index)
+    KEPT.append([run.index])
+
 @scenario.mode("unbounded", must="FAIL", abort="none")
 def unbounded(run: Run) -> None:
     KEPT.append("x%d" % run.index)
@@ -307,3 +336,18 @@ def test_where_no_object_more_is_there_no_innocent_is_named(leaves: Path) -> Non
     assert (result.retainers, result.families) == ((), ())
     assert "blocks grow" in result.class_evidence
     assert [row["source"] for row in result.allocations] == ['KEPT.append("x%d" % run.index)']
+
+
+def test_a_cache_that_names_its_bound_is_filled_and_passes(leaves: Path) -> None:
+    """No type of the library's: an object with a limit and a dict. That it stops there is shown by running on."""
+    result = leakharness.run(leaves, "cache-of-its-own", snapshots="never")
+    assert result.verdict == "PASS", result.reason
+    assert any("Cache, which names a bound and has" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("mode", ["limit-nobody-heeds", "leak-beside-a-cache"])
+def test_a_bound_by_name_hides_no_leak(mode: str, leaves: Path) -> None:
+    """Growth past the bound, or beside the container once that is full, is a leak: of one object a run."""
+    result = leakharness.run(leaves, mode, snapshots="never")
+    assert result.verdict == "FAIL", result.reason
+    assert {g.counter: g.per_run for g in result.growth if g.grows}["objects"] == pytest.approx(1.0, abs=0.01)

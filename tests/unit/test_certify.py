@@ -61,7 +61,7 @@ def test_certificate_follows_from_its_arms(name: str, changes: dict[int, RunResu
 
 
 LEAK = replace(
-    arm("closure-inline", "FAIL", "FAIL", "tracked", "objects"),
+    arm("closure-extracted", "PASS", "FAIL", "tracked", "objects"),
     retainers=(
         Retainer("Session", 250, 1000, ("sys.modules['app']", "Session"), "app.REGISTRY[*] -> Session"),
         Retainer("Cache", 3, 10, ("sys.modules['app']", "Cache"), "app.CACHE -> Cache"),
@@ -87,6 +87,22 @@ def test_a_rule_that_matched_nothing_is_reported() -> None:
     result = forgive_known(LEAK, [Known("Other", "old")])
     assert result.verdict == "FAIL"
     assert any("'Other' matched nothing" in note for note in result.notes)
+
+
+def test_what_grows_beside_the_known_keeps_the_fail() -> None:
+    """And is among the notes."""
+    result = forgive_known(
+        replace(LEAK, beyond_known=("objects +1 a run beside it",)), [Known("Session", "x"), Known("Cache", "x")]
+    )
+    assert result.verdict == "FAIL"
+    assert any("objects +1 a run beside it" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("must_fail", [{"must": "FAIL"}, {"mode": "synthetic-leak"}])
+def test_an_arm_that_must_fail_is_forgiven_nothing(must_fail: dict[str, str]) -> None:
+    """It shows that a leak would be seen."""
+    leak = replace(LEAK, **must_fail)  # type: ignore[arg-type]
+    assert forgive_known(leak, [Known("Session", "x"), Known("Cache", "x")]) == leak
 
 
 def test_known_objects_do_not_excuse_descriptors() -> None:

@@ -28,6 +28,7 @@ class FakeWorker:
     declared: Series = lambda runs: {"objects": 0}
     collected: Callable[[int], int] = lambda runs: 0
     cleared: Callable[[int], Any] = lambda runs: {"containers": []}
+    declared_cleared: Callable[[int], Any] = lambda least: {"containers": []}
     confirmed: Callable[[int], Mapping[str, int]] | None = None
     dies_in: tuple[str, int] | None = None
     fault: str | None = None
@@ -89,6 +90,10 @@ class FakeWorker:
 
     def answer_what_if_cleared(self, before: dict[str, int]) -> dict[str, Any]:
         return {"cleared": self.cleared(self.runs)}
+
+
+    def answer_what_if_declared_cleared(self, least: int) -> dict[str, Any]:
+        return {"cleared": self.declared_cleared(least)}
 
     def answer_canary(self) -> dict[str, Any]:
         return {"fault": self.fault}
