@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = ["Listener", "Settings", "check", "check_found", "describe", "run", "r
 
 SNAP_DIR = ".tmp/leakharness"
 ENDING_PAUSE_S = 0.05
+WAKING_S = 0.2
 NEVER_KNOWN = ("fds", "threads", "children")
 """What a forked copy cannot give back, so that no known leak can be shown to account for it."""
 ARMS_AT_ONCE = 2
@@ -154,9 +155,9 @@ def check_found(found: Found, settings: Settings, listener: Listener | None = No
         jobs: list[Future[Any]] = []
         try:
             jobs.append(pool.submit(control_rise, DEFAULTS["iters"] * DEFAULTS["batches"], python, settings))
-            noise = jobs[0].result()
+            noise = _results(jobs)[0]
             jobs += [pool.submit(run_found, found, mode, settings, listener, control=noise) for mode, _ in arms]
-            results = [job.result() for job in jobs[1:]]
+            results = _results(jobs)[1:]
         except BaseException as exc:
             pool.shutdown(wait=False, cancel_futures=True)
             if not isinstance(exc, Exception):
@@ -165,6 +166,15 @@ def check_found(found: Found, settings: Settings, listener: Listener | None = No
     results = [replace(result, must=must, control=noise) for result, (_, must) in zip(results, arms, strict=True)]
     notes += _shape_notes(scenario, found, python)
     return certify(scenario["name"], results, notes)
+
+
+def _results(jobs: Sequence[Future[Any]]) -> list[Any]:
+    """What the jobs gave. Woken now and then: a main thread that waits without end may not notice a Ctrl-C."""
+    while wait(jobs, timeout=WAKING_S, return_when=FIRST_EXCEPTION).not_done:
+        for job in jobs:
+            if job.done():
+                job.result()
+    return [job.result() for job in jobs]
 
 
 def _end_processes_of(jobs: Sequence[Future[Any]]) -> None:
