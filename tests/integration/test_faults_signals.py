@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -34,6 +35,11 @@ def busy(run: Run) -> None:
 """
 
 
+def listen() -> None:
+    """The tests may have been started to ignore a hang-up (nohup), and what they start would do the same."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Tool:
     """The command in a process of its own, with a mark by which everything it starts is found."""
 
@@ -48,6 +54,7 @@ class Tool:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=listen if os.name == "posix" else None,
         )
 
     def processes(self) -> list[int]:
