@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from leakharness._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from leakharness.api import check, run
     from leakharness.errors import (
@@ -22,22 +24,20 @@ if TYPE_CHECKING:
         UsageError,
     )
     from leakharness.model import Certificate, Growth, RunResult
-    from leakharness.scenario import Known, Mode, Run, Scenario
-
-__version__ = "0.1.0"
+    from leakharness.scenario.declare import Known, Mode, Run, Scenario
 
 _HOME = {
     "Certificate": "model",
     "Growth": "model",
-    "Known": "scenario",
+    "Known": "scenario.declare",
     "LeakFound": "errors",
     "LeakHarnessError": "errors",
-    "Mode": "scenario",
+    "Mode": "scenario.declare",
     "NotJudged": "errors",
     "OptionError": "errors",
-    "Run": "scenario",
+    "Run": "scenario.declare",
     "RunResult": "model",
-    "Scenario": "scenario",
+    "Scenario": "scenario.declare",
     "ScenarioError": "errors",
     "SnapshotError": "errors",
     "UnknownScenario": "errors",

@@ -21,7 +21,7 @@ BROKEN = 3
 
 def main() -> None:
     """Run the command line. Exits; does not return."""
-    from leakharness.streams import unfailing
+    from leakharness.cli.streams import unfailing
 
     with unfailing(), _stoppable():
         sys.exit(_exit_code())
@@ -99,7 +99,7 @@ def _stoppable() -> Iterator[None]:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """A signal to stop: end the measured processes, for which other threads may wait, and unwind this one."""
-    process = sys.modules.get("leakharness.process")
+    process = sys.modules.get("leakharness.measure.worker_process")
     if process is not None:
         process.end_all()
     raise KeyboardInterrupt if number == signal.SIGINT else _Terminated(number)

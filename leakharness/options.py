@@ -11,7 +11,7 @@ from typing import Any
 
 from leakharness.errors import OptionError
 from leakharness.model import Plan
-from leakharness.scenario import Known
+from leakharness.scenario.declare import Known
 
 __all__ = ["DEFAULTS", "checked_target", "known_leaks", "pyproject_options", "resolve"]
 

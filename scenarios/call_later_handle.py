@@ -15,9 +15,7 @@ import asyncio
 
 from leakharness import Run, Scenario
 
-scenario = Scenario(
-    "call-later-handle", summary="a timer that is not cancelled keeps the aborted run's arguments"
-)
+scenario = Scenario("call-later-handle", summary="a timer that is not cancelled keeps the aborted run's arguments")
 
 IDLE_S = 3600.0
 

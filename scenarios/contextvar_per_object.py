@@ -15,9 +15,7 @@ from contextvars import ContextVar
 
 from leakharness import Run, Scenario
 
-scenario = Scenario(
-    "contextvar-per-object", summary="a ContextVar made per object stays in the thread's context"
-)
+scenario = Scenario("contextvar-per-object", summary="a ContextVar made per object stays in the thread's context")
 
 
 class Session:

@@ -19,9 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from leakharness import Run, Scenario
 
-scenario = Scenario(
-    "executor-future", summary="callers that join a pool's job and give up stay among its callbacks"
-)
+scenario = Scenario("executor-future", summary="callers that join a pool's job and give up stay among its callbacks")
 
 
 class Service:

@@ -20,9 +20,7 @@ from contextlib import contextmanager
 
 from leakharness import Run, Scenario
 
-scenario = Scenario(
-    "logging-filter", summary="a filter that closes over the request stays on the service's logger"
-)
+scenario = Scenario("logging-filter", summary="a filter that closes over the request stays on the service's logger")
 
 LOGGER = logging.getLogger("leakharness-gallery.service")
 LOGGER.addHandler(logging.NullHandler())

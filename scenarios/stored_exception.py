@@ -18,9 +18,7 @@ from __future__ import annotations
 
 from leakharness import Run, Scenario
 
-scenario = Scenario(
-    "stored-exception", summary="a stored exception that is raised again keeps every caller's frame"
-)
+scenario = Scenario("stored-exception", summary="a stored exception that is raised again keeps every caller's frame")
 
 
 class Request:

@@ -17,9 +17,7 @@ import weakref
 
 from leakharness import Run, Scenario
 
-scenario = Scenario(
-    "weakref-finalizer", summary="a finalizer's closure holds the object whose death it waits for"
-)
+scenario = Scenario("weakref-finalizer", summary="a finalizer's closure holds the object whose death it waits for")
 
 OPEN_HANDLES: set[int] = set()
 

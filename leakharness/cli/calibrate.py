@@ -31,10 +31,10 @@ def calibrate_command(
     quiet: Quiet = False,
 ) -> None:
     """Plant leaks into the default mode, and see which are found."""
-    from leakharness.api import Settings
-    from leakharness.calibration import calibrate, table
     from leakharness.cli.terminal import Progress, emit_json
-    from leakharness.discovery import find
+    from leakharness.measure.arm import Settings
+    from leakharness.proof.calibrate import calibrate, table
+    from leakharness.scenario.find import find
 
     options = {"scope_bytes": scope_bytes, "max_runs": max_runs, "max_seconds": max_seconds}
     with Progress(quiet=quiet or json) as progress:

@@ -43,9 +43,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(snapshot, name="snapshot")
 
 
-# ── commands ─────────────────────────────────────────────────────────────────────────────────
-
-
 def diff_command(
     before: Annotated[Path | None, typer.Argument(help="The earlier snapshot.", show_default=False)] = None,
     after: Annotated[Path | None, typer.Argument(help="The later snapshot.", show_default=False)] = None,
@@ -126,9 +123,6 @@ def info_command(snapshot: Snapshot, json: Json = False) -> None:
     _emit_json(_info_document(found)) if json else _emit(_info_lines(found))
 
 
-# ── what they look for ───────────────────────────────────────────────────────────────────────
-
-
 def _nodes_of_type(graph: HeapGraph, wanted: str, snapshot: Path) -> list[int]:
     """Nodes whose name is ``wanted``, or ends with it after a dot where no name is exactly that."""
     import numpy as np
@@ -155,9 +149,6 @@ def _similar(graph: HeapGraph, wanted: str) -> str:
     short = {name.rsplit(".", 1)[-1]: name for name in names if 0 < len(name) <= 80}
     close = difflib.get_close_matches(wanted.rsplit(".", 1)[-1], short, n=NAMES_SUGGESTED, cutoff=0.7)
     return "; like it: " + ", ".join(short[name] for name in close) if close else ""
-
-
-# ── as text ──────────────────────────────────────────────────────────────────────────────────
 
 
 def _fit(text: str, width: int = WIDTH) -> str:
@@ -275,9 +266,6 @@ def _time_text(time: float | str | None) -> str | None:
         return datetime.fromtimestamp(time, timezone.utc).isoformat(timespec="seconds")
     except (OverflowError, ValueError, OSError):
         return str(time)
-
-
-# ── as documents ─────────────────────────────────────────────────────────────────────────────
 
 
 def _row_document(row: DominatorRow) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from leakharness.cli.measuring import (
 )
 
 if TYPE_CHECKING:
-    from leakharness.certificate import Verification
     from leakharness.model import Retainer, RunResult
-    from leakharness.prove import Proof
+    from leakharness.proof.prove import Proof
+    from leakharness.proof.seal import Verification
 
 __all__ = ["proof_block", "register", "verification_block"]
 
@@ -82,11 +82,11 @@ def prove_command(
     quiet: Quiet = False,
 ) -> None:
     """Measure the real code before a change and after it."""
-    from leakharness.api import Settings
-    from leakharness.certificate import seal_proof, write_sealed
     from leakharness.cli.terminal import Progress, colour_verdict, emit_json
-    from leakharness.discovery import find
-    from leakharness.prove import Question, prove
+    from leakharness.measure.arm import Settings
+    from leakharness.proof.prove import Question, prove
+    from leakharness.proof.seal import seal_proof, write_sealed
+    from leakharness.scenario.find import find
     from leakharness.store import new_folder
 
     def write() -> Path:
@@ -126,9 +126,9 @@ def verify_command(
     quiet: Quiet = False,
 ) -> None:
     """Compare a sealed document with the tree at hand."""
-    from leakharness.certificate import verify
     from leakharness.cli.terminal import Progress, emit_json
-    from leakharness.process import interpreter
+    from leakharness.measure.worker_process import interpreter
+    from leakharness.proof.seal import verify
 
     where = None if python is None else interpreter(python)
     with Progress(quiet=quiet or json) as progress:
@@ -142,7 +142,7 @@ def verify_command(
 
 def verification_block(result: Verification, *, width: int = 80) -> str:
     """What became of the document, and why."""
-    from leakharness.prove import Proof
+    from leakharness.proof.prove import Proof
     from leakharness.report.text import certificate_block, labelled
 
     lines = [f"{result.status}  {result.verdict}"]

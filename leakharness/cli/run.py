@@ -46,11 +46,11 @@ def register(app: typer.Typer) -> None:
 
 def list_command(json: Json = False, python: Python = None) -> None:
     """Print every scenario that can be named from here."""
-    from leakharness.api import describe
     from leakharness.cli.terminal import emit_json
-    from leakharness.discovery import all_scenarios, declared_twice
     from leakharness.errors import ScenarioError
-    from leakharness.process import interpreter
+    from leakharness.measure.describe import describe
+    from leakharness.measure.worker_process import interpreter
+    from leakharness.scenario.find import all_scenarios, declared_twice
 
     unread: list[ScenarioError] = []
     found = all_scenarios(unread=unread)
@@ -111,10 +111,10 @@ def run_command(
     """Measure one mode."""
     from dataclasses import replace
 
-    from leakharness.api import Settings, run_found
     from leakharness.cli.terminal import Progress, colour_verdict, emit_json, say
-    from leakharness.discovery import find
+    from leakharness.measure.arm import Settings, run_found
     from leakharness.report.text import run_block
+    from leakharness.scenario.find import find
     from leakharness.store import write_report
 
     settings = Settings(
@@ -155,12 +155,13 @@ def check_command(
     from dataclasses import replace
     from functools import partial
 
-    from leakharness.api import Settings, check_found
-    from leakharness.certificate import seal_certificate
     from leakharness.cli.terminal import Progress, colour_verdict, emit_json, say
-    from leakharness.discovery import all_scenarios, find
     from leakharness.errors import OptionError
+    from leakharness.measure.arm import Settings
+    from leakharness.proof.certify import check_found
+    from leakharness.proof.seal import seal_certificate
     from leakharness.report.text import certificate_block
+    from leakharness.scenario.find import all_scenarios, find
     from leakharness.store import write_certificate
 
     if all_ == bool(scenarios):
@@ -189,7 +190,7 @@ def check_command(
 def _print_version(asked: bool) -> None:
     """Eager, so that it needs no command."""
     if asked:
-        from leakharness import __version__
+        from leakharness._version import __version__
 
         typer.echo(f"leakharness {__version__}")
         raise typer.Exit

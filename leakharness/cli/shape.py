@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from leakharness.lexical import ShapeReport
-    from leakharness.lexical.compare import Row
+    from leakharness.shape import ShapeReport
+    from leakharness.shape.compare import Row
 
 COLUMN = 46
 """Width of each side, characters: two of them, a mark and the gaps make 98."""
@@ -47,7 +47,7 @@ def shape(
 
     Both are read from source; nothing is imported. Other names are no difference.
     """
-    from leakharness.lexical import check_shape
+    from leakharness.shape import check_shape
 
     report = check_shape(scenario, mode=mode, target=target, python=python)
     if as_json:
@@ -73,8 +73,8 @@ def new(
     """Write a scenario file with the lexical shape of a function, ready to run; what only you know is
     marked.
     """
-    from leakharness.lexical import find_function
-    from leakharness.lexical.scaffold import write_scaffold
+    from leakharness.shape import find_function
+    from leakharness.shape.scaffold import write_scaffold
 
     suspect = find_function(source, python)
     file = write_scaffold(suspect, name, Path.cwd() / "scenarios", force=force)

@@ -42,10 +42,10 @@ def update_command(
 ) -> None:
     """Write the manifest, and say what is in it and which files have no trace."""
     from leakharness.cli.terminal import emit_json
-    from leakharness.hotspots import LIMIT, MIN_DELTA_KB, merge, suite_files
-    from leakharness.pytest_support.trace import read_trace
     from leakharness.report.document import to_json
     from leakharness.store import write_atomically
+    from leakharness.suite.hotspots import LIMIT, MIN_DELTA_KB, merge, suite_files
+    from leakharness.suite.trace import read_trace
 
     traces = [(path.name, read_trace(path)) for path in trace]
     folders = tests or sorted({row["file"].rpartition("/")[0] or "." for _, rows in traces for row in rows})
@@ -119,7 +119,7 @@ def _investigate(
     as_json: bool,
 ) -> None:
     from leakharness.cli.terminal import emit_json
-    from leakharness.investigate import investigate, report_markdown
+    from leakharness.suite.investigate import investigate, report_markdown
 
     found = investigate(lane_dir, pid=pid, traces=traces, command=command, top=top, min_kb=min_kb)
     if out is not None:

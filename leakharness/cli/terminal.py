@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import Any
 
-from leakharness.api import Listener
+from leakharness.measure.arm import Listener
 from leakharness.model import RunResult
 
 __all__ = ["Progress", "colour_verdict", "emit_json", "say"]

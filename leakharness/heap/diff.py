@@ -248,9 +248,6 @@ def _by_name(
     return SnapshotDiff(pair, counts, tuple(rows[:top]), overall, BY_NAME, top, min_kb)
 
 
-# ── by path ──────────────────────────────────────────────────────────────────────────────────
-
-
 def _by_path(names: SnapshotDiff, old: HeapGraph, new: HeapGraph) -> SnapshotDiff:
     """Growth of the families that grew, by retainer fingerprint: the after file's less the before file's."""
     before, after = _PathFamilies(old, names.rows), _PathFamilies(new, names.rows)

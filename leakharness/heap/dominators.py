@@ -189,9 +189,6 @@ def _semi_nca(  # type: ignore[no-untyped-def]
     return found
 
 
-# ── without a compiler ───────────────────────────────────────────────────────────────────────
-
-
 def _peeled(forward: Links, live: npt.NDArray[np.bool_]) -> Ints:
     n = len(forward.start) - 1
     source = np.repeat(np.arange(n), np.diff(forward.start))

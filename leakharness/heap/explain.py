@@ -197,9 +197,6 @@ def _harness_mask(graph: HeapGraph) -> npt.NDArray[np.bool_] | None:
     return mask
 
 
-# ── words for nodes and edges ────────────────────────────────────────────────────────────────
-
-
 class _View:
     """Words for the nodes and edges of one graph."""
 
@@ -336,9 +333,6 @@ def _source(graph: HeapGraph, edge: int) -> int:
     return int(np.searchsorted(graph.edge_start, edge, side="right")) - 1
 
 
-# ── grouping ─────────────────────────────────────────────────────────────────────────────────
-
-
 _POSITION, _ANY_KEY = -1, -2  # in place of an edge's name
 
 
@@ -469,9 +463,6 @@ def path_families(graph: HeapGraph, tree: PathTree, families: Iterable[Sequence[
         groups = [members for _, members in grouping.groups(nodes, [""] * len(nodes))]
         shown = [(_shown_path(view, tree, members), members) for members in groups]
         yield [PathFamily(one.fingerprint, one.path, tuple(members)) for one, members in shown]
-
-
-# ── one group ────────────────────────────────────────────────────────────────────────────────
 
 
 class _Sizes:
@@ -663,9 +654,6 @@ def _cut_alike(graph: HeapGraph, keep: npt.NDArray[np.bool_], edges: list[int]) 
         if graph.edge_kinds[int(graph.edge_kind[edge])] not in ("element", "hidden"):
             alike &= graph.edge_name[begin:end] == graph.edge_name[edge]
         keep[begin:end] &= ~alike
-
-
-# ── dominators, for people ───────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)

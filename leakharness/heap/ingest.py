@@ -1,4 +1,4 @@
-"""Raw capture (``probe/capture_file.py``) -> :class:`HeapGraph`: ids become node numbers, references get
+"""Raw capture (``worker/capture/file.py``) -> :class:`HeapGraph`: ids become node numbers, references get
 their names.
 
 The capture says what refers to what (in the order of the collector) and, apart from that, what C-level reads
@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from leakharness.errors import SnapshotError
 from leakharness.heap.graph import EDGE_KINDS, NODE_KINDS, HeapGraph
-from leakharness.probe.capture_file import MAGIC, is_harness_module, short_path
-from leakharness.probe.capture_names import CONTEXT, ELEMENT, FAMILIES, INTERNAL, PROPERTY, WEAK
-from leakharness.probe.capture_walk import ADDED, TEXT
+from leakharness.worker.capture.file import MAGIC, is_harness_module, short_path
+from leakharness.worker.capture.names import CONTEXT, ELEMENT, FAMILIES, INTERNAL, PROPERTY, WEAK
+from leakharness.worker.capture.walk import ADDED, TEXT
 
 __all__ = ["HELD_BY_C", "Capture", "load_capture"]
 

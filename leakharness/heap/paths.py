@@ -90,8 +90,6 @@ def _narrow_step(forward: Links, frontier: Ints, seen: Mask) -> Ints:
     return np.array(found, np.int64)
 
 
-# ── retainer paths ───────────────────────────────────────────────────────────────────────────
-
 MODULE, DECLARED, THREAD, UNKNOWN = range(4)  # ranks of root candidates, most telling first
 
 _RANK_OF_PREFIX = (

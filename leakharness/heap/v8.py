@@ -84,9 +84,6 @@ _NODE_NAME = re.compile(r"Heap\.(?P<time>\d{8}\.\d{6})\.(?P<pid>\d+)\.0\.(?P<seq
 _OUR_NAME = re.compile(r"(?:baseline|[\w.]+?-(?P<sequence>\d+))-(?P<pid>\d+)-(?P<time>\d[\w.:+]*)\.heapsnapshot")
 
 
-# ── names ─────────────────────────────────────────────────────────────────────────────────────────
-
-
 @dataclass(frozen=True)
 class SnapshotName:
     """What a snapshot's file name says: whose it is and when. ``time`` sorts as text; ``sequence`` breaks
@@ -134,9 +131,6 @@ def node_kind_of(type_name: str) -> str:
     Everything that is not a value or code is ``object``: those are listed by name, with their own size.
     """
     return _KIND_OF_TYPE.get(type_name, "object")
-
-
-# ── reading ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
@@ -563,9 +557,6 @@ def _parse_numbers(piece: bytes) -> Ints:
     return values
 
 
-# ── what a file is ────────────────────────────────────────────────────────────────────────────────
-
-
 @dataclass(frozen=True)
 class SnapshotInfo:
     """What a snapshot file is. Sizes in bytes; ``by_kind`` maps a node kind to (count, shallow bytes),
@@ -611,9 +602,6 @@ def info(path: Path | str) -> SnapshotInfo:
         file_bytes=os.stat(path).st_size,
         by_kind={graph.node_kinds[k]: (int(counts[k]), int(sizes[k])) for k in order.tolist() if counts[k]},
     )
-
-
-# ── writing ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def write(graph: HeapGraph, path: Path | str) -> None:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import Counter
 
-from leakharness.discovery import all_scenarios
+from leakharness.scenario.find import all_scenarios
 
 BUSY_PROCESSES = 2
 MOST_NOT_JUDGED = 0.01
@@ -54,8 +54,10 @@ def main() -> int:
     for (name, load), count in sorted(verdicts.items()):
         print(f"{name[-31:]:<32}{load:<8}{count['PASS']:>6}{count['FAIL']:>6}{count['NOT_JUDGED']:>12}")
     total = sum(verdicts.values(), Counter())
-    print(f"{total.total() if hasattr(total, 'total') else sum(total.values())} runs: {dict(total)}, "
-          f"median {sorted(seconds)[len(seconds) // 2]:.2f} s")
+    print(
+        f"{total.total() if hasattr(total, 'total') else sum(total.values())} runs: {dict(total)}, "
+        f"median {sorted(seconds)[len(seconds) // 2]:.2f} s"
+    )
     print("\n".join(wrong))
     return int(total["FAIL"] > 0 or total["NOT_JUDGED"] > MOST_NOT_JUDGED * sum(total.values()))
 

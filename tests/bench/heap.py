@@ -32,8 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leakharness.probe import capture
-from leakharness.probe.capture_walk import Walk
+from leakharness.worker.capture import snapshot as capture
+from leakharness.worker.capture.walk import Walk
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

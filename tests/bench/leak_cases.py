@@ -38,9 +38,7 @@ else:
     import tomli as tomllib
 
 SIDES = ("leaky", "fixed")
-BUILDS_AT_ONCE = (
-    2  # pip is bound by the network and one core; more only makes builds slower on small machines
-)
+BUILDS_AT_ONCE = 2  # pip is bound by the network and one core; more only makes builds slower on small machines
 BUILD_TIMEOUT_S = 900
 RUN_TIMEOUT_S = 600  # well over the judge's own time limit: a hang shows as its NOT_JUDGED, not as ours
 DROPPED_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "CASE_SIDE")
@@ -65,9 +63,7 @@ MEASURED_COUNTERS = {
     "fds": ("fds", 0.05),
     "os_threads": ("threads", 0.05),
 }
-CLEAR_RATIO = (
-    2.0  # a leaky slope counts as clear when it is this many times the fixed side's, plus the noise above
-)
+CLEAR_RATIO = 2.0  # a leaky slope counts as clear when it is this many times the fixed side's, plus the noise above
 
 
 class BenchError(Exception):
@@ -171,9 +167,7 @@ def venv_folder(root: Path, python: str, requirements: Sequence[str]) -> Path:
 
 def build_venv(folder: Path, python: str, requirements: Sequence[str]) -> None:
     """Makes the environment unless it is there. Raises BenchError with pip's last lines."""
-    finished = (
-        folder / "requirements.txt"
-    )  # written last, so a build that was interrupted is not taken for a whole one
+    finished = folder / "requirements.txt"  # written last, so a build that was interrupted is not taken for a whole one
     if finished.exists():
         return
     shutil.rmtree(folder, ignore_errors=True)
@@ -284,8 +278,7 @@ def functions_of(file: Path) -> dict[str, bool]:
     return {
         node.name: isinstance(node, ast.AsyncFunctionDef)
         for node in body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.name in ("setup", "run_once", "teardown")
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in ("setup", "run_once", "teardown")
     }
 
 
@@ -385,9 +378,7 @@ class PairResult:
     def unseen(self) -> list[str]:
         """Counters that clearly grew when the case was measured and did not grow in some repetition here."""
         named = self.case.clear_counters()
-        return [
-            counter for counter in named if any(counter not in result.grew for result in self.sides["leaky"])
-        ]
+        return [counter for counter in named if any(counter not in result.grew for result in self.sides["leaky"])]
 
     def right(self) -> bool:
         return self.verdicts_right() and self.evidence_seen()
@@ -463,17 +454,13 @@ def measure(
         case, side = turn
         result = judge_side(case, side, pythons[case.slug, side], command, args.venvs, options)
         mark = "" if result.right else f"  WRONG: {result.reason}"
-        print(
-            f"{case.slug} {side}: {result.verdict} {result.wall_s:.2f} s{mark}", file=sys.stderr, flush=True
-        )
+        print(f"{case.slug} {side}: {result.verdict} {result.wall_s:.2f} s{mark}", file=sys.stderr, flush=True)
         return result
 
     with ThreadPoolExecutor(args.jobs) as pool:
         results = list(pool.map(judge, turns))
     return [
-        PairResult(
-            case, {side: [r for r in results if (r.slug, r.side) == (case.slug, side)] for side in SIDES}
-        )
+        PairResult(case, {side: [r for r in results if (r.slug, r.side) == (case.slug, side)] for side in SIDES})
         for case in buildable
     ]
 
@@ -492,21 +479,15 @@ def document(pairs: Sequence[PairResult], unbuilt: dict[tuple[str, str], str]) -
             }
             for pair in pairs
         ],
-        "unbuilt": [
-            {"slug": slug, "side": side, "reason": reason} for (slug, side), reason in unbuilt.items()
-        ],
+        "unbuilt": [{"slug": slug, "side": side, "reason": reason} for (slug, side), reason in unbuilt.items()],
     }
 
 
 def add_case_options(parser: argparse.ArgumentParser) -> None:
     """The options that name the cases and their environments, shared with the comparison of other rules."""
     parser.add_argument("cases_dir", type=Path)
-    parser.add_argument(
-        "--slug", action="append", default=[], help="only this case; may be given several times"
-    )
-    parser.add_argument(
-        "--python", default="python3.11", help="interpreter of the environments [%(default)s]"
-    )
+    parser.add_argument("--slug", action="append", default=[], help="only this case; may be given several times")
+    parser.add_argument("--python", default="python3.11", help="interpreter of the environments [%(default)s]")
     parser.add_argument(
         "--venvs",
         type=Path,

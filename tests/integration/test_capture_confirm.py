@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from leakharness.probe.confirm import confirm
+from leakharness.worker.cut_edge import confirm
 
 COUNT = 25
 

@@ -23,7 +23,7 @@ from leakharness.heap.ingest import Capture, load_capture
 DRIVER = """
 import gc, os, sys
 import planted
-from leakharness.probe import capture
+from leakharness.worker.capture import snapshot as capture
 
 planted.hold()
 if sys.argv[1] == "clean":
@@ -676,6 +676,7 @@ def every_step(graph: HeapGraph, target: int) -> str:
         texts.append(path_text(graph, path))
         barred.add(path[-1])
     return "\n".join(texts)
+
 
 PRINTED = {
     "closure cell": "on_done (planted.py:16) closure cell 'transcript' -> Payload",

@@ -15,7 +15,7 @@ from leakharness.heap.ingest import Capture, load_capture
 
 HELPERS = """
 import gc, os, sys, threading, time, warnings, weakref
-from leakharness.probe import capture
+from leakharness.worker.capture import snapshot as capture
 
 def taken(path, **options):
     pid = capture.snapshot(path, **options)
@@ -232,7 +232,7 @@ def test_what_only_another_thread_holds_is_there_and_not_finalized_in_the_copy(t
 
 def test_the_harness_is_not_in_it_but_what_it_holds_is(tmp_path: Path) -> None:
     body = """
-    import leakharness.probe.tracker as tracker
+    import leakharness.worker.tracker as tracker
     class Payload: pass
     class Kept: pass
     watch = tracker.Tracker()
@@ -263,7 +263,7 @@ def test_the_harness_is_not_in_it_but_what_it_holds_is(tmp_path: Path) -> None:
 def test_the_table_of_finalizers_does_not_grow_by_the_harness_s_own(tmp_path: Path) -> None:
     """Half of its entries are the program's: so is half of its size."""
     body = """
-    import leakharness.probe.tracker as tracker
+    import leakharness.worker.tracker as tracker
     class Payload: pass
     watch = tracker.Tracker()
     payloads = [Payload() for _ in range(2000)]

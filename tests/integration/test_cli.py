@@ -275,7 +275,8 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = ('numpy', 'orjson', 'jinja2', 'rich.progress', 'rich.table', 'objgraph', 'guppy', 'numba', 'pytest',\n"
-        "    'asyncio', 'leakharness.api', 'leakharness.runner', 'leakharness.heap', 'leakharness.judge')\n"
+        "    'asyncio', 'leakharness.api', 'leakharness.measure.loop', 'leakharness.heap',\n"
+        "    'leakharness.judge.verdict')\n"
         "print([name for name in heavy if name in sys.modules], file=sys.stderr)\n"
     )
     done = subprocess.run(

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import leakharness
-from leakharness.api import Settings, run_found
-from leakharness.calibration import calibrate, table
-from leakharness.discovery import find
-from leakharness.runner import REHEARSAL_RUNS
+from leakharness.measure.arm import Settings, run_found
+from leakharness.measure.loop import REHEARSAL_RUNS
+from leakharness.proof.calibrate import calibrate, table
+from leakharness.scenario.find import find
 
 HELD_TWICE = """
 from leakharness import Run, Scenario

@@ -296,7 +296,7 @@ def test_a_cancelled_run_that_goes_on(judge: Callable[..., tuple[int, Any]], mon
     """A run that answers its cancellation by waiting on is given a grace, and is then not judged."""
     body = """
         import asyncio
-        import leakharness.probe.runs as runs
+        import leakharness.worker.runs as runs
         runs.CANCEL_GRACE_S = 0.2
         s = Scenario("case")
         @s.mode("m")

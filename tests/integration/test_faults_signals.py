@@ -361,7 +361,7 @@ def test_a_snapshot_whose_writer_is_killed_is_not_waited_for(
     scenario_file(
         """
         import os
-        import leakharness.probe.capture as capture
+        import leakharness.worker.capture.snapshot as capture
         capture._capture = lambda *args, **more: os.kill(os.getpid(), 9)
         s = Scenario("case")
         @s.mode("m", abort="none")

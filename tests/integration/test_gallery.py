@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from leakharness.api import Settings, check_found, describe
-from leakharness.discovery import Found, find, packaged_folder
+from leakharness.measure.arm import Settings
+from leakharness.measure.describe import describe
+from leakharness.measure.loop import measure
+from leakharness.measure.measurement import Measurement, Request, WorkerClient
+from leakharness.measure.worker_process import WorkerProcess
 from leakharness.model import Plan, Reading, RunResult
-from leakharness.process import WorkerProcess
-from leakharness.runner import Asker, Measurement, Request, measure
+from leakharness.proof.certify import check_found
+from leakharness.scenario.find import ScenarioRef, find, packaged_folder
 
 FILES = sorted(path for path in packaged_folder().glob("*.py") if not path.name.startswith("_"))
 QUICK = Plan(iters=20, batches=5, warmup=60, snapshots="never", scope_bytes=20_000)
@@ -45,8 +48,8 @@ class Silent:
     """An observer that does not look."""
 
     def phase(self, name: str, done: int, total: int | None) -> None: ...
-    def reading(self, worker: Asker, reading: Reading) -> None: ...
-    def suspected(self, worker: Asker, measurement: Measurement) -> None: ...
+    def reading(self, worker: WorkerClient, reading: Reading) -> None: ...
+    def suspected(self, worker: WorkerClient, measurement: Measurement) -> None: ...
 
 
 def verdict(file: Path, mode: str) -> RunResult:
@@ -107,6 +110,6 @@ def test_inline_leaks_and_extracted_does_not(file: Path) -> None:
 def test_the_gallery_is_certified(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every arm with the defaults, from an empty folder."""
     monkeypatch.chdir(tmp_path)
-    found: Found = find(name)
+    found: ScenarioRef = find(name)
     certificate = check_found(found, Settings())
     assert certificate.certificate == "CERTIFIED", certificate.reason

@@ -91,11 +91,19 @@ def test_nothing_of_ours_but_the_probe_is_there(seen: Any, bare: Path) -> None:
     """
     assert seen["prefix"] == str(bare)
     standard = {*seen["standard"], "__main__", "sitecustomize", "usercustomize"}
-    ours = ("leakharness", "leakharness.scenario", "leakharness.errors", "leakharness.probe", "scenarios.case")
+    ours = (
+        "leakharness",
+        "leakharness._version",
+        "leakharness.scenario",
+        "leakharness.scenario.declare",
+        "leakharness.errors",
+        "leakharness.worker",
+        "scenarios.case",
+    )
     foreign = [
         name
         for name in seen["modules"]
-        if name.split(".")[0] not in standard and name not in ours and not name.startswith("leakharness.probe.")
+        if name.split(".")[0] not in standard and name not in ours and not name.startswith("leakharness.worker.")
     ]
     assert foreign == []
     assert set(seen["found"].values()) == {"ModuleNotFoundError"}

@@ -370,7 +370,7 @@ def test_a_marked_test_that_was_never_measured_fails(pytester: pytest.Pytester) 
 
 
 def test_options_resolve_command_line_over_marker_over_ini(pytester: pytest.Pytester) -> None:
-    from leakharness.pytest_support.checks import _mark_options
+    from leakharness.pytest_plugin.checks import _mark_options
 
     pytester.makeini("[pytest]\nleak_iters = 7\nleak_batches = 6\nleak_timeout = 9\n")
     pytester.makepyfile("import pytest\n@pytest.mark.leakcheck(iters=8, batches=9)\ndef test_it(): pass")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from leakharness.certificate import verify
+from leakharness.proof.seal import verify
 
 QUICK = ["--iters", "10", "--warmup", "10"]
 LEAKY = """

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from leakharness.api import Settings, check_found
-from leakharness.certificate import digest, seal_certificate, verify, write_sealed
-from leakharness.discovery import find
 from leakharness.errors import UsageError
+from leakharness.measure.arm import Settings
+from leakharness.proof.certify import check_found
+from leakharness.proof.seal import digest, seal_certificate, verify, write_sealed
+from leakharness.scenario.find import find
 
 CLEAN = "def attach(provider, scope):\n    return len(scope.payload)\n"
 LEAKY = "def attach(provider, scope):\n    provider.add_done_callback(lambda _: scope)\n"

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from leakharness.cli.shape import shape_lines
-from leakharness.lexical import check_shape
-from leakharness.lexical.fixture import read_fixture
+from leakharness.shape import check_shape
+from leakharness.shape.fixture import read_fixture
 
 REAL = {
     "wait": "asyncio.tasks:_wait",

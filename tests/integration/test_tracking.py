@@ -241,11 +241,11 @@ def test_an_object_that_cannot_be_tracked(body: str, abort: str, cure: str, meas
 
 SABOTAGE = {
     "finalizers never count": """
-        import leakharness.probe.tracker as tracker
+        import leakharness.worker.tracker as tracker
         tracker.Label._died = lambda self: None
     """,
     "finalize does nothing": """
-        import leakharness.probe.tracker as tracker
+        import leakharness.worker.tracker as tracker
         class Never:
             atexit = False
             def __init__(self, *args): pass
@@ -255,11 +255,11 @@ SABOTAGE = {
                 found._finalize = Never
     """,
     "retained objects look dead": """
-        import leakharness.probe.tracker as tracker
+        import leakharness.worker.tracker as tracker
         tracker.Label.alive = property(lambda self: 0)
     """,
     "every birth is a death": """
-        import leakharness.probe.tracker as tracker
+        import leakharness.worker.tracker as tracker
         import gc
         class AtOnce:
             atexit = False
@@ -269,11 +269,11 @@ SABOTAGE = {
                 found._finalize = AtOnce
     """,
     "nothing is born": """
-        import leakharness.probe.tracker as tracker
+        import leakharness.worker.tracker as tracker
         tracker.Tracker.track = lambda self, obj, label=None: None
     """,
     "the tracker forgets": """
-        import leakharness.probe.tracker as tracker
+        import leakharness.worker.tracker as tracker
         tracker.Tracker.by_label = lambda self: {}
         tracker.Tracker.alive = property(lambda self: 0)
     """,

@@ -39,9 +39,7 @@ def draw(text: str, sizes: dict[str, int] | None = None, size: int = 1) -> HeapG
     return build(names, edges, [(sizes or {}).get(name, size) for name in names])
 
 
-def build(
-    names: Sequence[str], edges: Sequence[tuple[int, str, str, int]], sizes: Sequence[int]
-) -> HeapGraph:
+def build(names: Sequence[str], edges: Sequence[tuple[int, str, str, int]], sizes: Sequence[int]) -> HeapGraph:
     """A graph from node names (``Type#2`` is of type ``Type``), edges (source, kind, name, target) and
     shallow sizes.
     """

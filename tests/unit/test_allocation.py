@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leakharness.allocation import growing_sites
+from leakharness.measure.allocation import growing_sites
 
 
 def readings(**series: list[int]) -> list[dict[str, list[int]]]:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from leakharness.errors import SnapshotError
 from leakharness.heap.ingest import Capture, load_capture
-from leakharness.probe import capture
-from leakharness.probe.capture_file import is_harness_module, short_path
-from leakharness.probe.capture_walk import _ids_by_buffer, _ids_by_call, ids_of
+from leakharness.worker.capture import snapshot as capture
+from leakharness.worker.capture.file import is_harness_module, short_path
+from leakharness.worker.capture.walk import _ids_by_buffer, _ids_by_call, ids_of
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Of a process that has next to nothing in it."""
     path = tmp_path_factory.mktemp("capture") / "good"
     program = (
-        "import sys; from leakharness.probe import capture\n"
+        "import sys; from leakharness.worker.capture import snapshot as capture\n"
         "class Anchor: pass\n"
         "anchor = Anchor()\n"
         "capture.write_capture(sys.argv[1], targets=lambda: [(anchor, 'anchor')])"
@@ -87,7 +87,7 @@ def test_ids_come_from_the_list_itself(items: list[Any]) -> None:
     ("name", "answer"),
     [
         ("leakharness", True),
-        ("leakharness.probe.capture", True),
+        ("leakharness.worker.capture.snapshot", True),
         ("leakharness.scenarios", False),
         ("leakharness.scenarios.embedded_run", False),
         ("leakharness_extras", False),

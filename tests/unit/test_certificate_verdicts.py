@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leakharness.certificate import digest
-from leakharness.environments import Recipe
 from leakharness.errors import OptionError
 from leakharness.model import Growth, Retainer, RunResult
-from leakharness.prove import PLANTED, compare_paths, judge_proof, parse_subject
+from leakharness.proof.environments import Recipe
+from leakharness.proof.prove import PLANTED, compare_paths, judge_proof, parse_subject
+from leakharness.proof.seal import digest
 
 VERDICTS = ("PASS", "FAIL", "NOT_JUDGED")
 TRACKED = (Growth("tracked", 1.0, True, "grows"),)

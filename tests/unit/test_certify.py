@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from leakharness.api import certify, forgive_known
-from leakharness.evidence import opinions
+from leakharness.measure.evidence import opinions
+from leakharness.measure.known import forgive_known
 from leakharness.model import Growth, Retainer, RunResult
-from leakharness.probe.opinions import without_values
-from leakharness.scenario import Known
+from leakharness.proof.certify import certify
+from leakharness.scenario.declare import Known
+from leakharness.worker.second_opinions import without_values
 
 
 def arm(mode: str, must: str, verdict: str, *grows: str) -> RunResult:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from leakharness import discovery
-from leakharness.discovery import Found, all_scenarios, find
 from leakharness.errors import ScenarioError, UnknownScenario
+from leakharness.scenario import find as discovery
+from leakharness.scenario.find import ScenarioRef, all_scenarios, find
 
 ONE = "from leakharness import Scenario\n\nscenario = Scenario('{}')\n"
 
@@ -31,13 +31,13 @@ def test_a_name_in_the_scenarios_folder(tmp_path: Path) -> None:
     """With the line of its declaration; nothing is imported."""
     path = write(tmp_path / "scenarios" / "a.py", "one")
     path.write_text(path.read_text() + "raise SystemExit('imported')\n")
-    assert find("one", tmp_path) == Found("one", path, 3, "./scenarios")
+    assert find("one", tmp_path) == ScenarioRef("one", path, 3, "./scenarios")
 
 
 def test_a_packaged_name(tmp_path: Path) -> None:
     """From any folder."""
     path = write(tmp_path / "packaged" / "a.py", "one")
-    assert find("one", tmp_path / "elsewhere") == Found("one", path, 3, "packaged")
+    assert find("one", tmp_path / "elsewhere") == ScenarioRef("one", path, 3, "packaged")
 
 
 def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.syspath_prepend(tmp_path / "site")
     entry = EntryPoint("theirs", "their_scenarios", "leakharness.scenarios")
     monkeypatch.setattr(discovery, "entry_points", lambda group: [entry])
-    assert find("theirs", tmp_path) == Found("theirs", path, 3, "entry point")
+    assert find("theirs", tmp_path) == ScenarioRef("theirs", path, 3, "entry point")
     assert find("too", tmp_path).line == 6
 
 
@@ -80,8 +80,8 @@ def test_a_name_that_is_built_at_run_time(tmp_path: Path) -> None:
     """Text does not tell it: the measured process looks for it."""
     path = tmp_path / "a.py"
     path.write_text("from leakharness import Scenario\ns = Scenario('o' + 'ne')\n")
-    assert find("a.py", tmp_path) == Found(None, path, 0, "file")
-    assert find("a.py::one", tmp_path) == Found("one", path, 0, "file")
+    assert find("a.py", tmp_path) == ScenarioRef(None, path, 0, "file")
+    assert find("a.py::one", tmp_path) == ScenarioRef("one", path, 0, "file")
 
 
 @pytest.mark.parametrize("call", ["leakharness.Scenario('one')", "Scenario(name='one')", "L.Scenario('one', iters=3)"])
@@ -183,5 +183,5 @@ def test_one_broken_file_does_not_hide_the_others(tmp_path: Path) -> None:
 
 def test_the_packaged_folder_is_there() -> None:
     """Beside the package in a checkout, inside it when installed."""
-    package = Path(discovery.__file__).parent
+    package = Path(discovery.__file__).parent.parent
     assert (package / "scenarios").is_dir() or (package.parent / "scenarios" / "embedded_run.py").is_file()

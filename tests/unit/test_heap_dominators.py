@@ -43,9 +43,7 @@ def test_the_source_given_to_the_compiler_agrees_without_peeling(
 
 @settings(max_examples=500, deadline=None)
 @given(graphs(), st.integers(0, 2**31))
-def test_retained_size_is_what_would_become_unreachable(
-    graph: tuple[int, list[tuple[int, int]]], seed: int
-) -> None:
+def test_retained_size_is_what_would_become_unreachable(graph: tuple[int, list[tuple[int, int]]], seed: int) -> None:
     """The retained size of a node is the sum of what only it keeps reachable."""
     n, pairs = graph
     sizes = np.random.default_rng(seed).integers(0, 1000, n).tolist()

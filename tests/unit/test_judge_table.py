@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leakharness import judge
-from leakharness.judge import MALLOC_FLOOR_BYTES, MAPPED_FLOOR_BYTES, RSS_FLOOR_BYTES, assess, detectable, trend
+from leakharness.judge import policy as judge
+from leakharness.judge.policy import MALLOC_FLOOR_BYTES, MAPPED_FLOOR_BYTES, RSS_FLOOR_BYTES
+from leakharness.judge.series import trend
+from leakharness.judge.verdict import assess, detectable
 from leakharness.model import COUNTERS, Reading
 
 ITERS = 50

@@ -10,7 +10,7 @@ import pytest
 
 from leakharness.errors import OptionError
 from leakharness.options import DEFAULTS, checked_target, known_leaks, pyproject_options, resolve
-from leakharness.scenario import SCENARIO_OPTIONS
+from leakharness.scenario.declare import SCENARIO_OPTIONS
 
 VALUES: dict[str, tuple[Any, Any, Any]] = {
     "iters": (11, 12, 13),

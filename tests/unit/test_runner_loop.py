@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from leakharness import runner
 from leakharness.errors import NotJudged, UsageError
+from leakharness.measure.census import families, suspects
+from leakharness.measure.loop import measure
+from leakharness.measure.measurement import Evidence, Measurement, Request
 from leakharness.model import Plan, Reading, RunResult
-from leakharness.runner import Evidence, Measurement, Request, measure
 
 Series = Callable[[int], Mapping[str, int]]
 STILL = {"objects": 1000, "blocks": 5000, "malloc_bytes": 10_000, "mapped_bytes": 0, "rss": 10_000_000, "fds": 3}
@@ -88,14 +89,13 @@ class FakeWorker:
     def answer_census(self) -> dict[str, Any]:
         return {"census": {"app.Session": [self.runs, 56 * self.runs]}}
 
-    def answer_what_if_cleared(self, before: dict[str, int]) -> dict[str, Any]:
+    def answer_growth_after_clearing(self, before: dict[str, int]) -> dict[str, Any]:
         return {"cleared": self.cleared(self.runs)}
-
 
     def answer_what_if_declared_cleared(self, least: int) -> dict[str, Any]:
         return {"cleared": self.declared_cleared(least)}
 
-    def answer_canary(self) -> dict[str, Any]:
+    def answer_self_test(self) -> dict[str, Any]:
         return {"fault": self.fault}
 
     def answer_finish(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def test_a_still_series_passes_after_what_was_asked_for() -> None:
     assert listener.phases == [f"batch-{i}" for i in range(1, 6)]
     assert [reading.label for reading in listener.readings] == ["baseline", *listener.phases]
     assert listener.suspected_after == []
-    assert worker.asked[-2:] == ["canary", "finish"]
+    assert worker.asked[-2:] == ["self_test", "finish"]
 
 
 def test_an_even_leak_fails_after_five_batches_and_is_confirmed() -> None:
@@ -407,14 +407,14 @@ def test_families_are_the_rise_between_two_looks() -> None:
         (50, {"a.A": [10, 100], "b.B": [5, 50], "c.C": [9, 9]}),
         (250, {"a.A": [210, 2100], "b.B": [405, 4050], "c.C": [1, 1]}),
     ]
-    assert [(f.type, f.count_per_run, f.shallow_bytes_per_run) for f in runner.families(census)] == [
+    assert [(f.type, f.count_per_run, f.shallow_bytes_per_run) for f in families(census)] == [
         ("b.B", 2.0, 20.0),
         ("a.A", 1.0, 10.0),
     ]
-    assert runner.families(census[:1]) == ()
+    assert families(census[:1]) == ()
 
 
 def test_a_rare_type_of_the_program_is_no_suspect_before_a_frequent_one() -> None:
     """Its own types come first, but not those that came by the way."""
     census = [(50, {}), (250, {"app.Rare": [1, 50], "app.Session": [100, 50], "weakref.WeakMethod": [400, 50]})]
-    assert runner.suspects(census) == ["app.Session", "weakref.WeakMethod", "app.Rare"]
+    assert suspects(census) == ["app.Session", "weakref.WeakMethod", "app.Rare"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from leakharness.errors import OptionError
-from leakharness.lexical import check_shape, find_function
-from leakharness.lexical.scaffold import scaffold, write_scaffold
+from leakharness.shape import check_shape, find_function
+from leakharness.shape.scaffold import scaffold, write_scaffold
 
 FUNCTIONS = {
     "async callback": """

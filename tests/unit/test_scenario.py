@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from leakharness import Known, Run, Scenario, ScenarioError
-from leakharness.probe.worker import Worker
+from leakharness.worker.commands import Worker
 
 HERE = re.escape(__file__)
 

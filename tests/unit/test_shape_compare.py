@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from leakharness.errors import OptionError, ScenarioError, UnknownScenario
-from leakharness.lexical import check_shape
-from leakharness.lexical.compare import Comparison, compare
-from leakharness.lexical.fixture import declared_in
-from leakharness.lexical.scopes import module_shape, shape_of_source
-from leakharness.lexical.shape import Shape, shape_of_code
+from leakharness.scenario.find import declared_in
+from leakharness.shape import check_shape
+from leakharness.shape.compare import Comparison, compare
+from leakharness.shape.model import Shape, shape_of_code
+from leakharness.shape.read import module_shape, shape_of_source
 
 ORIGINAL = """
 async def attempt(provider, transcript, deadline):

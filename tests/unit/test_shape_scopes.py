@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leakharness.lexical.scopes import module_shape, shape_of_source
-from leakharness.lexical.shape import Shape, shape_of_code, walk, without_comprehensions
+from leakharness.shape.model import Shape, shape_of_code, walk, without_comprehensions
+from leakharness.shape.read import module_shape, shape_of_source
 
 Facts = tuple[int, str, tuple[str, ...], tuple[str, ...]]
 INLINES_COMPREHENSIONS = sys.version_info >= (3, 12)

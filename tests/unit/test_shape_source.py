@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from leakharness.errors import OptionError
-from leakharness.lexical import find_function
-from leakharness.lexical.source import Target, find_module, parse_target, search_path
+from leakharness.shape import find_function
+from leakharness.shape.suspect import Target, find_module, parse_target, search_path
 
 BOOM = "raise RuntimeError('imported')\n"
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from leakharness.probe.tracker import Canary, Label, Tracker, Untrackable, sing
-from leakharness.probe.weight import malloc_chunk, weigh
+from leakharness.worker.tracker import Canary, Label, Tracker, Untrackable, self_test
+from leakharness.worker.weight import malloc_chunk, weigh
 
 
 class Thing:
@@ -231,7 +231,7 @@ def test_the_tracker_knows_its_own_weight() -> None:
 def test_the_self_test_passes_and_leaves_nothing() -> None:
     """A sound tracker has no fault, and the canaries are in no label."""
     tracker = Tracker()
-    assert sing(tracker) is None
+    assert self_test(tracker) is None
     assert tracker.by_label() == {}
 
 
@@ -247,7 +247,7 @@ def test_the_self_test_finds_a_tracker_that_cannot_count(
 ) -> None:
     """One whose finalizers never count, and one that counts a death twice."""
     monkeypatch.setattr(Label, "_died", died)
-    assert fault in str(sing(Tracker()))
+    assert fault in str(self_test(Tracker()))
 
 
 def test_a_canary_can_be_tracked() -> None:

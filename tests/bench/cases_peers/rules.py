@@ -34,7 +34,7 @@ TRACEMALLOC_WARMUP, TRACEMALLOC_RUNS, TRACEMALLOC_LIMIT = 20, 100, 100 << 10
 OBJGRAPH_GROWTHS, OBJGRAPH_RUNS = 3, 20
 
 
-class Patient:
+class InProcessWorker:
     """A loaded case that can be called synchronously, and a count of its tracked objects that are alive."""
 
     def __init__(self, path: str) -> None:
@@ -99,7 +99,7 @@ def drop_caches() -> None:
     gc.collect()
 
 
-def regrtest(patient: Patient) -> str | None:
+def regrtest(patient: InProcessWorker) -> str | None:
     """CPython's `-R 5:4`: a count that rose in every repetition after the warm-ups is a leak.
 
     One flat delta clears it: [3, 0, 0] and [8, -8, 1] are forgiven, [10, 1, 1] is not. Applied to blocks and
@@ -123,12 +123,12 @@ def regrtest(patient: Patient) -> str | None:
     return None
 
 
-def psleak_default(patient: Patient) -> str | None:
+def psleak_default(patient: InProcessWorker) -> str | None:
     """psleak exactly as `MemoryLeakTestCase().execute(fun)` runs it."""
     return psleak_execute(patient)
 
 
-def psleak_tuned(patient: Patient) -> str | None:
+def psleak_tuned(patient: InProcessWorker) -> str | None:
     """psleak without its checker of cyclic garbage, after one warm call."""
     import psleak  # type: ignore[import-not-found]
 
@@ -136,7 +136,7 @@ def psleak_tuned(patient: Patient) -> str | None:
     return psleak_execute(patient, checkers=psleak.Checkers.exclude("gcgarbage"))
 
 
-def psleak_execute(patient: Patient, **options: Any) -> str | None:
+def psleak_execute(patient: InProcessWorker, **options: Any) -> str | None:
     import psleak
 
     try:
@@ -146,7 +146,7 @@ def psleak_execute(patient: Patient, **options: Any) -> str | None:
     return None
 
 
-def original(patient: Patient) -> str | None:
+def original(patient: InProcessWorker) -> str | None:
     """The harness that this project descends from: 5 batches of 50, and two constants."""
     gc.collect()
     before = resident_bytes()
@@ -161,7 +161,7 @@ def original(patient: Patient) -> str | None:
     return None
 
 
-def tracemalloc_limit(patient: Patient) -> str | None:
+def tracemalloc_limit(patient: InProcessWorker) -> str | None:
     """Traced memory that 100 runs leave behind, against the limit that tutorials use."""
     import tracemalloc
 
@@ -177,7 +177,7 @@ def tracemalloc_limit(patient: Patient) -> str | None:
     return f"traced {grown:+} bytes" if grown > TRACEMALLOC_LIMIT else None
 
 
-def objgraph_growth(patient: Patient) -> str | None:
+def objgraph_growth(patient: InProcessWorker) -> str | None:
     """Types whose number passed its peak in each of three growth reports, after one that is thrown away."""
     peaks: Counter[str] = Counter()
     always: set[str] | None = None
@@ -193,7 +193,7 @@ def objgraph_growth(patient: Patient) -> str | None:
     return f"grew {OBJGRAPH_GROWTHS} times: {', '.join(sorted(always)[:5])}" if always else None
 
 
-RULES: dict[str, Callable[[Patient], str | None]] = {
+RULES: dict[str, Callable[[InProcessWorker], str | None]] = {
     "regrtest -R 5:4": regrtest,
     "psleak": psleak_default,
     "psleak, no gcgarbage, 1 warm call": psleak_tuned,
@@ -204,7 +204,7 @@ RULES: dict[str, Callable[[Patient], str | None]] = {
 
 
 def main(rule: str, path: str) -> None:
-    patient = Patient(path)
+    patient = InProcessWorker(path)
     seen = RULES[rule](patient)
     verdict = {"verdict": "FAIL" if seen else "PASS", "reason": seen or "", "runs": patient.runs}
     os.write(1, b"\n" + json.dumps(verdict).encode() + b"\n")

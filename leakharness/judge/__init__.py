@@ -1,0 +1,1 @@
+"""The judge: readings in, verdict out. Pure."""

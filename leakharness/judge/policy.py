@@ -1,0 +1,100 @@
+"""The numbers and rules that decide a verdict, each with its unit and its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["RULES", "Rule"]
+
+SEGMENTS = 5
+"""Equal stretches of the series, each of which must leave something behind. Five in a row by chance, for a floor
+that only wobbles: (4/21)(4/17)(4/13)(4/9)(1) of 20 readings, under one in a hundred, before any other test."""
+FLAT_TAIL = 0.5
+"""Share of the series, at its end, that must be flat before a series that rose earlier is called steady,"""
+FLAT_GAPS = 3.0
+"""and how many times the mean distance of the rises before: a leak that strikes at random pauses so long by chance
+once in twenty times,"""
+FLAT_BATCHES = 30
+"""but this many batches without a rise are enough in any case."""
+FADING = 0.8
+"""A rise that slows below this share of its earlier pace is a cache that fills, not a leak; ask for more runs."""
+FADING_FEW = 0.4
+"""The same where the rise is a handful of objects, whose pace cannot be told sharply."""
+SLOWING = 0.98
+"""An uneven rise that slows below this share, and by more than it is uneven, is a cache that fills slowly."""
+FEW = 40
+"""A rise below this many units is a handful."""
+UNEVEN_BATCHES = 30
+"""A leak adds the same in every batch. What rises unevenly may as well be a cache whose keys come at random, and
+that slows too little to be seen in a short series: it is called a leak after this many batches at the earliest."""
+EVEN = 0.01
+"""Relative difference of two batches' rises that still counts as the same: table growth, a stray object or two."""
+EVEN_STRAY = 0.6
+"""How far a series of fewer batches than the following may stray from a straight line, in steps of k to k + 1."""
+EVEN_EVENTS = 10
+"""One object in N runs gives batches of k and k + 1. So many batches, and so many objects, before such a series is
+called even: keys at random do the same by chance, in one series of a thousand of this length."""
+AGREES = 0.05 + 1e-9
+"""Relative difference of the median batch's pace and the whole's within which they agree; the last digit keeps a
+series that lies just there on one side, whatever the size of its batches."""
+SWING_FACTOR = 2.0
+"""A rise must exceed this many times what the series has given back at some time: its own noise."""
+LASTING = 10
+"""Equal stretches, each of which must leave something behind, for a rise within the swings to be no noise: by chance
+one series in three million does so (1/10!), and a saw's teeth do not."""
+LASTING_BATCHES = 40
+"""Batches from which on a series can be cut into so many stretches."""
+EARLIER_MEMORY = 2.0
+"""The pace of the warm-up counts until the measurement has lasted this many times as long: by then it shows itself
+whether it slows, and a few chance events of a short warm-up must not stand against it for ever."""
+SWING_MEMORY = 2.0
+"""A rise that began after N batches may be the next tooth of a saw that was seen there, until it has lasted this many
+times N."""
+KIB = 1024
+MALLOC_FLOOR_BYTES = 2 * KIB
+"""Rise of malloc's bytes below which it is forgiven: a chunk may be handed out up to 16 bytes larger than asked for,
+and tables of the program's own bookkeeping double now and then (steps of 500 to 2,000 bytes on clean code)."""
+MAPPED_FLOOR_BYTES = 256 * KIB
+"""Address space outside malloc grows by whole arenas of the small-object allocator (1 MiB), and by thread stacks."""
+RSS_FLOOR_BYTES = 512 * KIB
+"""Resident size alone: twice the largest step of one batch that was seen on code without a leak."""
+STRAY_FLOORS = 4.0
+"""At the end of the budget, a rise of an inexact counter up to this many floors, that did not come in every stretch,
+is forgiven: a few tables doubled."""
+CONTROL_FACTOR = 3.0
+"""A rise must exceed this many times that of the control, the same loop with an empty body."""
+LARGEST_LEAK = 10**9
+"""A batch. What hides a leak of this size hides any."""
+MAPPED_SHARE = 0.5
+"""Resident size cannot grow for ever inside address space that does not: at least this share must be new."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one counter is judged. ``patience``: batches without a rise before an earlier rise counts as over."""
+
+    counter: str
+    floor: float = 0.0
+    patience: int = 3
+    alone: bool = True
+    """Whether this counter may call a leak when no other does (and no more trusted one contradicts)."""
+    turns: int = EVEN_EVENTS
+    """Batches of k or k + 1 by turns that are even enough. Five where the counter never moves on code without a leak:
+    twelve tracked objects in 250 runs are a leak of one run in twenty."""
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("tracked", patience=8, turns=SEGMENTS),
+    Rule("fds", patience=8, turns=SEGMENTS),
+    Rule("threads", patience=8, turns=SEGMENTS),
+    Rule("children", patience=8, turns=SEGMENTS),
+    Rule("tasks", patience=8, turns=SEGMENTS),
+    Rule("objects", patience=5),
+    Rule("blocks"),
+    Rule("malloc_bytes", floor=MALLOC_FLOOR_BYTES),
+    Rule("mapped_bytes", floor=MAPPED_FLOOR_BYTES),
+    Rule("rss", floor=RSS_FLOOR_BYTES, alone=False),
+)
+
+
+_FLOORS = {rule.counter: rule.floor for rule in RULES}

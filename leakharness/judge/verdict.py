@@ -1,0 +1,250 @@
+"""The judge: readings in, verdict out. Pure.
+
+A leak is growth that persists: after the warm-up, every stretch of runs leaves more behind than the one before
+was left with, and goes on doing so. Size is no criterion for a counter that is exact. What is looked at is the
+*floor* of a series, the running minimum from the right: what was never given back. A sawtooth's floor is flat, a
+release that lags only shifts it, a cache that fills flattens it, a step raises it once.
+
+Each counter has one rule in ``RULES``; the order is the policy. A rule answers *grows*, *steady* or *undecided*,
+with the numbers that it used. Undecided asks for more runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from leakharness.judge.policy import (
+    _FLOORS,
+    CONTROL_FACTOR,
+    EARLIER_MEMORY,
+    LARGEST_LEAK,
+    MAPPED_SHARE,
+    RULES,
+    SEGMENTS,
+    SWING_FACTOR,
+    Rule,
+)
+from leakharness.judge.series import State, Trend, _floor_of, _number, trend
+from leakharness.model import COUNTERS, Detectable, Growth, Reading
+
+__all__ = ["Assessment", "assess", "detectable"]
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The judge's answer: ``grows`` is a leak, ``steady`` is none, ``undecided`` asks for more runs."""
+
+    state: State
+    growth: tuple[Growth, ...]
+    why: str
+    forgiven: tuple[str, ...] = ()
+    runs_needed: int | None = None
+
+
+def assess(
+    readings: Sequence[Reading],
+    *,
+    warm_up: Sequence[Reading] = (),
+    control: Mapping[str, float] | None = None,
+    max_tracked_retention: int | None = None,
+    max_rss_growth_bytes: float | None = None,
+    final: bool = False,
+) -> Assessment:
+    """Judge a whole measurement. ``control`` is the control arm's rise of each counter over the same number of
+    runs. ``final``: no more runs can be made, so whatever is noise by its numbers is called steady now."""
+    judged = [rule for rule in RULES if _values(readings, rule.counter) is not None]
+    trends = _trends(judged, readings, warm_up, control, final=final)
+    if any(found.state == "grows" for found in trends.values()):
+        trends = _trends(judged, readings, warm_up, control, final=final, backed=True)
+    growth: list[Growth] = []
+    forgiven: list[str] = []
+    for counter, found in trends.items():
+        declared = _declared_per_run(readings, counter)
+        growth.append(
+            Growth(
+                counter,
+                found.per_run if found.state != "steady" else 0.0,
+                found.state == "grows",
+                f"{found.state}: {found.why}",
+                declared,
+                found.state,
+            )
+        )
+        if declared * (readings[-1].runs - readings[0].runs) > _FLOORS[counter]:  # less is not counted anyway
+            forgiven.append(
+                f"{counter}: {_number(declared)} a run declared by the scenario (wedged, hold) and not counted"
+            )
+        if found.state == "steady" and found.rise > 0:
+            forgiven.append(f"{counter}: {found.why}")
+    over = _over_limits(readings, max_tracked_retention, max_rss_growth_bytes)
+    growing = [g for g in growth if g.grows]
+    if growing or over:
+        why = over or "; ".join(f"{g.counter} {_signed(g.per_run)} a run" for g in growing)
+        return Assessment("grows", tuple(growth), why, tuple(forgiven))
+    open_ = [(name, t) for name, t in trends.items() if t.state == "undecided"]
+    if open_:
+        name, first = open_[0]
+        needed = [t.runs_needed for _, t in open_ if t.runs_needed is not None]
+        return Assessment(
+            "undecided", tuple(growth), f"{name} {first.why}", tuple(forgiven), max(needed) if needed else None
+        )
+    return Assessment("steady", tuple(growth), "every counter stands still", tuple(forgiven))
+
+
+def _trends(
+    rules: Sequence[Rule],
+    readings: Sequence[Reading],
+    warm_up: Sequence[Reading],
+    control: Mapping[str, float] | None,
+    *,
+    final: bool,
+    backed: bool = False,
+) -> dict[str, Trend]:
+    """What each counter does, by its rule, in the rules' order."""
+    runs = [reading.runs for reading in readings]
+    recent = bool(warm_up) and runs[-1] - runs[0] <= EARLIER_MEMORY * warm_up[-1].runs
+    trends: dict[str, Trend] = {}
+    for rule in rules:
+        found = trend(
+            runs,
+            _values(readings, rule.counter) or (),
+            floor=_floor(rule, control),
+            patience=rule.patience,
+            earlier_pace=_earlier_pace(warm_up, rule.counter) if rule.floor == 0 and recent else None,
+            final=final,
+            backed=backed,
+            turns=rule.turns,
+        )
+        found = _beside_others(rule, found, trends, final=final)
+        if final and found.state == "undecided":
+            found = _close(rule, found)
+        trends[rule.counter] = found
+    return trends
+
+
+def detectable(readings: Sequence[Reading], control: Mapping[str, float] | None = None) -> Detectable:
+    """The smallest leak per run that these very readings, had there been no more of them, would have been called
+    FAIL with: leaks of k a batch are added to the series, k rising by a tenth, until one is called."""
+    if len(readings) <= SEGMENTS:
+        return Detectable()
+    runs = [reading.runs for reading in readings]
+
+    def smallest(counter: str) -> float | None:
+        rule = next(rule for rule in RULES if rule.counter == counter)
+        values = _values(readings, counter)
+        if values is None:
+            return None
+        floor = _floor(rule, control)
+        judged = partial(trend, runs, floor=floor, patience=rule.patience, final=True, turns=rule.turns)
+        own = judged(values)
+        if own.state == "grows":  # the leak that is there is not noise: take it out, and ask what else would show
+            values = [v - math.floor(own.per_run * (r - runs[0])) for v, r in zip(values, runs, strict=True)]
+        iters = runs[1] - runs[0]
+        for a_batch in _leaks(floor / (len(runs) - 1)):
+            planted = [v + a_batch * (r - runs[0]) // iters for v, r in zip(values, runs, strict=True)]
+            if judged(planted).state == "grows":
+                return a_batch / iters
+        return None
+
+    return Detectable(smallest("tracked"), smallest("objects"), smallest("blocks"), smallest("malloc_bytes"))
+
+
+def _leaks(least: float) -> Iterator[int]:
+    """Leaks a batch to try: whole numbers above ``least``, each about a tenth larger than the one before."""
+    size = max(1, math.ceil(least))
+    while size < LARGEST_LEAK:
+        yield size
+        size = max(size + 1, size * 11 // 10)
+
+
+def _floor(rule: Rule, control: Mapping[str, float] | None) -> float:
+    """The rise that is forgiven: an exact counter has none, the others that of the control several times over."""
+    return max(rule.floor, CONTROL_FACTOR * (control or {}).get(rule.counter, 0.0)) if rule.floor else 0.0
+
+
+def _values(readings: Sequence[Reading], counter: str) -> list[float] | None:
+    """The counter's series without what was declared; None where any reading lacks it."""
+    values = []
+    for reading in readings:
+        value = reading.counters.get(counter)
+        if value is None:
+            return None
+        values.append(float(value - reading.declared.get(counter, 0)))
+    return values
+
+
+def _earlier_pace(warm_up: Sequence[Reading], counter: str) -> float | None:
+    """Rise per run in the warm-up, without its first fifth, where everything is built for the first time."""
+    values = _values(warm_up, counter)
+    if values is None or len(values) < 4:
+        return None
+    first = next((i for i, r in enumerate(warm_up) if r.runs * 5 >= warm_up[-1].runs), 0)
+    runs = warm_up[-1].runs - warm_up[first].runs
+    if runs <= 0 or len(values) - first < 3:
+        return None
+    low = _floor_of(values)
+    return (low[-1] - low[first]) / runs
+
+
+def _declared_per_run(readings: Sequence[Reading], counter: str) -> float:
+    total = readings[-1].runs - readings[0].runs
+    if total <= 0:
+        return 0.0
+    return (readings[-1].declared.get(counter, 0) - readings[0].declared.get(counter, 0)) / total
+
+
+def _beside_others(rule: Rule, found: Trend, others: Mapping[str, Trend], *, final: bool) -> Trend:
+    """Resident size never decides alone: it backs an exact counter, or it needs new address space."""
+    if rule.alone or found.state == "steady":
+        return found
+    if any(t.state == "grows" for t in others.values()):
+        return found
+    mapped = others.get("mapped_bytes")
+    if mapped is not None and mapped.rise < MAPPED_SHARE * found.rise:
+        if found.state == "grows" and not final:
+            # Pages touched for the first time come to an end; a block that was taken much too large fills, and then
+            # the next one is taken.
+            why = f"{found.why}; inside address space that did not grow so far"
+            return Trend("undecided", found.per_run, found.rise, found.swing, why)
+        why = (
+            f"rose by {_number(found.rise)} inside address space that did not grow, while no exact counter grows: "
+            "pages touched for the first time, not a leak"
+        )
+        return Trend("steady", 0.0, found.rise, found.swing, why)
+    return found
+
+
+def _close(rule: Rule, found: Trend) -> Trend:
+    """At the end of the budget: a rise within the series' own swings is noise, and resident size that does not rise
+    in every stretch decides nothing; anything else stays open."""
+    if found.rise <= SWING_FACTOR * found.swing and not found.lasting:
+        return Trend("steady", 0.0, found.rise, found.swing, f"{found.why}; no more than its own noise")
+    if not rule.alone:
+        return Trend("steady", 0.0, found.rise, found.swing, f"{found.why}; resident size alone decides nothing")
+    return found
+
+
+def _over_limits(readings: Sequence[Reading], max_tracked: int | None, max_rss_bytes: float | None) -> str | None:
+    """The hard limits on top of the judge, as the original harness has them."""
+    first, last = readings[0], readings[-1]
+    retained = last.counters.get("tracked", 0) - first.counters.get("tracked", 0)
+    if max_tracked is not None and retained > max_tracked:
+        return f"{retained} tracked objects retained, over the limit of {max_tracked} (--max-tracked-retention)"
+    if max_rss_bytes is not None and "rss" in last.counters:
+        grown = last.counters["rss"] - first.counters["rss"]
+        if grown > max_rss_bytes:
+            return (
+                f"resident size grew by {grown / 2**20:.1f} MB, over the limit of {max_rss_bytes / 2**20:g} MB "
+                "(--max-rss-growth-mb)"
+            )
+    return None
+
+
+def _signed(value: float) -> str:
+    return f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.4g}"
+
+
+assert tuple(COUNTERS) == tuple(rule.counter for rule in RULES)

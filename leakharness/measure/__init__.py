@@ -1,0 +1,1 @@
+"""Measuring one arm: worker process, warm-up, batches, evidence."""

@@ -1,0 +1,217 @@
+"""One mode in a fresh process, from its options to its result: what ``run`` does."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from leakharness.errors import LeakHarnessError
+from leakharness.measure.allocation import trace_allocations
+from leakharness.measure.evidence import Snapshots
+from leakharness.measure.known import forgive_known, is_known
+from leakharness.measure.loop import measure
+from leakharness.measure.measurement import Evidence, Measurement, Request, WorkerClient
+from leakharness.measure.worker_process import WorkerProcess, interpreter
+from leakharness.model import Plan, Reading, Retainer, RunResult
+from leakharness.options import checked_target, known_leaks, pyproject_options, resolve
+from leakharness.scenario.declarations import reference_to
+from leakharness.scenario.find import ScenarioRef
+
+__all__ = ["Listener", "Settings", "run_found"]
+
+SNAP_DIR = ".tmp/leakharness"
+"""Where snapshots go, a folder for each scenario."""
+
+
+class Listener:
+    """Told how a measurement goes. This one says nothing; the terminal's prints."""
+
+    def phase(self, arm: str, name: str, done: int, total: int | None) -> None:
+        """A batch begins: number ``done`` of about ``total``."""
+
+    def done(self, result: RunResult) -> None:
+        """An arm has its verdict."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a command line says, before it is resolved. ``options`` are those of the measurement."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    target: str | None = None
+    python: str | None = None
+    snap_dir: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    plant: Mapping[str, Any] | None = None
+    env: Mapping[str, str] | None = None
+    cwd: str | None = None
+    """Where the measured process starts; None is here."""
+    trace_allocations: bool = False
+    """Trace allocations after a PASS as well (after a FAIL they always are)."""
+    confirm: bool = False
+    """Confirm retainers by cutting them in a forked copy."""
+
+    def command_options(self) -> list[str]:
+        """The options that were given, as they are typed."""
+        words: list[str] = []
+        for name, value in self.options.items():
+            if value is not None:
+                words += ["--" + name.replace("_", "-"), f"{value:g}" if isinstance(value, float) else str(value)]
+        for flag, given in (("--target", self.target), ("--python", self.python), ("--snap-dir", self.snap_dir)):
+            if given is not None:
+                words += [flag, given]
+        return words
+
+
+def run_found(
+    found: ScenarioRef,
+    mode: str | None,
+    settings: Settings,
+    listener: Listener | None = None,
+    *,
+    control: Mapping[str, float] | None = None,
+) -> RunResult:
+    """:func:`run` for a scenario that was found already. ``control``: what the control arm gave, if it ran."""
+    listener = listener or Listener()
+    began = time.monotonic()
+    pyproject = pyproject_options(Path.cwd())
+    python = interpreter(settings.python or pyproject.get("python"))
+    target = checked_target(settings.target or pyproject.get("target"))
+    folder = Path(settings.snap_dir or pyproject.get("snap_dir") or f"{SNAP_DIR}/{found.name or found.path.stem}")
+    request = Request(str(found.path.resolve()), found.name, mode, target, settings.plant)
+    arm = Arm(request, settings, python, pyproject)
+    when = arm.plan().snapshots
+
+    def explain(worker: WorkerClient, m: Measurement) -> Evidence:
+        """Who holds it, and meanwhile, in a second process, where it was born."""
+        with ThreadPoolExecutor(1) as pool:
+            left = (
+                next((g.per_run for g in m.assessment.growth if g.counter == "objects"), 0.0) if m.assessment else 0.0
+            )
+            births = pool.submit(
+                trace_allocations, request, python, m.plan.scope_bytes, objects_a_run=left, env=settings.env
+            )
+            evidence = snapshots.explain(worker, m)
+            return Evidence({**evidence.changes, "allocations": births.result()})
+
+    snapshots = Snapshots(
+        None if when == "never" else folder,
+        always=when == "always",
+        confirm=settings.confirm,
+        known=arm.knows,
+    )
+    observer = SnapshotObserver(f"{found.name or found.path.name} / {mode or 'default'}", listener, snapshots)
+    with snapshots.closing():
+        result, plan = arm.measure(observer, explain=explain, control=control)
+    if settings.trace_allocations and result.verdict == "PASS":
+        births = trace_allocations(request, python, plan.scope_bytes, env=settings.env)
+        result = replace(result, allocations=births)
+    result = replace(
+        result,
+        reproduce=_reproduce(found, mode, settings),
+        platform=platform.platform(),
+        duration_s=time.monotonic() - began,
+    )
+    result = forgive_known(result, known_leaks(result.known_declared, pyproject))
+    listener.done(result)
+    return result
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One mode to be measured in a fresh process: what to run, by which interpreter, with which options."""
+
+    request: Request
+    settings: Settings
+    python: str
+    pyproject: Mapping[str, Any]
+
+    def plan(self, scenario_options: Mapping[str, Any] | None = None) -> Plan:
+        """What the options come to; raises OptionError."""
+        settings = self.settings
+        return resolve(settings.options, scenario_options, self.pyproject, defaults=settings.defaults)
+
+    def knows(self, measurement: Measurement, retainer: Retainer) -> bool:
+        """Whether what holds these objects is a leak that the scenario or pyproject.toml declares as known."""
+        declared = measurement.hello["scenario"].get("known", ())
+        return is_known(known_leaks([(match, reason) for match, reason in declared], self.pyproject), retainer)
+
+    def measure(
+        self,
+        observer: SnapshotObserver,
+        *,
+        explain: Callable[[WorkerClient, Measurement], Evidence] | None,
+        control: Mapping[str, float] | None = None,
+    ) -> tuple[RunResult, Plan]:
+        """The result, and the plan that it was measured by. ``control``: what the control arm gave, if it ran."""
+        began, plans = time.monotonic(), [self.plan()]
+
+        def plan_for(scenario_options: Mapping[str, Any]) -> Plan:
+            plans.append(self.plan(scenario_options))
+            worker.set_deadline(began + plans[-1].timeout)
+            return plans[-1]
+
+        def rise(runs: int) -> Mapping[str, float]:
+            return control_rise(runs, self.python, self.settings) if control is None else control
+
+        settings = self.settings
+        deadline = began + plans[0].timeout
+        with WorkerProcess(self.python, cwd=settings.cwd, env=settings.env, deadline=deadline) as worker:
+            result = measure(self.request, plan_for, worker, observer, explain=explain, control=rise)
+            files = observer.snapshots.files()  # written by children of the worker, which end with it
+        notes = result.notes + tuple(observer.snapshots.problems)
+        return replace(result, snapshots=files, notes=notes), plans[-1]
+
+
+@dataclass(frozen=True)
+class SnapshotObserver:
+    """Passes on what a measurement tells: to the listener, and to the snapshots."""
+
+    arm: str
+    listener: Listener
+    snapshots: Snapshots
+
+    def phase(self, name: str, done: int, total: int | None) -> None:
+        self.listener.phase(self.arm, name, done, total)
+
+    def reading(self, worker: WorkerClient, reading: Reading) -> None:
+        self.snapshots.reading(worker, reading)
+
+    def suspected(self, worker: WorkerClient, measurement: Measurement) -> None:
+        self.snapshots.suspected(worker, measurement)
+
+
+class _Silent:
+    def phase(self, name: str, done: int, total: int | None) -> None: ...
+    def reading(self, worker: WorkerClient, reading: Reading) -> None: ...
+    def suspected(self, worker: WorkerClient, measurement: Measurement) -> None: ...
+
+
+def control_rise(runs: int, python: str, settings: Settings) -> dict[str, float]:
+    """How much each counter rises in the same loop with an empty body, over ``runs`` runs."""
+    import leakharness.worker.control as control
+
+    plan = Plan(iters=max(1, runs // 5), batches=5, snapshots="never")
+    path = str(Path(control.__file__).resolve())
+    try:
+        with WorkerProcess(python, env=settings.env, deadline=time.monotonic() + 60.0) as worker:
+            result = measure(Request(path, "control", "async"), plan, worker, _Silent())
+    except LeakHarnessError:
+        return {}
+    if not result.series:
+        return {}
+    first, last = result.series[0].counters, result.series[-1].counters
+    return {name: max(0.0, float(last[name] - first[name])) for name in last if name in first}
+
+
+def _reproduce(found: ScenarioRef, mode: str | None, settings: Settings) -> str:
+    words = ["leakharness", "run", reference_to(found)]
+    if mode is not None:
+        words += ["--mode", mode]
+    return shlex.join(words + settings.command_options())

@@ -1,0 +1,342 @@
+"""From raw captures to proof: heap snapshots on disk, and who holds what is retained.
+
+This is the edge between the measured process, which writes raw captures, and the pure heap analysis.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leakharness.errors import LeakHarnessError
+from leakharness.measure.census import suspects
+from leakharness.measure.measurement import Evidence, Measurement, WorkerClient
+from leakharness.model import Reading, Retainer
+from leakharness.store import snapshot_path
+
+if TYPE_CHECKING:
+    from leakharness.heap.explain import RetainerGroup
+    from leakharness.heap.ingest import Capture
+
+__all__ = ["Snapshots", "retainers_of"]
+
+MOST_CONFIRMED = 5
+"""Groups of retainers that are confirmed by cutting, the largest first."""
+KNOWN_SLACK = {"tracked": 0.0, "tasks": 0.0, "objects": 0.02, "blocks": 0.1, "malloc_bytes": 256.0}
+"""How much a run may still grow by once the known leaks are cut out. Tracked objects and tasks: nothing. A stray object
+in fifty runs, a block in ten (on 3.10 each function of the copy that runs for the first time keeps a frame). Bytes of
+malloc: the slot that each kept object has in a table, which does not shrink as it is emptied (up to 100 bytes an entry
+in a dict, twice that as it doubles)."""
+NATIVE = (
+    "by counters: there are no more objects of Python's, so C code holds it, or an object that is there once and has "
+    "grown (the buffer of a list or bytearray)"
+)
+CAPTURE_TIMEOUT_S = 120.0
+"""How long a forked copy may take to write one capture."""
+OPINION_WAIT_S = 2.0
+"""How long a FAIL waits for second opinions once everything else is known."""
+POLL_S = 0.005
+
+
+class Snapshots:
+    """Takes snapshots of a measured process, and turns them into files and retainers, beside the measurement.
+
+    ``folder`` None keeps no file: the one capture that explains a FAIL is then analysed and thrown away.
+    ``confirm``: cut each holding edge in a forked copy, and say what that freed. ``known`` says which retainers are
+    those of an accepted leak: what grows beside them is then told apart, see :data:`KNOWN_SLACK`.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        always: bool,
+        confirm: bool = False,
+        known: Callable[[Measurement, Retainer], bool] = lambda measurement, retainer: False,
+    ) -> None:
+        self._folder = folder
+        self._known = known
+        self._confirm = confirm
+        self._always = always and folder is not None
+        self._raw = Path(tempfile.mkdtemp(prefix="leakharness-"))
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._written: list[Future[str | None]] = []
+        self._last: tuple[str, Path] | None = None
+        self._lock = threading.Lock()
+        self._writers: dict[Path, int | None] = {}
+        self._opinions: tuple[Path, int] | None = None
+        self.problems: list[str] = []
+
+    def reading(self, worker: WorkerClient, reading: Reading) -> None:
+        """Called after each reading: take the baseline's and each batch's snapshot, if they are wanted."""
+        if self._always:
+            self._take(worker, reading.label, [])
+
+    def suspected(self, worker: WorkerClient, measurement: Measurement) -> None:
+        """Called when growth is found, before it is confirmed: this is the heap to explain."""
+        tracked = any(row["retained"] for row in measurement.tracked.values())
+        if not (self._always and tracked):
+            # Where no more objects are there, no type is suspect: its newest objects would be innocents.
+            types = suspects(measurement.census) if {"objects", "tracked"} & _growing(measurement) else []
+            self._take(worker, measurement.readings[-1].label, types)
+
+    def explain(self, worker: WorkerClient, measurement: Measurement) -> Evidence:
+        """All retained tracked objects (or the fastest growing family) and what holds them."""
+        assert self._last is not None
+        label, raw = self._last
+        if any(row["retained"] for row in measurement.tracked.values()):
+            path = self._raw / "opinions.json"
+            answer = worker.ask("opinions", str(path), doing="asking objgraph and guppy3")
+            self._opinions = (path, answer["alive"]) if answer["asked"] else None
+        try:
+            capture = self._capture(raw)
+            if self._folder is not None and not self._always:
+                self._written.append(
+                    self._pool.submit(self._write, raw, label, measurement.hello.get("pid", 0), capture)
+                )
+            groups = _groups(capture)
+            confirmed = [_confirm(worker, capture, group) if self._confirm else "" for group in groups[:MOST_CONFIRMED]]
+            retainers = retainers_of(groups, confirmed)
+            changes: dict[str, Any] = {"retainers": retainers}
+            known = [g for g, r in zip(groups, retainers, strict=True) if self._known(measurement, r)]
+            if known:
+                changes["beyond_known"] = _beyond_known(worker, measurement, capture, known)
+        except LeakHarnessError as exc:
+            self.problems.append(f"no retainers: {exc}")
+            return Evidence()
+        changes.update(_classified(measurement, groups))
+        said = self._second_opinions()
+        if isinstance(said, tuple):
+            changes["opinions"] = said
+        else:
+            changes["opinions"] = opinions(said, *self._asked(changes["retainers"]))
+            changes["backrefs_dot"] = (said.get("objgraph") or {}).get("dot", "")
+        return Evidence(changes)
+
+    def _second_opinions(self) -> dict[str, Any] | tuple[str, ...]:
+        """What objgraph and guppy3 answered, or a sentence that they did not; what is not there in time is not waited
+        for."""
+        if self._opinions is None:
+            return ()
+        path, _ = self._opinions
+        end = time.monotonic() + OPINION_WAIT_S
+        while not path.exists() and time.monotonic() < end:
+            time.sleep(POLL_S)
+        if not path.exists():
+            return (f"objgraph and guppy3 had not answered after {OPINION_WAIT_S:g} s",)
+        answer: dict[str, Any] = json.loads(path.read_text())
+        return answer
+
+    def _asked(self, retainers: tuple[Retainer, ...]) -> tuple[int, str]:
+        """What the answers are held against: tracked objects alive, and our path."""
+        assert self._opinions is not None
+        return self._opinions[1], " ".join(retainers[0].path) if retainers else ""
+
+    def files(self) -> tuple[str, ...]:
+        """Wait for the snapshot files; their paths, oldest first."""
+        paths: list[str] = []
+        failed: list[str] = []
+        for job in self._written:
+            try:
+                path = job.result()
+            except (LeakHarnessError, OSError) as exc:
+                failed.append(str(exc))
+                continue
+            if path is not None:
+                paths.append(path)
+        self._written.clear()
+        if failed:
+            self.problems.append(f"{len(failed)} snapshot(s) not written, the first: {failed[0]}")
+        return tuple(paths)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        shutil.rmtree(self._raw, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def closing(self) -> Iterator[Snapshots]:
+        try:
+            yield self
+        finally:
+            self.close()
+
+    def _take(self, worker: WorkerClient, label: str, types: list[str]) -> None:
+        raw = self._raw / f"{label}-{time.monotonic_ns()}.capture"
+        answer = worker.ask("snapshot", str(raw), types, doing=f"forking the snapshot of {label}")
+        self._writers[raw] = answer.get("writer")
+        self._last = (label, raw)
+        if self._always:
+            self._written.append(self._pool.submit(self._write, raw, label, worker.pid, None))
+
+    def _capture(self, raw: Path) -> Capture:
+        from leakharness.heap.ingest import load_capture
+
+        _wait_for(raw, self._writers.get(raw))
+        with self._lock:
+            return load_capture(raw)
+
+    def _write(self, raw: Path, label: str, pid: int, capture: Capture | None) -> str | None:
+        from leakharness.heap import v8
+
+        assert self._folder is not None
+        if capture is None:
+            capture = self._capture(raw)
+        path = snapshot_path(self._folder, label, pid)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        v8.write(capture.graph, path)
+        return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def opinions(answer: Mapping[str, Any], alive: int, path: str) -> tuple[str, ...]:
+    """The second opinions as sentences, and whether they agree with ours. Pure."""
+    lines = []
+    objgraph, guppy = answer.get("objgraph"), answer.get("guppy")
+    for name, said in (("objgraph", objgraph), ("guppy3", guppy)):
+        if said and "failed" in said:
+            lines.append(f"{name} failed: {said['failed']}")
+    if objgraph and "holders" in objgraph:
+        holders = ", ".join(objgraph["holders"]) or "nothing"
+        agrees = any(holder in path for holder in objgraph["holders"])
+        chain = " -> ".join(objgraph["chain"])
+        lead = f"its chain from a module: {chain}" if len(objgraph["chain"]) > 1 else "no module leads to it"
+        lines.append(f"objgraph {'agrees' if agrees else 'differs'}: held by {holders}; {lead}")
+    if guppy and "count" in guppy:
+        verb = "agrees" if guppy["count"] == alive else "differs"
+        lines.append(f"guppy3 {verb}: it counts {guppy['count']} {guppy['type']} ({alive} tracked objects are alive)")
+    return tuple(lines)
+
+
+def retainers_of(groups: Sequence[RetainerGroup], confirmed: Sequence[str] = ()) -> tuple[Retainer, ...]:
+    """The groups of an explanation as the result's retainers. Pure."""
+    from leakharness.heap.explain import sentence
+
+    said = [*confirmed, *[""] * (len(groups) - len(confirmed))]
+    return tuple(
+        Retainer(
+            target=group.target,
+            count=group.count,
+            retained_bytes=group.retained_bytes,
+            path=tuple(group.path),
+            fingerprint=group.fingerprint,
+            sentence=sentence(group),
+            also=tuple(" -> ".join(way.path) for way in group.also_held_by),
+            confirmed=text,
+        )
+        for group, text in zip(groups, said, strict=True)
+    )
+
+
+def _groups(capture: Capture) -> list[RetainerGroup]:
+    from leakharness.heap.explain import explain
+
+    return explain(capture.graph, capture.targets, capture.labels)
+
+
+def _confirm(worker: WorkerClient, capture: Capture, group: RetainerGroup) -> str:
+    """Cut the group's holding edges in a forked copy; what that freed, in words."""
+    holders = _holders(capture, group.holding_edges)
+    answer = worker.ask("confirm", holders, False, doing="cutting the edge in a forked copy")
+    return str(answer["sentence"])
+
+
+def _holders(capture: Capture, edges: Sequence[int]) -> list[dict[str, str]]:
+    """The edges as the measured process finds them again."""
+    graph = capture.graph
+    rows = set()
+    for edge in edges:
+        if edge >= 0:
+            kind = graph.edge_kinds[int(graph.edge_kind[edge])]
+            name = "" if kind == "element" else graph.edge_text(edge)  # a position says nothing in the copy
+            rows.add((kind, name, graph.type_name(graph.edge_source(edge))))
+    return [{"kind": kind, "name": name, "holder": holder} for kind, name, holder in sorted(rows)]
+
+
+def _beyond_known(
+    worker: WorkerClient, m: Measurement, capture: Capture, groups: Sequence[RetainerGroup]
+) -> tuple[str, ...]:
+    """What still grows once the known ``groups`` are cut out of a forked copy, one sentence a counter.
+
+    Counted, not estimated: a counter must fall by as much as it has grown."""
+    from leakharness.heap.explain import entry_edges
+
+    targets = [target for group in groups for target in group.targets]
+    holders = _holders(capture, entry_edges(capture.graph, targets))
+    answer = worker.ask("confirm", holders, True, doing="cutting the known leaks out of a forked copy")
+    if answer["error"]:
+        return (f"it could not be cut out of a copy: {answer['error']}",)
+    first, last, found = m.readings[0], m.readings[-1], m.assessment
+    beyond = []
+    for growth in found.growth if found is not None else ():
+        name = growth.counter
+        if not growth.grows or name not in KNOWN_SLACK:
+            continue
+        declared = last.declared.get(name, 0) - first.declared.get(name, 0)
+        grown = last.counters[name] - first.counters[name] - declared
+        fell = answer["freed"] if name == "tracked" else answer["fell"].get(name, 0)
+        left = (grown - fell) / max(1, m.runs)
+        if left > KNOWN_SLACK[name]:
+            beyond.append(f"{name} {left:+.4g} a run beside it")
+    if beyond and answer["freed"] < answer["targets"]:
+        beyond.append(f"cutting the known leaks {answer['sentence'].removeprefix('cutting it ')}")
+    return tuple(beyond)
+
+
+def _classified(measurement: Measurement, groups: Sequence[RetainerGroup]) -> dict[str, Any]:
+    """The class of the growth, and what it rests on: retainers where there are any, else the counters."""
+    from leakharness.heap.classify import classify_growth, classify_path
+
+    if groups:
+        found = [(classify_path("object", group.target, group.path), group.retained_bytes) for group in groups]
+        kinds = [(classification.kind, size) for classification, size in found]
+        return {"growth_class": classify_growth(kinds), "class_evidence": found[0][0].evidence}
+    grows = _growing(measurement)
+    if "objects" in grows or "tracked" in grows:
+        return {"growth_class": "ambiguous", "class_evidence": "objects grow, and no retainer was found"}
+    if "blocks" in grows:
+        return {
+            "growth_class": "runtime-objects",
+            "class_evidence": "by counters: allocator blocks grow, objects that refer to others do not "
+            "(str, bytes, int and the like)",
+        }
+    return {"growth_class": "native", "class_evidence": NATIVE}
+
+
+def _growing(measurement: Measurement) -> set[str]:
+    """The counters that grow."""
+    found = measurement.assessment
+    return {growth.counter for growth in found.growth if growth.grows} if found is not None else set()
+
+
+def _wait_for(raw: Path, writer: int | None) -> None:
+    """Wait until the forked copy, process ``writer``, has written its capture. Raises LeakHarnessError where it
+    could not, or was killed."""
+    error = raw.with_name(raw.name + ".error")
+    end = time.monotonic() + CAPTURE_TIMEOUT_S
+    while not raw.exists():
+        if error.exists():
+            raise LeakHarnessError(f"the snapshot failed: {error.read_text(errors='replace').strip()}")
+        if writer is not None and _is_gone(writer) and not raw.exists() and not error.exists():
+            raise LeakHarnessError("the snapshot failed: the copy that was writing it has been killed")
+        if time.monotonic() > end:
+            raise LeakHarnessError(f"the snapshot was not written within {CAPTURE_TIMEOUT_S:g} s")
+        time.sleep(POLL_S)
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether the process has ended, reaped or not."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except ProcessLookupError:
+        return True
+    except OSError:  # another system without /proc, or another owner: it is there
+        return False

@@ -1,0 +1,270 @@
+"""The measured process, seen from the tool: start it, ask it, know how it died, leave nothing of it behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from leakharness.errors import LeakHarnessError, NotJudged, UsageError
+from leakharness.worker.boot import boot_arguments, boot_environment
+
+__all__ = ["WorkerProcess", "end_all", "interpreter", "run_step"]
+
+STDERR_KEPT_BYTES = 16_384
+"""How much of the end of the measured process's stderr is kept for a report."""
+POLL_S = 0.5
+"""Seconds between two looks at whether a silent process is still there."""
+ABORT_WAIT_S = 2.0
+"""Seconds a hung process gets to print its stacks before it is killed."""
+_RUNNING: set[Callable[[], None]] = set()
+"""What ends those that were started and are not done, by whichever thread."""
+
+
+def end_all() -> None:
+    """Kill every measured process of this one, and every step of a build: what waits for them, in whichever thread,
+    then comes to its end.
+
+    For an interrupted command. Safe in a signal handler: takes no lock and waits for nothing.
+    """
+    for kill in list(_RUNNING):
+        kill()
+
+
+def run_step(command: Sequence[str], *, env: Mapping[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """``subprocess.run`` with its output as text, for what :func:`end_all` can end, with all that it has started.
+
+    Raises OSError where it cannot be started, TimeoutExpired once it has been ended for that.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=env,
+        start_new_session=os.name == "posix",
+    )
+
+    def kill() -> None:
+        if process.returncode is None:
+            _kill_group(process)
+
+    _RUNNING.add(kill)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    finally:
+        kill()
+        process.wait()
+        _RUNNING.discard(kill)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _kill_group(process: subprocess.Popen[Any]) -> None:
+    """Kill it and what it started, also when it has died by itself."""
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode is None:
+        with contextlib.suppress(OSError):
+            process.kill()
+
+
+class WorkerProcess:
+    """One fresh interpreter that serves :mod:`leakharness.worker.commands`.
+
+    Use as a context manager: on leaving, the process and whatever it started in its group are gone, also when
+    the tool is interrupted.
+    """
+
+    def __init__(
+        self,
+        python: str,
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        """``deadline``: by ``time.monotonic()``; an answer that is not there by then is a hang."""
+        self._python = python
+        self._deadline = deadline
+        self._spoke = False
+        self._answers: queue.Queue[bytes | None] = queue.Queue()
+        self._stderr = bytearray()
+        self._killed = False
+        try:
+            self._process = subprocess.Popen(
+                boot_arguments(python, env),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=cwd,
+                env=boot_environment(env),
+                start_new_session=os.name == "posix",
+            )
+        except OSError as exc:
+            raise UsageError(f"--python {python}: cannot be started: {exc.strerror or exc}") from None
+        self._readers = [
+            threading.Thread(target=self._read_answers, daemon=True),
+            threading.Thread(target=self._read_stderr, daemon=True),
+        ]
+        _RUNNING.add(self.kill)
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def set_deadline(self, deadline: float) -> None:
+        """Move the deadline, by ``time.monotonic()``."""
+        self._deadline = deadline
+
+    def ask(self, op: str, *arguments: Any, doing: str = "") -> dict[str, Any]:
+        """Send one command and wait for its answer.
+
+        Raises NotJudged when the process dies, hangs past its deadline or reports that the run failed, and
+        UsageError when it reports that the scenario is declared wrongly.
+        """
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(json.dumps([op, *arguments]).encode() + b"\n")
+            self._process.stdin.flush()
+        if not self._spoke:
+            if self._next_answer("starting") is None:
+                raise self._never_spoke()
+            self._spoke = True
+        line = self._next_answer(doing or op)
+        if line is None:
+            raise self._died(doing or op)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise NotJudged(f"the measured process answered {line[:60]!r} while {doing or op}; that is a bug") from None
+        if "failed" in answer:
+            if answer["failed"] == "usage":
+                raise UsageError(answer["reason"])
+            raise _with_detail(NotJudged(answer["reason"]), answer.get("detail", ""))
+        return answer
+
+    def _next_answer(self, doing: str) -> bytes | None:
+        """One line, or None when the process is gone. Its end of the pipe may outlive it, in a child that it forked,
+        so the process is looked at as well."""
+        while True:
+            left = POLL_S if self._deadline is None else min(POLL_S, self._deadline - time.monotonic())
+            try:
+                return self._answers.get(timeout=max(0.0, left))
+            except queue.Empty:
+                if self._deadline is not None and time.monotonic() >= self._deadline:
+                    raise self._hung(doing) from None
+                if self._process.poll() is not None and self._answers.empty():
+                    return None
+
+    def stderr_tail(self) -> str:
+        return bytes(self._stderr[-STDERR_KEPT_BYTES:]).decode("utf-8", "replace").strip()
+
+    def close(self) -> None:
+        """End the process and its group. Safe to call twice."""
+        _RUNNING.discard(self.kill)
+        with contextlib.suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        self.kill()
+        self._process.wait()
+        for stream in (self._process.stdout, self._process.stderr):
+            for reader in self._readers:
+                reader.join(1.0)
+            if stream is not None and not any(reader.is_alive() for reader in self._readers):
+                stream.close()
+
+    def __enter__(self) -> WorkerProcess:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def kill(self) -> None:
+        """Kill the process and its group, without waiting for their end. Safe to call twice."""
+        if self._killed:
+            return
+        self._killed = True
+        _kill_group(self._process)
+
+    def _never_spoke(self) -> LeakHarnessError:
+        """It ended before it was ready: no interpreter, too old a one, or one that fails at its start."""
+        died = self._died("starting")
+        if (self._process.returncode or 0) < 0:
+            return died
+        last = died.detail.splitlines()[-1:] or [f"it ended with exit code {self._process.returncode}"]
+        return UsageError(f"--python {self._python}: not a Python 3.10 or newer that starts: {last[0]}")
+
+    def _hung(self, doing: str) -> NotJudged:
+        """Ask for the stacks of all threads (faulthandler prints them on SIGABRT), then kill."""
+        if os.name == "posix":
+            with contextlib.suppress(OSError):
+                self._process.send_signal(signal.SIGABRT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(ABORT_WAIT_S)
+            self._readers[1].join(0.2)
+        return _with_detail(
+            NotJudged(f"hung: no answer before --timeout while {doing}; raise --timeout if it is only slow"),
+            self.stderr_tail(),
+        )
+
+    def _died(self, doing: str) -> NotJudged:
+        try:
+            code = self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            return NotJudged(f"the measured process closed its output while {doing}")
+        self._readers[1].join(1.0)
+        advice = ""
+        if code == -getattr(signal, "SIGKILL", 9):
+            how = "was killed by SIGKILL"
+            advice = ", most likely for want of memory; try a smaller --scope-bytes or --iters"
+        elif code < 0:
+            how = f"crashed by {signal.Signals(-code).name}"
+        else:
+            how = f"ended by itself with exit code {code}"
+        return _with_detail(NotJudged(f"the measured process {how} while {doing}{advice}"), self.stderr_tail())
+
+    def _read_answers(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put(None)
+
+    def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        stream = self._process.stderr
+        while chunk := os.read(stream.fileno(), 65_536):
+            self._stderr += chunk
+            if len(self._stderr) > 4 * STDERR_KEPT_BYTES:
+                del self._stderr[:-STDERR_KEPT_BYTES]
+
+
+def _with_detail(error: NotJudged, detail: str) -> NotJudged:
+    error.detail = detail
+    return error
+
+
+def interpreter(python: str | None) -> str:
+    """The interpreter to measure in. Raises UsageError for one that is not there."""
+    if python is None:
+        return sys.executable
+    path = Path(python).expanduser()
+    if path.is_dir():  # a virtual environment's folder
+        candidates = [path / "bin" / "python", path / "Scripts" / "python.exe"]
+        path = next((candidate for candidate in candidates if candidate.exists()), path)
+    if not path.is_file():
+        raise UsageError(f"--python {python}: no such interpreter")
+    return os.path.abspath(path)

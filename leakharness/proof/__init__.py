@@ -1,0 +1,1 @@
+"""What several measurements prove together: a certificate, a proof, a calibration."""

@@ -1,0 +1,118 @@
+"""Every arm of a scenario, measured side by side, and the certificate that they come to."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from leakharness.errors import LeakHarnessError
+from leakharness.measure.arm import Listener, Settings, control_rise, run_found
+from leakharness.measure.describe import describe
+from leakharness.measure.jobs import _end_processes_of, _results
+from leakharness.measure.worker_process import interpreter
+from leakharness.model import Certificate, CertificateVerdict, RunResult
+from leakharness.options import DEFAULTS, checked_target, pyproject_options
+from leakharness.scenario.declarations import declaration_of
+from leakharness.scenario.declare import SYNTHETIC_LEAK
+from leakharness.scenario.find import ScenarioRef
+
+__all__ = ["check_found"]
+ARMS_AT_ONCE = 2
+"""Arms measured side by side. Exact counters do not mind company; more would only slow each other down."""
+
+
+def check_found(found: ScenarioRef, settings: Settings, listener: Listener | None = None) -> Certificate:
+    """:func:`check` for a scenario that was found already."""
+    settings = replace(settings, defaults={"snapshots": "on-fail", **settings.defaults})
+    pyproject = pyproject_options(Path.cwd())
+    python = interpreter(settings.python or pyproject.get("python"))
+    scenario = declaration_of(describe([found.path], python)[str(found.path.resolve())], found)
+    has_target = bool(checked_target(settings.target or pyproject.get("target")) or scenario["target"])
+    arms, notes = _arms(scenario, has_target)
+    with ThreadPoolExecutor(max_workers=min(ARMS_AT_ONCE, os.cpu_count() or 1)) as pool:
+        jobs: list[Future[Any]] = []
+        try:
+            jobs.append(pool.submit(control_rise, DEFAULTS["iters"] * DEFAULTS["batches"], python, settings))
+            noise = _results(jobs)[0]
+            jobs += [pool.submit(run_found, found, mode, settings, listener, control=noise) for mode, _ in arms]
+            results = _results(jobs)[1:]
+        except BaseException as exc:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not isinstance(exc, Exception):
+                _end_processes_of(jobs)
+            raise
+    results = [replace(result, must=must, control=noise) for result, (_, must) in zip(results, arms, strict=True)]
+    notes += _shape_notes(scenario, found, python)
+    return certify(scenario["name"], results, notes)
+
+
+def certify(name: str, arms: Sequence[RunResult], notes: Sequence[str] = ()) -> Certificate:
+    """The certificate that these arms come to. Pure."""
+    blind = [arm for arm in arms if arm.must == "FAIL" and arm.verdict == "PASS"]
+    leaky = [arm for arm in arms if arm.must == "PASS" and arm.verdict == "FAIL"]
+    unjudged = [arm for arm in arms if arm.verdict == "NOT_JUDGED"]
+    uncounted = [
+        arm
+        for arm in arms
+        if arm.mode == SYNTHETIC_LEAK
+        and arm.verdict == "FAIL"
+        and not any(g.grows and g.counter == "tracked" for g in arm.growth)
+    ]
+    verdict: CertificateVerdict
+    if blind:
+        verdict, reason = (
+            "INVALID",
+            (f"{_names(blind)} must FAIL and passed: the detector or the scenario is blind, so no PASS counts"),
+        )
+    elif uncounted:
+        verdict, reason = (
+            "INVALID",
+            (f"{SYNTHETIC_LEAK} keeps every tracked object and the tracker did not count them: no PASS counts"),
+        )
+    elif leaky:
+        verdict, reason = "LEAK", f"{_names(leaky)} must PASS and failed: {leaky[0].reason}"
+    elif unjudged:
+        verdict, reason = "NOT_JUDGED", f"{_names(unjudged)} could not be measured: {unjudged[0].reason}"
+    else:
+        verdict, reason = "CERTIFIED", "every arm gave what it must: the leak is seen where it is, and the fix has none"
+    return Certificate(name, verdict, reason, tuple(arms), tuple(notes))
+
+
+def _arms(scenario: Mapping[str, Any], has_target: bool) -> tuple[list[tuple[str, Any]], list[str]]:
+    """(mode, what it must give) for each arm, and what there is to say about them."""
+    notes: list[str] = []
+    arms: list[tuple[str, Any]] = []
+    for mode in scenario["modes"]:
+        if mode["needs_target"] and not has_target:
+            notes.append(f"no {mode['name']} arm: it needs --target module:attribute")
+        elif mode["must"] is not None or mode["default"]:
+            arms.append((mode["name"], mode["must"] or "PASS"))
+    if not any(must == "FAIL" for _, must in arms):
+        notes.append("no sensitivity arm of its own: no mode of this scenario must FAIL but synthetic-leak")
+    arms.append((SYNTHETIC_LEAK, "FAIL"))
+    return arms, notes
+
+
+def _shape_notes(scenario: Mapping[str, Any], found: ScenarioRef, python: str) -> list[str]:
+    """Whether the fixture still has the lexical shape of what it mimics, in a sentence; none where it says nothing
+    of that. A fixture that has drifted proves nothing about the original, and the certificate has to say so."""
+    if not scenario["mimics"]:
+        return []
+    from leakharness.shape import check_shape
+
+    other = None if python == sys.executable else python
+    try:
+        comparison = check_shape(f"{found.path}::{scenario['name']}", python=other).comparison
+    except LeakHarnessError as exc:
+        return [f"shape not compared with {scenario['mimics']}: {exc}"]
+    hides = ", and the difference can hide the leak" if comparison.can_hide else ""
+    return [f"shape: {comparison.verdict} as {scenario['mimics']}{hides} (leakharness shape {scenario['name']})"]
+
+
+def _names(arms: Sequence[RunResult]) -> str:
+    return " and ".join(arm.mode for arm in arms)

@@ -1,0 +1,1 @@
+"""The pytest plugin; :mod:`leakharness.pytest_plugin.hooks` is what pytest loads."""

@@ -1,0 +1,292 @@
+"""The measured side of a check inside a pytest process: makes runs and takes readings when the judge asks.
+
+Loop, judge and heap analysis live in a process of their own (``judge_process.py``), so that what they allocate is
+never counted here. Standard library and the probe only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from leakharness.errors import LeakHarnessError, NotJudged, UsageError
+from leakharness.pytest_plugin.timeout_signal import Alarm, Hung
+from leakharness.scenario.declare import Run
+from leakharness.worker.commands import Worker, command_table, failure_answer
+from leakharness.worker.readings import CounterReader
+from leakharness.worker.recorder import ScenarioRecorder
+
+__all__ = ["Judge", "CheckTarget", "CheckOutcome", "error_text", "quiet_process"]
+
+BOOT = """\
+import sys
+sys.path[0:1] = []
+sys.path.append(sys.argv[1])
+from leakharness.pytest_plugin.judge_process import main
+main()
+"""
+STDERR_KEPT_BYTES = 4000
+
+
+@dataclass(frozen=True)
+class CheckTarget:
+    """What is measured. ``maker(run)`` gives what makes a number of runs, and raises RunFailed for one that did not
+    end as it should."""
+
+    nodeid: str
+    name: str
+    mode: str
+    maker: Callable[[Run], Callable[[int], None]]
+    loop: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options as they were asked for: command line before marker before ini."""
+    declared: Mapping[str, Any] = field(default_factory=dict)
+    passes_on: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
+    """Exceptions of a run that end the whole check and are raised as they are."""
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """What the judge said: ``verdict`` as of a RunResult, the evidence as text, and the documented JSON."""
+
+    verdict: str
+    text: str
+    document: Mapping[str, Any]
+
+
+class InProcessWorker(Worker):
+    """A worker whose runs are those of a subject that is in this process already."""
+
+    def __init__(self, subject: CheckTarget) -> None:
+        super().__init__({})
+        in_use = self._counters.readers.get("malloc_bytes")
+        if in_use is not None:
+            self._counters.readers["malloc_bytes"] = _with_full_thread_cache(in_use)
+        self._subject = subject
+        self._make: Callable[[int], None] | None = None
+
+    def load(self) -> dict[str, Any]:
+        mode = {"name": self._subject.mode, "must": "PASS"}
+        return {
+            **self._tested(),
+            "notes": [],
+            "scenario": {"name": self._subject.name, "options": {}, "default": mode["name"], "modes": [mode]},
+            "mode": mode["name"],
+        }
+
+    def start(self, scope_bytes: int) -> dict[str, Any]:
+        self._loop = self._counters.loop = self._subject.loop
+        self._recorder = ScenarioRecorder(self._tracker, self._loop, None, None)
+        run = Run(scope_bytes=scope_bytes, mode=self._subject.mode, recorder=self._recorder)
+        self._make = self._subject.maker(run)
+        self._reader = CounterReader(self._counters, self._tracker, self._recorder, self._loop)
+        import_module(
+            "leakharness.worker.capture.snapshot"
+        )  # now, so that no snapshot imports it in the middle of the measurement
+        return {}
+
+    def runs(self, count: int) -> dict[str, Any]:
+        assert self._make is not None
+        self._make(count)
+        return {}
+
+    def close(self) -> None:
+        self._counters.reap()
+        self._counters.close()
+
+
+def _with_full_thread_cache(in_use: Callable[[], int]) -> Callable[[], int]:
+    """``in_use``, read with this thread's malloc cache full.
+
+    glibc counts the chunks that it parks in per-thread caches as in use, and they fill by and by, for thousands of
+    runs. A worker is started without these caches; a pytest process has them, so every reading first fills all their
+    bins (malloc/malloc.c: 64 bins, 16 bytes apart, 7 chunks each, 16 from 2.42 on): then they weigh the same every
+    time.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    malloc, free = libc.malloc, libc.free
+    malloc.restype, malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+    free.restype, free.argtypes = None, (ctypes.c_void_p,)
+    sizes = tuple(size for size in range(24, 1048, 16) for _ in range(16))
+    chunks = (ctypes.c_void_p * len(sizes))()
+
+    def read() -> int:
+        for index, size in enumerate(sizes):
+            chunks[index] = malloc(size)
+        for chunk in chunks:
+            free(chunk)
+        return in_use()
+
+    return read
+
+
+class Judge:
+    """The process that drives checks and judges them: started with the first check, one for a pytest process."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stderr: Any = None
+
+    def judge(self, subject: CheckTarget, *, alarm: bool = True) -> CheckOutcome:
+        """Measure ``subject`` here and have it judged. Raises UsageError, NotJudged where there is no verdict,
+        and what ``subject.passes_on`` names. Without ``alarm`` somebody else ends a check that hangs."""
+        __tracebackhide__ = True
+        process = self.started()
+        patient = InProcessWorker(subject)
+        finished = False
+        try:
+            with quiet_process():
+                answer = self._serve(process, patient, subject, Alarm(wanted=alarm))
+            finished = True
+        finally:
+            patient.close()
+            if not finished:
+                self.close()  # the conversation was cut: the next check gets a fresh judge
+        if "error" in answer:
+            raise UsageError(answer["error"]) if answer["kind"] == "usage" else NotJudged(answer["error"])
+        return CheckOutcome(answer["verdict"], answer["text"], answer["document"])
+
+    def started(self) -> subprocess.Popen[bytes]:
+        """The judge's process, alive."""
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self.close()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        package_parent = Path(__file__).resolve().parents[2]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", BOOT, str(package_parent)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env={**os.environ, "PYTHONMALLOC": "pymalloc"},
+            start_new_session=os.name == "posix",  # Ctrl-C is ours to answer
+        )
+        return self._process
+
+    def close(self) -> None:
+        """End the judge's process. Safe to call twice."""
+        process, self._process = self._process, None
+        if process is not None:
+            for stream in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):
+                    if stream is not None:
+                        stream.close()
+            process.kill()
+            process.wait()
+        if self._stderr is not None:
+            self._stderr.close()
+            self._stderr = None
+
+    def _serve(
+        self, process: subprocess.Popen[bytes], patient: InProcessWorker, subject: CheckTarget, alarm: Alarm
+    ) -> dict[str, Any]:
+        """Answer the judge's commands until it has its verdict, or says that it took too long."""
+        __tracebackhide__ = True
+        try:
+            with alarm:
+                return self._converse(process, patient, subject, alarm)
+        except Hung:
+            raise _hung(alarm, subject) from None
+
+    def _converse(
+        self, process: subprocess.Popen[bytes], patient: InProcessWorker, subject: CheckTarget, alarm: Alarm
+    ) -> dict[str, Any]:
+        __tracebackhide__ = True
+        commands, answers = process.stdout, process.stdin
+        assert commands is not None
+        assert answers is not None
+        order = {
+            "pid": os.getpid(),
+            "name": subject.name,
+            "nodeid": subject.nodeid,
+            "mode": subject.mode,
+            "options": dict(subject.options),
+            "declared": dict(subject.declared),
+            "alarm": alarm.armed,
+        }
+        # Bound methods in a table and positional arguments, as in the worker: nothing is looked up by a string that
+        # came in as JSON, which would leave an entry a call in the interpreter's method cache.
+        handlers = command_table(patient)
+        passes_on = subject.passes_on
+        try:
+            answers.write(json.dumps(order).encode() + b"\n")
+            answers.flush()
+            for line in commands:
+                op, *arguments = json.loads(line)
+                if op == "verdict":
+                    verdict: dict[str, Any] = arguments[0]
+                    return verdict
+                if op == "load":
+                    arguments.clear()
+                try:
+                    answer = handlers[op](*arguments)
+                except passes_on:
+                    raise
+                except BaseException as exc:
+                    answer = failure_answer(exc)
+                    del exc
+                if alarm.rang:
+                    raise _hung(alarm, subject, answer.get("detail", ""))
+                answers.write(json.dumps(answer).encode() + b"\n")
+                answers.flush()
+                del answer, arguments
+        except BrokenPipeError:
+            pass
+        raise NotJudged(f"the judging process ended in the middle of the check: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        if self._stderr is None:
+            return "it said nothing"
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - STDERR_KEPT_BYTES))
+        return self._stderr.read().decode("utf-8", "replace").strip() or "it said nothing"
+
+
+def _hung(alarm: Alarm, subject: CheckTarget, detail: str = "") -> NotJudged:
+    seconds = float(subject.options.get("timeout") or round(alarm.rang_after))
+    error = NotJudged(f"hung: no verdict within {seconds:g} s; raise timeout if it is only slow")
+    error.detail = detail
+    return error
+
+
+FROZEN_AT_START = 1_000
+"""3.12 starts with some 400 frozen objects of its own; more than this were frozen by the program."""
+
+
+@contextlib.contextmanager
+def quiet_process() -> Iterator[None]:
+    """What would count itself is off while we measure, and is as it was afterwards: tracing, frozen objects."""
+    tracemalloc = sys.modules.get("tracemalloc")
+    frames = 0
+    if tracemalloc is not None and tracemalloc.is_tracing():
+        frames = tracemalloc.get_traceback_limit()
+        tracemalloc.stop()
+    was_enabled = gc.isenabled()
+    had_frozen = gc.get_freeze_count() > FROZEN_AT_START
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if had_frozen:
+            gc.freeze()
+        gc.enable() if was_enabled else gc.disable()
+        if frames and tracemalloc is not None:
+            tracemalloc.start(frames)
+
+
+def error_text(error: LeakHarnessError) -> str:
+    """The message, and what is known beyond it."""
+    detail = getattr(error, "detail", "")
+    return f"{error}\n\n{detail}" if detail else str(error)

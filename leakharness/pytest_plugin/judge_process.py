@@ -1,0 +1,107 @@
+"""The judging process beside a pytest process: the same loop and judge as ``leakharness run``, driven over pipes.
+
+One JSON line in starts a check; then the commands go out as JSON lines and the answers come in, and the last
+line out is the verdict. Ends with its input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from leakharness.errors import LeakHarnessError, NotJudged, UsageError
+from leakharness.measure.evidence import Snapshots
+from leakharness.measure.loop import measure
+from leakharness.measure.measurement import Measurement, Request, WorkerClient
+from leakharness.model import Reading, RunResult
+from leakharness.options import pyproject_options, resolve
+from leakharness.pytest_plugin.timeout_signal import ringing_after
+from leakharness.report.text import run_block
+
+__all__ = ["main"]
+
+
+class _Pytest:
+    """The pytest process at the other end of the pipes, as an WorkerClient."""
+
+    def __init__(self, pid: int, answers: BinaryIO, commands: BinaryIO) -> None:
+        self.pid = pid
+        self._answers, self._commands = answers, commands
+
+    def ask(self, op: str, *arguments: Any, doing: str = "") -> dict[str, Any]:
+        _send(self._commands, [op, *arguments])
+        line = self._answers.readline()
+        if not line:
+            raise SystemExit(0)  # the test was interrupted: nobody waits for a verdict
+        answer: dict[str, Any] = json.loads(line)
+        if "failed" in answer:
+            if answer["failed"] == "usage":
+                raise UsageError(answer["reason"])
+            error = NotJudged(answer["reason"])
+            error.detail = answer.get("detail", "")
+            raise error
+        return answer
+
+
+class _Observer:
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+
+    def phase(self, name: str, done: int, total: int | None) -> None: ...
+    def reading(self, worker: WorkerClient, reading: Reading) -> None: ...
+
+    def suspected(self, worker: WorkerClient, measurement: Measurement) -> None:
+        self._snapshots.suspected(worker, measurement)
+
+
+def main() -> None:
+    """Serve checks until the input ends."""
+    answers, commands = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    for line in answers:
+        order = json.loads(line)
+        try:
+            result = judge(order, _Pytest(order["pid"], answers, commands))
+            said: dict[str, Any] = {
+                "verdict": result.verdict,
+                "text": run_block(result),
+                "document": result.document(),
+            }
+        except LeakHarnessError as exc:
+            said = {"error": str(exc), "kind": "usage" if isinstance(exc, UsageError) else "not judged"}
+        _send(commands, ["verdict", said])
+
+
+def judge(order: Mapping[str, Any], patient: WorkerClient) -> RunResult:
+    """Measure what the order names, in the process behind ``patient``. Raises UsageError."""
+    pyproject = pyproject_options(Path.cwd())
+    plan = resolve(order["options"], order["declared"], pyproject, defaults={"snapshots": "on-fail"})
+    snapshots = Snapshots(None, always=False)
+    clock = ringing_after(plan.timeout, order["pid"]) if order["alarm"] else contextlib.nullcontext()
+    with snapshots.closing(), clock:
+        result = measure(
+            Request(order["name"], order["name"], order["mode"]),
+            plan,
+            patient,
+            _Observer(snapshots),
+            explain=snapshots.explain,
+        )
+        return replace(
+            result,
+            notes=result.notes + tuple(snapshots.problems),
+            reproduce=shlex.join(
+                ["pytest", order["nodeid"], *(["--leakcheck"] if order["mode"] == "leakcheck" else [])]
+            ),
+        )
+
+
+def _send(stream: BinaryIO, message: Any) -> None:
+    stream.write(json.dumps(message).encode() + b"\n")
+    stream.flush()

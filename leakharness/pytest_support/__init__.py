@@ -1,1 +1,0 @@
-"""The machinery behind the pytest plugin; nothing of it is imported until an option, a marker or a fixture asks."""

@@ -1,0 +1,468 @@
+"""The report of a test-memory investigation: a lane's snapshots, the traces beside them, and what they come to.
+
+The facts come from ``heap.diff`` (which families grew and who holds them), from the snapshots in between (whether a
+family rises again and again or came in one step), from modules imported meanwhile, and from traces (which test file).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leakharness.suite.trace import COMMAND_FILE, Lane, lanes_of, read_trace, summary_line
+
+if TYPE_CHECKING:
+    from leakharness.heap.diff import DiffRow, SnapshotDiff
+    from leakharness.heap.graph import HeapGraph
+
+__all__ = ["FamilyGrowth", "Investigation", "investigate", "report_markdown"]
+
+TOP = 12
+MIN_KB = 64
+MOST_SNAPSHOTS = 6
+"""Snapshots read to see how a family grew: evenly spread over the lane, first and last among them."""
+HEAVY_BYTES = 4 * 2**20
+"""A file that leaves this much behind, and is not where a leak was found, is named as one to isolate."""
+PYTESTS_OWN = re.compile(r"Session\.(items|_setupstate|_collection_cache)\b|(Module|Package|Class|Function)\._node\b")
+"""Steps of a path through what pytest keeps of every test that it collected."""
+EARLY_TOP = 200
+CAME_AT_FIRST = 0.9
+"""Share of a family's growth that must have come with the imports of the test files for it to be theirs."""
+FEWEST_STRETCHES = 2
+"""Stretches between snapshots without which nothing can be said to rise again, or to have come in one step."""
+UNKNOWN = "held by C or unknown"
+ROOT_MODULE = re.compile(r"sys\.modules\['([^']+)'\]")
+MODULE_NODE = re.compile(r"module ([A-Za-z_]\w*(?:\.\w+)*)")
+
+
+@dataclass(frozen=True)
+class FamilyGrowth:
+    """One growing family: how much, who holds it, what kind of growth that is and why."""
+
+    type: str
+    size_delta: int
+    count_delta: int
+    kind: str
+    evidence: str
+    path: tuple[str, ...]
+    risen: int
+    intervals: int
+    """It rose in ``risen`` of ``intervals`` stretches between the snapshots that were read."""
+    file: str | None = None
+    """The test file in whose module it is held, where that is known."""
+
+    @property
+    def held(self) -> bool:
+        """Whether a retainer path is known: then the class is proved, not guessed by name."""
+        return bool(self.path) and not self.path[0].startswith(UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Investigation:
+    """Everything the report says."""
+
+    command: str
+    lane: str
+    pid: int | None
+    snapshots: int
+    before: str
+    after: str
+    nodes: tuple[int, int]
+    families: tuple[FamilyGrowth, ...]
+    imported: tuple[tuple[str, int], ...]
+    """(top-level package, modules imported between the two snapshots), most first."""
+    lanes: tuple[Lane, ...]
+    kind: str
+
+    @property
+    def leaks(self) -> list[FamilyGrowth]:
+        return [f for f in self._held_objects if f.intervals >= FEWEST_STRETCHES]
+
+    @property
+    def seen_once(self) -> list[FamilyGrowth]:
+        """Held runtime objects of which two snapshots show no more than that there are more of them."""
+        return [f for f in self._held_objects if f.intervals < FEWEST_STRETCHES]
+
+    @property
+    def _held_objects(self) -> list[FamilyGrowth]:
+        return [f for f in self.families if f.kind == "runtime-objects" and f.held]
+
+    @property
+    def module_growth(self) -> list[FamilyGrowth]:
+        return [f for f in self.families if f.kind == "module-graph"]
+
+    @property
+    def unsettled(self) -> list[FamilyGrowth]:
+        settled = (*self._held_objects, *self.module_growth)
+        return [f for f in self.families if f not in settled]
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "schema": "leakharness.investigation/1",
+            "command": self.command,
+            "lane": self.lane,
+            "pid": self.pid,
+            "snapshots": self.snapshots,
+            "before": self.before,
+            "after": self.after,
+            "nodes": list(self.nodes),
+            "class": self.kind,
+            "likely": _likely_word(self),
+            "families": [
+                {
+                    "type": f.type,
+                    "size_delta": f.size_delta,
+                    "count_delta": f.count_delta,
+                    "class": f.kind,
+                    "evidence": f.evidence,
+                    "path": list(f.path),
+                    "rose_in": [f.risen, f.intervals],
+                    "file": f.file,
+                }
+                for f in self.families
+            ],
+            "imported": [{"package": name, "modules": count} for name, count in self.imported],
+            "lanes": [summary_line(lane) for lane in self.lanes],
+        }
+
+
+def investigate(
+    lane_dir: Path,
+    *,
+    pid: int | None = None,
+    traces: Sequence[Path] = (),
+    command: str | None = None,
+    top: int = TOP,
+    min_kb: int = MIN_KB,
+) -> Investigation:
+    """Look into one lane. Raises SnapshotError without two snapshots of one PID, UsageError for a broken trace."""
+    from leakharness.heap.diff import diff
+
+    found = diff(lane_dir=lane_dir, pid=pid, top=top, min_kb=min_kb, by="path")
+    lanes = lanes_of(row for path in traces for row in read_trace(path))
+    snapshots = _files_of(lane_dir, found.pair.pid)
+    series, imported = _over_time(_spread(snapshots), found)
+    at_first: dict[tuple[str, str], int] = {}
+    by_import: dict[str, int] = {}
+    if len(snapshots) > 2:  # the second is taken when every test file is imported
+        early = diff(snapshots[0], snapshots[1], top=EARLY_TOP, min_kb=min_kb, by="path")
+        at_first = {(row.type, row.name): row.size_delta for row in early.rows}
+    else:
+        by_import = _left_by_imports(lanes, lane_dir.name)
+    files = {name for lane in lanes for name in lane.files}
+    return Investigation(
+        command=command or _recorded_command(lane_dir) or "pytest --leak-snapshots DIR (the command was not recorded)",
+        lane=lane_dir.name,
+        pid=found.pair.pid,
+        snapshots=found.pair.snapshots,
+        before=found.pair.before.name,
+        after=found.pair.after.name,
+        nodes=found.nodes,
+        families=tuple(
+            _by_trace(
+                _by_imports(_family(row, series, files), dict(imported), at_first.get((row.type, row.name), 0)),
+                by_import,
+            )
+            for row in found.rows
+        ),
+        imported=tuple(imported),
+        lanes=tuple(lanes),
+        kind=found.kind,
+    )
+
+
+def report_markdown(found: Investigation) -> str:
+    """The report: reproduce, what was compared, families, what it likely is, what to change, what was verified."""
+    parts = [
+        f"# Test memory: lane {found.lane}",
+        _headline(found),
+        f"## Reproduce\n\n```\n{found.command}\n```",
+        _compared(found),
+        _table(found),
+        _likely(found),
+        _change(found),
+        _verified(found),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _files_of(lane_dir: Path, pid: int | None) -> list[Path]:
+    from leakharness.heap import v8
+
+    named = [(v8.parse_name(path.name), path) for path in lane_dir.iterdir()]
+    mine = [(name.time, name.sequence, path) for name, path in named if name is not None and name.pid == pid]
+    return [path for _, _, path in sorted(mine)]
+
+
+def _spread(paths: Sequence[Path]) -> list[Path]:
+    """At most MOST_SNAPSHOTS of them, first and last included, evenly spread."""
+    if len(paths) <= MOST_SNAPSHOTS:
+        return list(paths)
+    last = len(paths) - 1
+    return [paths[round(i * last / (MOST_SNAPSHOTS - 1))] for i in range(MOST_SNAPSHOTS)]
+
+
+def _over_time(
+    paths: Sequence[Path], found: SnapshotDiff
+) -> tuple[dict[tuple[str, str], list[int]], list[tuple[str, int]]]:
+    """Shallow bytes of each grown (kind, type) in every snapshot, and the packages imported from first to last."""
+    from leakharness.heap import v8
+
+    wanted = {(row.type, _type_of(row)) for row in found.rows}
+    series: dict[tuple[str, str], list[int]] = {key: [] for key in wanted}
+    first: set[str] = set()
+    last: set[str] = set()
+    for number, path in enumerate(paths):
+        graph = v8.read(path, edges=False)
+        for key in wanted:
+            series[key].append(_bytes_of(graph, *key))
+        if number in (0, len(paths) - 1):
+            last = _modules_in(graph)
+            first = first or last
+    packages = Counter(name.partition(".")[0] for name in last - first)
+    return series, sorted(packages.items(), key=lambda row: (-row[1], row[0]))
+
+
+def _bytes_of(graph: HeapGraph, kind: str, name: str) -> int:
+    import numpy as np
+
+    if kind not in graph.node_kinds:
+        return 0
+    numbers = [number for number, text in enumerate(graph.strings) if text == name]
+    mask = (graph.node_kind == graph.node_kinds.index(kind)) & np.isin(graph.node_name, numbers)
+    return int(graph.self_size[mask].sum())
+
+
+def _modules_in(graph: HeapGraph) -> set[str]:
+    import numpy as np
+
+    matches = ((number, MODULE_NODE.fullmatch(text)) for number, text in enumerate(graph.strings))
+    names = {number: match.group(1) for number, match in matches if match is not None}
+    return {names[number] for number in np.unique(graph.node_name).tolist() if number in names}
+
+
+def _family(row: DiffRow, series: Mapping[tuple[str, str], list[int]], files: Iterable[str]) -> FamilyGrowth:
+    sizes = series.get((row.type, _type_of(row)), [])
+    risen = sum(1 for a, b in itertools.pairwise(sizes) if b > a)
+    return FamilyGrowth(
+        type=_type_of(row),
+        size_delta=row.size_delta,
+        count_delta=row.count_delta,
+        kind=row.classification.kind,
+        evidence=row.classification.evidence,
+        path=row.path,
+        risen=risen,
+        intervals=max(0, len(sizes) - 1),
+        file=_file_of(row.path, files),
+    )
+
+
+def _by_imports(family: FamilyGrowth, imported: Mapping[str, int], at_first: int) -> FamilyGrowth:
+    """What the imports settle where neither name nor retainers do.
+
+    What a module holds that came while the test files were imported, types of a package that was imported meanwhile,
+    and objects that a module of it holds and that came in one step, belong to the module graph.
+    """
+    if any(PYTESTS_OWN.match(step) for step in family.path):
+        return replace(family, kind="module-graph", evidence="pytest's own collected items")
+    in_module = bool(family.path and ROOT_MODULE.match(family.path[0]))
+    if in_module and at_first >= CAME_AT_FIRST * family.size_delta:
+        return replace(
+            family, kind="module-graph", evidence="came while the test files were imported, and no more since"
+        )
+    if family.evidence == "by name" and family.kind != "ambiguous":
+        return family
+    if family.file is None and not family.held and "." in family.type and family.type.partition(".")[0] in imported:
+        return replace(family, kind="module-graph", evidence="its package was imported meanwhile")
+    match = ROOT_MODULE.match(family.path[0]) if family.path else None
+    one_step = family.risen <= 1 and family.intervals >= FEWEST_STRETCHES
+    if family.file is None and match and match.group(1).partition(".")[0] in imported and one_step:
+        return replace(family, kind="module-graph", evidence="held by a module imported meanwhile, in one step")
+    return family
+
+
+def _left_by_imports(lanes: Sequence[Lane], name: str) -> dict[str, int]:
+    """Bytes that the import of each file left, as the trace of this lane says; where there is none, of any lane."""
+    of_this = [lane for lane in lanes if lane.name == name] or lanes
+    left: dict[str, int] = {}
+    for lane in of_this:
+        for file, row in lane.files.items():
+            left[file] = max(left.get(file, 0), row["collect"])
+    return left
+
+
+def _by_trace(family: FamilyGrowth, by_import: dict[str, int]) -> FamilyGrowth:
+    """What the trace settles: a module holds it, and the import of that file left that much behind.
+
+    What is settled is taken off ``by_import``: one import accounts for its bytes once, largest family first.
+    """
+    left = by_import.get(family.file, 0) if family.file is not None else 0
+    if left < max(1.0, CAME_AT_FIRST * family.size_delta):
+        return family
+    by_import[str(family.file)] = max(0, left - family.size_delta)
+    if family.kind == "module-graph":
+        return family
+    evidence = f"came with the import of its file, which left {_size(left)} (trace)"
+    return replace(family, kind="module-graph", evidence=evidence)
+
+
+def _type_of(row: DiffRow) -> str:
+    """The family's type: the end of a fingerprint."""
+    return row.name.rpartition(" -> ")[2]
+
+
+def _file_of(path: Sequence[str], files: Iterable[str]) -> str | None:
+    """The traced test file whose module is the root of ``path``."""
+    match = ROOT_MODULE.match(path[0]) if path else None
+    if match is None:
+        return None
+    module = match.group(1)
+    for file in sorted(files):
+        dotted = file.removesuffix(".py").replace("/", ".")
+        if dotted == module or dotted.endswith("." + module):
+            return file
+    return None
+
+
+def _recorded_command(lane_dir: Path) -> str | None:
+    try:
+        return (lane_dir.parent / COMMAND_FILE).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+def _likely_word(found: Investigation) -> str:
+    leak, modules = bool(found.leaks), bool(found.module_growth or found.imported)
+    if leak and modules:
+        return "real leak and module growth"
+    if found.seen_once:
+        return "undecided"
+    return "real leak" if leak else "module growth" if modules else "undecided"
+
+
+def _headline(found: Investigation) -> str:
+    word = _likely_word(found)
+    if found.leaks:
+        worst = found.leaks[0]
+        where = f" in {worst.file}" if worst.file else ""
+        return f"Likely {word}: {_size(worst.size_delta)} of {worst.type} more, held by {_holder(worst)}{where}."
+    if found.seen_once:
+        worst = found.seen_once[0]
+        return (
+            f"Undecided: {_size(worst.size_delta)} of {worst.type} more, held by {_holder(worst)}; two snapshots "
+            "cannot tell a leak from what is made once."
+        )
+    if word == "module growth":
+        return "Likely module growth: what grew came with imports, and no retained runtime objects were found."
+    return "Undecided: no retainer settles what grew."
+
+
+def _compared(found: Investigation) -> str:
+    lines = [
+        "## What was compared",
+        "",
+        f"- lane {found.lane}, PID {found.pid}, {found.snapshots} snapshots: `{found.before}` with `{found.after}`",
+        f"- nodes: {found.nodes[0]:,} -> {found.nodes[1]:,} ({found.nodes[1] - found.nodes[0]:+,})",
+    ]
+    lines += [f"- `{summary_line(lane)}`" for lane in found.lanes]
+    return "\n".join(lines)
+
+
+def _table(found: Investigation) -> str:
+    if not found.families:
+        return "## Dominant retained families\n\nNone grew by enough to be listed."
+    lines = [
+        "## Dominant retained families",
+        "",
+        "| grew | objects | type | class | rose in | file |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for f in found.families:
+        lines.append(
+            f"| {_size(f.size_delta)} | {f.count_delta:+,} | `{f.type}` | {f.kind} ({f.evidence}) | "
+            f"{f.risen} of {f.intervals} stretches | {f.file or '-'} |"
+        )
+    for f in (*found.leaks, *found.seen_once):
+        lines += ["", f"Who holds `{f.type}`:", "", "```", *f.path, "```"]
+    return "\n".join(lines)
+
+
+def _likely(found: Investigation) -> str:
+    lines = ["## What it is likely to be", ""]
+    for f in found.leaks:
+        again = "rises again and again" if f.risen > 1 else "came in one step, so it may be a cache that filled once"
+        lines.append(
+            f"- likely real leak: `{f.type}` (+{_size(f.size_delta)}), confirmed by its retainer path; it {again}"
+        )
+    for f in found.seen_once:
+        lines.append(
+            f"- leak or made once: `{f.type}` (+{_size(f.size_delta)}), confirmed by its retainer path, but there are "
+            "only two snapshots"
+        )
+    for f in found.module_growth:
+        lines.append(f"- likely module growth: `{f.type}` (+{_size(f.size_delta)}), {f.evidence}")
+    if found.imported:
+        total = sum(count for _, count in found.imported)
+        most = ", ".join(f"{name} {count}" for name, count in found.imported[:6])
+        lines.append(f"- module growth: {total} modules were imported between the two snapshots ({most})")
+    for f in found.unsettled:
+        lines.append(f"- no label: `{f.type}` (+{_size(f.size_delta)}): neither name nor retainers settle it")
+    return "\n".join(lines)
+
+
+def _change(found: Investigation) -> str:
+    lines = ["## What to change", ""]
+    for f in found.leaks:
+        lines.append(
+            f"- break the edge {_holder(f)} -> `{f.type}`: mend the clean-up{f' in {f.file}' if f.file else ''}"
+        )
+    if found.seen_once:
+        given = "" if found.lanes else " and give the trace of the run (--trace)"
+        lines.append(f"- first take more snapshots (a shorter --leak-snapshot-interval){given}: two decide nothing")
+    leaky = {f.file for f in (*found.leaks, *found.seen_once)}
+    for lane in (lane for lane in found.lanes if lane.name == found.lane):
+        for name, left in lane.growers():
+            if left >= HEAVY_BYTES and name not in leaky and found.imported:
+                lines.append(
+                    f"- {name} leaves {_size(left)} behind and holds no leak found here: isolate it (hotspots update)"
+                )
+    if found.imported and not found.leaks and not found.seen_once:
+        lines.append("- isolate the files that import this, or recycle the worker: nothing here is there to be mended")
+    if len(lines) == 2:
+        lines.append("- nothing yet: look at the families without a label with leakharness diff --by path")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _verified(found: Investigation) -> str:
+    lines = ["## What was verified, and what was not", ""]
+    lines.append(
+        f"- retainer paths were computed for {sum(f.held for f in found.families)} of {len(found.families)} families"
+    )
+    if found.snapshots < 3:
+        lines.append("- two snapshots tell growth from none, but not a leak from a cache that fills once: take more")
+    if not found.lanes:
+        lines.append("- no trace was given (--trace): which test file it is rests on module names alone")
+    lines.append(
+        "- snapshots cost memory and time: the run was not timed, and resident sizes of a run that takes snapshots "
+        "are higher than those of a plain one; confirm a fix with leakharness check or @pytest.mark.leakcheck"
+    )
+    return "\n".join(lines)
+
+
+def _holder(f: FamilyGrowth) -> str:
+    """The step that holds the family's objects: the container closest to the root that names a place."""
+    steps = [step for step in f.path[1:-1] if step]
+    return steps[0].removesuffix("[*]") if steps else (f.path[0] if f.path else UNKNOWN)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if abs(count) < 1024:
+            return f"{count:.1f} {unit}" if unit != "B" else f"{count:.0f} B"
+        count /= 1024
+    return f"{count:.1f} GiB"

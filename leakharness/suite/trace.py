@@ -1,0 +1,116 @@
+"""The memory trace of a test run, read back: lanes, files, peaks. Pure, and without pytest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from leakharness.errors import UsageError
+
+__all__ = ["COMMAND_FILE", "LANE_VARIABLE", "Lane", "lanes_of", "read_trace", "summary_line"]
+COMMAND_FILE = "command.txt"
+"""In the folder of the lanes: how these snapshots came about."""
+
+SCHEMA = "leakharness.trace/1"
+LANE_VARIABLE = "LEAKHARNESS_LANE"
+"""Environment variable that names the lane of a process that is no xdist worker (an isolated file's)."""
+TOP_IN_LINE = 5
+TOP_IN_TABLE = 10
+MIB = 2**20
+
+
+@dataclass
+class Lane:
+    """One worker: what its files left behind, in bytes."""
+
+    name: str
+    files: dict[str, dict[str, int]] = field(default_factory=dict)
+    """``{file: {"run": bytes, "collect": bytes, "tests": n, "objects": n, "blocks": n}}``."""
+    peak: int = 0
+    peak_at: str = ""
+    pids: set[int] = field(default_factory=set)
+
+    @property
+    def total(self) -> int:
+        return sum(row["run"] + row["collect"] for row in self.files.values())
+
+    @property
+    def run_files(self) -> int:
+        return sum(1 for row in self.files.values() if row["tests"])
+
+    def growers(self) -> list[tuple[str, int]]:
+        """(file, bytes it left), largest first."""
+        rows = [(name, row["run"] + row["collect"]) for name, row in self.files.items()]
+        return sorted(rows, key=lambda row: (-row[1], row[0]))
+
+
+def lanes_of(rows: Iterable[Mapping[str, Any]]) -> list[Lane]:
+    """The rows of a trace, lane by lane, in the order of their names."""
+    lanes: dict[str, Lane] = {}
+    for row in rows:
+        lane = lanes.setdefault(row["lane"], Lane(row["lane"]))
+        entry = lane.files.setdefault(row["file"], dict.fromkeys(("run", "collect", "tests", "objects", "blocks"), 0))
+        entry[row["phase"]] += row["delta_rss_bytes"]
+        entry["tests"] += row["tests"]
+        for counter in ("objects", "blocks"):
+            entry[counter] += row["after"].get(counter, 0) - row["before"].get(counter, 0)
+        lane.pids.add(row["pid"])
+        if row["peak_rss_bytes"] > lane.peak:
+            lane.peak, lane.peak_at = row["peak_rss_bytes"], row["file"]
+    return sorted(lanes.values(), key=lambda lane: (len(lane.name), lane.name))
+
+
+def summary_line(lane: Lane) -> str:
+    """``[leakharness][mem] summary LANE files=N peak=… totalDelta=… peakAt=FILE top=FILE:+DELTA, …``"""
+    top = ", ".join(f"{name}:{_signed(delta)}" for name, delta in lane.growers()[:TOP_IN_LINE] if delta > 0)
+    return (
+        f"[leakharness][mem] summary {lane.name} files={lane.run_files} peak={lane.peak / MIB:.1f}MiB "
+        f"totalDelta={_signed(lane.total)} peakAt={lane.peak_at or '-'} top={top or '-'}"
+    )
+
+
+def top_table(lanes: Iterable[Lane]) -> list[str]:
+    """The files that left most behind, over all lanes."""
+    rows = [
+        (row["run"] + row["collect"], lane.name, name, row)
+        for lane in lanes
+        for name, row in lane.files.items()
+        if row["run"] + row["collect"] > 0
+    ]
+    rows.sort(key=lambda row: (-row[0], row[1], row[2]))
+    lines = [f"{'left':>11} {'by import':>11} {'objects':>9} {'blocks':>9}  {'lane':<6} file"]
+    for total, lane, name, row in rows[:TOP_IN_TABLE]:
+        sizes = f"{_signed(total):>11} {_signed(row['collect']):>11}"
+        lines.append(f"{sizes} {row['objects']:>+9,} {row['blocks']:>+9,}  {lane:<6} {name}")
+    return lines
+
+
+def read_trace(path: Path) -> list[dict[str, Any]]:
+    """The rows of a trace file. Raises UsageError for one that cannot be read or is none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{path}: cannot read the trace: {exc}") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            known = row["schema"] == SCHEMA
+            row["lane"], row["file"], row["phase"], row["pid"], row["tests"]
+            row["delta_rss_bytes"] + row["peak_rss_bytes"]
+            row["before"].get, row["after"].get
+        except (ValueError, KeyError, TypeError, AttributeError):
+            known = False
+        if not known:
+            raise UsageError(
+                f"{path}:{number}: not a line of a trace ({SCHEMA}); make one with pytest --leak-trace=FILE"
+            )
+        rows.append(row)
+    return rows
+
+
+def _signed(count: int) -> str:
+    return f"{count / MIB:+.1f}MiB"

@@ -1,0 +1,1 @@
+"""What runs in the measured process: the standard library, the scenario, and nothing else."""

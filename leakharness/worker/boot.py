@@ -1,0 +1,54 @@
+"""How the measured interpreter gets this package, and nothing else of the tool's.
+
+The interpreter is started with ``-c`` and the text below: it registers the package from its folder, without that
+folder's parent (the tool's site-packages) ever being on ``sys.path``, so that no other package of the tool can be
+imported there. The current folder comes first on the path, as with ``python -m``, unless safe path is on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["boot_arguments", "boot_environment"]
+
+NO_THREAD_CACHE = "glibc.malloc.tcache_count=0"
+"""mallinfo2 counts the chunks that glibc parks in its per-thread caches as in use, and those fill by and by, for
+thousands of runs. Without the caches the bytes in use are exact (glibc manual, "Memory Allocation Tunables")."""
+
+BOOT = """\
+import os
+import sys
+if sys.version_info < (3, 10):
+    sys.exit("it is Python %d.%d" % sys.version_info[:2])
+folder, tunables = sys.argv[1:3]
+del sys.argv[1:]
+os.environ.pop("GLIBC_TUNABLES", None)
+if tunables:
+    os.environ["GLIBC_TUNABLES"] = tunables
+if sys.path and sys.path[0] == "":
+    sys.path[0] = os.getcwd()
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("leakharness", folder + "/__init__.py", submodule_search_locations=[folder])
+package = sys.modules["leakharness"] = module_from_spec(spec)
+spec.loader.exec_module(package)
+from leakharness.worker.commands import main
+main()
+"""
+
+
+def boot_arguments(python: str, env: Mapping[str, str] | None = None) -> list[str]:
+    """The command that starts a worker in the interpreter ``python``."""
+    package = Path(__file__).resolve().parent.parent
+    own = (os.environ if env is None else env).get("GLIBC_TUNABLES", "")
+    return [python, "-X", "faulthandler", "-c", BOOT, str(package), own]
+
+
+def boot_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment a worker is started with: as it is, plus what the C library only reads at the start. The
+    worker puts the variable back before anything of the program runs, so that its children do not inherit it."""
+    environment = dict(os.environ if env is None else env)
+    own = environment.get("GLIBC_TUNABLES")
+    environment["GLIBC_TUNABLES"] = f"{own}:{NO_THREAD_CACHE}" if own else NO_THREAD_CACHE
+    return environment

@@ -1,0 +1,317 @@
+"""Taking a reading: settle first, then count. The harness leaves itself out of what it counts."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import gc
+import itertools
+import json
+import os
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from leakharness.worker.counters import Counters, count_objects
+from leakharness.worker.recorder import ScenarioRecorder
+from leakharness.worker.tracker import Tracker
+
+__all__ = ["CounterReader"]
+
+SETTLE_ROUNDS = 50
+"""Upper bound of settle rounds; a program that never stands still is read as it is."""
+FIRST_PAUSE_S = 0.001
+LOOP_TURNS = 3
+"""Event-loop turns per settle round: a callback, the task that it wakes, and that task's own callbacks."""
+NEWEST = 5_000
+"""Objects of a growing type that are explained: all that a few hundred runs leave behind, as a rule."""
+FAMILY_LIMIT = 200
+"""Types of a census that are reported, largest first."""
+CLEAR_TYPE_CACHE: Callable[[], object] = getattr(sys, "_clear_type_cache", lambda: None)
+"""The interpreter's cache of attribute look-ups keeps 4096 name strings alive, slot by address: names that are built
+anew in each run fill it for thousands of runs, and would look like a leak of blocks."""
+OWN_PREFIX = "leakharness."
+LRU_CACHE = type(functools.lru_cache(maxsize=1)(lambda: None))
+
+
+class CounterReader:
+    """Readings of this process around the runs of one mode."""
+
+    def __init__(self, counters: Counters, tracker: Tracker, recorder: ScenarioRecorder, loop: Any) -> None:
+        self._counters = counters
+        self._tracker = tracker
+        self._recorder = recorder
+        self._loop = loop
+        self._objects_at_baseline = 0
+        self._collected_at_baseline = 0
+        self._settled: tuple[int, ...] = ()
+
+    def rehearse(self) -> None:
+        """Call once what is called between readings: 3.10 keeps a frame of each function that has run."""
+        self.census(sizes=True)
+        self.newest_of([])
+
+    def freeze(self) -> dict[str, Any]:
+        """Collect, and freeze what is there: later collections and counts then cost only what is new.
+
+        Returns the bounded containers that are not full yet, ``{"bounded": {id: size}}``.
+        """
+        self._turn_loop()
+        gc.unfreeze()
+        gc.collect()
+        gc.collect()
+        bounded = _bounded_containers()
+        capture = sys.modules.get("leakharness.worker.capture.snapshot")
+        if capture is not None:
+            capture.remember_thread_locals()
+        gc.freeze()
+        return {"bounded": bounded}
+
+    def baseline(self, grace: float) -> dict[str, Any]:
+        """From here on births, retained objects and collected garbage are counted. Takes the first reading."""
+        self._settle(grace)
+        self._tracker.set_baseline()
+        self._objects_at_baseline = self._count_objects()
+        self._collected_at_baseline = _collected()
+        return self.read(grace)
+
+    def read(self, grace: float, deep: bool = False) -> dict[str, Any]:
+        """Settle, then read every counter. ``grace``: seconds to wait for what still falls. ``deep``: collect the
+        frozen part of the heap as well (garbage that was alive at the baseline)."""
+        self._counters.reap()
+        if deep:
+            gc.unfreeze()
+        self._settle(grace)
+        if deep:
+            gc.freeze()
+        own, declared = self._recorder.declared.own_weight(), self._recorder.declared.weight()
+        return {
+            "counters": self.counters(),
+            "tracked_alive": self._tracker.alive,
+            "tracked": self._tracker.by_label(),
+            "declared": {
+                "objects": declared.objects,
+                "blocks": declared.blocks,
+                "malloc_bytes": declared.malloc_bytes,
+                "mapped_bytes": declared.small_bytes,
+                "rss": declared.small_bytes + declared.malloc_bytes + own.malloc_bytes,
+            },
+            "collected": _collected() - self._collected_at_baseline,
+        }
+
+    def counters(self) -> dict[str, int]:
+        """Every counter as it is now, without what is the harness's own."""
+        own = self._recorder.declared.own_weight()
+        own_blocks = self._tracker.own_blocks() + own.blocks
+        own_malloc = self._tracker.own_malloc_bytes() + own.malloc_bytes
+        values = self._counters.read()
+        values["objects"] = self._count_objects() - self._objects_at_baseline
+        if "blocks" in values:
+            values["blocks"] -= own_blocks
+        if "malloc_bytes" in values:
+            values["malloc_bytes"] -= own_malloc
+        return values
+
+    def census(self, *, sizes: bool = False) -> dict[str, list[int]]:
+        """Objects born since the freeze and still alive: ``{type: [count, shallow bytes]}``; bytes if ``sizes``."""
+        counts: dict[str, list[int]] = {}
+        names: dict[int, str] = {}
+        declared = self._recorder.declared
+        kept_on_purpose = {id(obj) for obj in itertools.chain(declared.wedged, declared.held)}
+        for obj in gc.get_objects():
+            if id(obj) in kept_on_purpose:
+                continue
+            kind = type(obj)
+            name = names.get(id(kind))
+            if name is None:
+                name = names[id(kind)] = _type_name(kind)
+            if name.startswith(OWN_PREFIX):
+                continue
+            row = counts.get(name)
+            if row is None:
+                row = counts[name] = [0, 0]
+            row[0] += 1
+            if sizes:
+                row[1] += _shallow_bytes(obj, kind)
+        self._leave_out_harness(counts)
+        top = sorted(counts.items(), key=lambda item: (-item[1][0], item[0]))[:FAMILY_LIMIT]
+        return {name: row for name, row in top if row[0] > 0}
+
+    def newest_of(self, types: list[str], most: int = NEWEST) -> list[tuple[Any, str]]:
+        """The newest objects of the first of ``types`` that has any since the freeze. For a forked child only."""
+        objects = [(obj, _type_name(type(obj))) for obj in gc.get_objects()]
+        for wanted in types:
+            found = [row for row in objects if row[1] == wanted]
+            if found:
+                return found[-most:]
+        return []
+
+    def growth_after_clearing(self, before: dict[str, int]) -> dict[str, Any] | None:
+        """In a forked copy, empty the bounded containers that have grown since ``before`` and are not full yet,
+        and count again. Tells whether they, and nothing else, account for the growth. None without fork."""
+        if not hasattr(os, "fork"):
+            return None
+        gc.unfreeze()
+        growing = [
+            (obj, size, bound, name)
+            for obj, size, bound, name in _find_bounded()
+            if size < bound and size > before.get(str(id(obj)), 0)
+        ]
+        rows = [
+            {"name": name, "size": size, "bound": bound, "grew": size - before.get(str(id(obj)), 0)}
+            for obj, size, bound, name in growing
+        ]
+        if not rows:
+            gc.freeze()
+            return {"containers": []}
+        answer: dict[str, Any] = {"containers": rows, **self._in_copy(lambda: _clear(growing))}
+        growing.clear()
+        gc.freeze()
+        return answer
+
+    def what_if_declared_cleared(self, least: int) -> dict[str, Any] | None:
+        """The same for the program's own containers of at least ``least`` entries, in objects that say how large they
+        may become (``bounds.py``). The heap stays as it is."""
+        if not hasattr(os, "fork"):
+            return None
+        from leakharness.worker.bounded_caches import empty_declared
+
+        gc.unfreeze()
+        answer = self._in_copy(lambda: {"containers": empty_declared(least)})
+        gc.freeze()
+        return answer
+
+    def _in_copy(self, clear: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """In a forked copy, ``clear()`` and count again. Its answer and the counts; empty where the copy failed."""
+        from leakharness.worker.fork import quiet_fork
+
+        receive, send = os.pipe()
+        pid = quiet_fork()
+        if pid == 0:
+            _clear_and_count(clear, send, self._tracker)
+        os.close(send)
+        try:
+            with os.fdopen(receive, "rb") as pipe:
+                text = pipe.read()
+        finally:
+            os.waitpid(pid, 0)
+        answer: dict[str, Any] = json.loads(text) if text else {}
+        if answer:
+            answer["objects"] -= self._objects_at_baseline
+        return answer
+
+    def _settle(self, grace: float) -> None:
+        """Event-loop turns and collections until the counts stand still, and longer while they are above the last
+        reading's: a thread or a transport that is on its way out must not count as leaked."""
+        deadline = time.monotonic() + grace
+        pause = FIRST_PAUSE_S
+        last: tuple[int, ...] = ()
+        for _ in range(SETTLE_ROUNDS):
+            self._turn_loop()
+            CLEAR_TYPE_CACHE()
+            gc.collect()
+            now = self._standing()
+            if now == last:
+                falling = any(a > b for a, b in zip(now[1:], self._settled[1:], strict=False))
+                left = deadline - time.monotonic()
+                if not falling or left <= 0:
+                    break
+                self._pause(min(pause, left))
+                pause *= 2
+            last = now
+        self._settled = last
+
+    def _standing(self) -> tuple[int, ...]:
+        """What must stand still. All but the first, the objects, may also fall by themselves a little later."""
+        return (self._count_objects(), self._tracker.alive, *self._counters.read_small())
+
+    def _count_objects(self) -> int:
+        return count_objects() - self._tracker.own_objects()
+
+    def _turn_loop(self) -> None:
+        if self._loop is not None:
+            for _ in range(LOOP_TURNS):
+                self._loop.call_soon(self._loop.stop)
+                self._loop.run_forever()
+
+    def _pause(self, seconds: float) -> None:
+        if self._loop is None:
+            time.sleep(seconds)
+        else:
+            self._loop.call_later(seconds, self._loop.stop)
+            self._loop.run_forever()
+
+    def _leave_out_harness(self, counts: dict[str, list[int]]) -> None:
+        alive = self._tracker.alive
+        for kind in (weakref.finalize, getattr(weakref.finalize, "_Info", None), weakref.ref):
+            row = counts.get(_type_name(kind)) if kind is not None else None
+            if row is not None:
+                row[0] -= alive
+
+
+def _collected() -> int:
+    """Objects that the cyclic collector has freed so far in this process."""
+    return sum(generation["collected"] for generation in gc.get_stats())
+
+
+def _bounded_containers() -> dict[str, int]:
+    """Sizes of the bounded containers that are not full, by id."""
+    return {str(id(obj)): size for obj, size, bound, _ in _find_bounded() if size < bound}
+
+
+def _find_bounded() -> list[tuple[Any, int, int, str]]:
+    """Every ``deque(maxlen=…)`` and ``lru_cache(maxsize=…)`` that the collector knows: (it, size, bound, name)."""
+    found: list[tuple[Any, int, int, str]] = []
+    for obj in gc.get_objects():
+        kind = type(obj)
+        if kind is collections.deque:
+            if obj.maxlen is not None:
+                found.append((obj, len(obj), obj.maxlen, f"deque(maxlen={obj.maxlen})"))
+        elif kind is LRU_CACHE:
+            info = obj.cache_info()
+            if info.maxsize is not None:
+                wrapped = getattr(obj, "__wrapped__", None)
+                name = getattr(wrapped, "__qualname__", "?")
+                found.append((obj, info.currsize, info.maxsize, f"lru_cache(maxsize={info.maxsize}) of {name}"))
+    return found
+
+
+def _clear(growing: list[tuple[Any, int, int, str]]) -> dict[str, Any]:
+    for obj, _, _, _ in growing:
+        obj.clear() if isinstance(obj, collections.deque) else obj.cache_clear()
+    growing.clear()
+    return {}
+
+
+def _clear_and_count(clear: Callable[[], dict[str, Any]], send: int, tracker: Tracker) -> None:
+    """The forked copy's whole life. Never returns."""
+    try:
+        answer = clear()
+        for _ in range(3):
+            gc.collect()
+        counts = {
+            "alive": tracker.alive,
+            "objects": count_objects() - tracker.own_objects(),
+            "blocks": sys.getallocatedblocks() - tracker.own_blocks(),
+        }
+        os.write(send, json.dumps({**answer, **counts}).encode())
+    finally:
+        os._exit(0)
+
+
+def _type_name(kind: Any) -> str:
+    """``module.qualname`` without asking the type's own code."""
+    module = type.__dict__["__dict__"].__get__(kind).get("__module__")
+    qualname: str = type.__dict__["__qualname__"].__get__(kind)
+    return qualname if module in (None, "builtins") or type(module) is not str else f"{module}.{qualname}"
+
+
+def _shallow_bytes(obj: Any, kind: type) -> int:
+    """Shallow size by the first C-level ``__sizeof__`` of the type, so that no code of the program runs."""
+    for base in type.__dict__["__mro__"].__get__(kind):
+        method = type.__dict__["__dict__"].__get__(base).get("__sizeof__")
+        if type(method).__name__ == "method_descriptor":
+            return int(method(obj)) + (16 if gc.is_tracked(obj) else 0)
+    return sys.getsizeof(0)

@@ -1,0 +1,148 @@
+"""What scenarios tell the harness (track, wedged, hold), and the leaks that the harness plants on purpose."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import sys
+from typing import Any
+
+from leakharness.worker.tracker import Tracker
+from leakharness.worker.weight import BLOCK_LIMIT_BYTES, Weight, malloc_chunk, weigh
+
+__all__ = ["PLANTED", "Declared", "Plant", "ScenarioRecorder"]
+
+PLANTED: list[Any] = []
+"""The module-level bucket of planted leaks."""
+
+
+class TargetMissing(LookupError):
+    """There is no such module here, or no such attribute in it. The text names the target first."""
+
+
+class PlantedObject:
+    """What ``synthetic-leak`` keeps where a run tracks nothing of its own."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Plant:
+    """A leak planted on purpose, so that the detector can be seen to work.
+
+    ``kind``: ``tracked`` keeps every tracked object (synthetic-leak), ``object`` one object, ``native`` ``size``
+    bytes of malloc, ``fd`` one descriptor; each in one of ``every`` runs.
+    """
+
+    def __init__(self, kind: str, every: int = 1, size: int = 0) -> None:
+        self.kind, self.every, self.size = kind, max(1, every), size
+        self._runs = 0
+        self._seen = False
+        self._libc: Any = None
+        if kind == "native":
+            import ctypes
+
+            self._libc = ctypes.CDLL(None)
+            self._libc.malloc.restype = ctypes.c_void_p
+
+    def on_track(self, obj: Any) -> None:
+        if self.kind == "tracked":
+            self._seen = True
+            PLANTED.append(obj)
+
+    def after_run(self, recorder: ScenarioRecorder) -> None:
+        self._runs += 1
+        if self.kind == "tracked":
+            if not self._seen:
+                recorder.track(PlantedObject(), None)
+            self._seen = False
+        elif self._runs % self.every == 0:
+            if self.kind == "object":
+                PLANTED.append(PlantedObject())
+            elif self.kind == "fd":
+                PLANTED.append(os.open(os.devnull, os.O_RDONLY))
+            elif self.kind == "native":
+                self._libc.malloc(self.size)
+
+
+class Declared:
+    """Objects kept on purpose: what they weigh by themselves is no growth."""
+
+    def __init__(self) -> None:
+        self.wedged: list[Any] = []
+        self.held: list[Any] = []
+
+    def weight(self) -> Weight:
+        """What the declared objects weigh by themselves."""
+        futures = len(self.wedged)
+        each = weigh(self.wedged[0]) if futures else Weight(0, 0, 0, 0)
+        objects = sum(map(gc.is_tracked, self.wedged))
+        blocks, small, large = futures * each.blocks, futures * each.small_bytes, futures * each.malloc_bytes
+        for held in self.held:
+            own = weigh(held)
+            objects += own.objects
+            blocks += own.blocks
+            small += own.small_bytes
+            large += own.malloc_bytes
+        return Weight(objects, blocks, small, large)
+
+    def own_weight(self) -> Weight:
+        """What the two lists weigh that keep them: the harness's own."""
+        tables = [sys.getsizeof(table) - sys.getsizeof([]) for table in (self.wedged, self.held)]
+        large = sum(malloc_chunk(size) for size in tables if size > BLOCK_LIMIT_BYTES)
+        return Weight(0, sum(1 for size in tables if size), 0, large)
+
+
+class ScenarioRecorder:
+    """The real recorder behind :class:`leakharness.scenario.declare.Run`."""
+
+    def __init__(self, tracker: Tracker, loop: Any, target: str | None, plant: Plant | None) -> None:
+        self.tracker = tracker
+        self.declared = Declared()
+        self.plant = plant
+        self._loop = loop
+        self._target_name = target
+        self._target: Any = None
+
+    def track(self, obj: Any, label: str | None) -> None:
+        self.tracker.track(obj, label)
+        if self.plant is not None:
+            self.plant.on_track(obj)
+
+    def wedged(self) -> Any:
+        import asyncio
+
+        future = (self._loop or asyncio.get_running_loop()).create_future()
+        self.declared.wedged.append(future)
+        return future
+
+    def hold(self, obj: Any) -> None:
+        self.declared.held.append(obj)
+
+    def after_run(self) -> None:
+        if self.plant is not None:
+            self.plant.after_run(self)
+
+    def target(self) -> Any:
+        """Import ``module:attribute``. Raises TargetMissing, and whatever the module raises when it is imported."""
+        if self._target is None:
+            if self._target_name is None:
+                raise LookupError("run.target() needs --target module:attribute")
+            module, _, attribute = self._target_name.partition(":")
+            value: Any = _imported(module, self._target_name)
+            try:
+                for part in attribute.split("."):
+                    value = getattr(value, part)
+            except AttributeError as exc:
+                raise TargetMissing(f"{self._target_name}: {exc}") from None
+            self._target = value
+        return self._target
+
+
+def _imported(module: str, target: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as exc:
+        if exc.name is not None and f"{module}.".startswith(f"{exc.name}."):
+            raise TargetMissing(f"{target}: {exc} in {sys.executable}") from None
+        raise

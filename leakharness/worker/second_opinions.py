@@ -1,0 +1,92 @@
+"""Second opinions, in a forked copy of the measured process: objgraph's chain of referrers to one retained object,
+and guppy3's count of its type. Asked where the measured environment has them; they never decide."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.util
+import io
+import json
+import os
+import re
+import signal
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from leakharness.worker.fork import quiet_fork
+
+__all__ = ["ask"]
+
+SECONDS = 20
+"""The copy ends itself after this long: a huge heap is not worth more to a second opinion."""
+MOST_DEPTH = 25
+GRAPH_DEPTH = 4
+GRAPH_WIDTH = 6
+"""Steps back, and referrers of one object, in objgraph's picture: more cannot be read."""
+
+
+def ask(path: str, targets: Callable[[], Iterable[tuple[Any, str]]]) -> int | None:
+    """Fork, and let the copy write ``{"objgraph": …, "guppy3": …}`` to ``path``. Returns its pid, or None where
+    there is no fork or neither package."""
+    present = [name for name in ("objgraph", "guppy") if importlib.util.find_spec(name) is not None]
+    if not present or not hasattr(os, "fork"):
+        return None
+    pid = quiet_fork()
+    if pid:
+        return pid
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(SECONDS)
+        gc.unfreeze()
+        gc.disable()
+        answer: dict[str, Any] = {}
+        found = list(targets())
+        for name, opinion in (("objgraph", _objgraph), ("guppy", _guppy)):
+            if name in present and found:
+                try:
+                    answer[name] = opinion(found)
+                except Exception as exc:
+                    answer[name] = {"failed": f"{type(exc).__name__}: {exc}"[:200]}
+        with open(path + ".tmp", "w", encoding="utf-8") as file:
+            json.dump(answer, file)
+        os.replace(path + ".tmp", path)
+    finally:
+        os._exit(0)
+
+
+def _objgraph(found: list[tuple[Any, str]]) -> dict[str, Any]:
+    """The types along the shortest chain from a module to the first retained object."""
+    objgraph = importlib.import_module("objgraph")
+    target = found[-1][0]
+    ignore = {id(found), *map(id, found), id(found[-1])}
+    chain = objgraph.find_backref_chain(target, objgraph.is_proper_module, max_depth=MOST_DEPTH, extra_ignore=ignore)
+    names = [f"{type(obj).__module__}.{type(obj).__qualname__}".replace("builtins.", "") for obj in chain]
+    holders = {
+        type(obj).__qualname__
+        for obj in gc.get_referrers(target)
+        if id(obj) not in ignore and type(obj).__name__ not in ("frame", "list_iterator")
+    }
+    return {"chain": names, "holders": sorted(holders), "dot": _graph(objgraph, target, ignore)}
+
+
+def _graph(objgraph: Any, target: Any, ignore: set[int]) -> str:
+    """objgraph's own picture of what refers to ``target``, as dot; types and names only, no values."""
+    text = io.StringIO()
+    objgraph.show_backrefs(
+        [target], max_depth=GRAPH_DEPTH, too_many=GRAPH_WIDTH, output=text, extra_ignore=[*ignore, id(text), id(ignore)]
+    )
+    return without_values(text.getvalue())
+
+
+def without_values(dot: str) -> str:
+    """Labels of objgraph are a type, a line break and a value: keep the type."""
+    return re.sub(r'label="((?:[^"\\]|\\[^n])*)\\n(?:[^"\\]|\\.)*"', r'label="\1"', dot)
+
+
+def _guppy(found: list[tuple[Any, str]]) -> dict[str, Any]:
+    """How many objects of the retained object's type guppy3 counts, and their bytes."""
+    heapy = importlib.import_module("guppy").hpy()
+    kind = type(found[-1][0])
+    family = heapy.heap() & heapy.Type(kind)
+    return {"type": kind.__qualname__, "count": int(family.count), "bytes": int(family.size)}
