@@ -18,7 +18,7 @@ __all__ = [
     "COMPREHENSIONS",
     "HandOver",
     "Parameter",
-    "Path",
+    "ScopePath",
     "Shape",
     "Step",
     "shape_of_code",
@@ -26,7 +26,7 @@ __all__ = [
     "without_comprehensions",
 ]
 
-Path = tuple[int, ...]
+ScopePath = tuple[int, ...]
 """Where a nested scope stands in a tree: child numbers from the root; ``()`` is the root itself."""
 
 COMPREHENSIONS = {
@@ -57,7 +57,7 @@ class HandOver:
     function is.
     """
 
-    function: Path
+    function: ScopePath
     name: str
     to: str
     receiver: str = ""
@@ -116,7 +116,7 @@ class Shape:
         return self.kind in COMPREHENSIONS.values()
 
 
-def walk(shape: Shape, path: Path = ()) -> Iterator[tuple[Path, Shape]]:
+def walk(shape: Shape, path: ScopePath = ()) -> Iterator[tuple[ScopePath, Shape]]:
     """Each scope of the tree with its path, a parent before its children."""
     yield path, shape
     for number, child in enumerate(shape.children):
