@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from leakharness.errors import SnapshotError
 from leakharness.heap.graph import EDGE_KINDS, NODE_KINDS, HeapGraph
+from leakharness.worker.capture.columns import ADDED, TEXT
 from leakharness.worker.capture.file import MAGIC, is_harness_module, short_path
-from leakharness.worker.capture.names import CONTEXT, ELEMENT, FAMILIES, INTERNAL, PROPERTY, WEAK
-from leakharness.worker.capture.walk import ADDED, TEXT
+from leakharness.worker.capture.type_plans import CONTEXT, ELEMENT, FAMILIES, INTERNAL, PROPERTY, WEAK
 
 __all__ = ["HELD_BY_C", "Capture", "load_capture"]
 

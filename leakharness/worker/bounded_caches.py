@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from leakharness.worker.capture.names import HEAP_TYPE, READY, type_dict, type_flags, type_mro, type_name
+from leakharness.worker.capture.type_plans import HEAP_TYPE, READY, type_dict, type_flags, type_mro, type_name
 
 __all__ = ["empty_declared"]
 

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from leakharness.worker.capture.names import HEAP_TYPE, TYPE_SUBCLASS, type_dict, type_flags, type_mro, type_name
+from leakharness.worker.capture.type_plans import HEAP_TYPE, TYPE_SUBCLASS, type_dict, type_flags, type_mro, type_name
 from leakharness.worker.fork import quiet_fork
 
 __all__ = ["confirm"]

@@ -18,7 +18,7 @@ from leakharness.errors import SnapshotError
 from leakharness.heap.ingest import Capture, load_capture
 from leakharness.worker.capture import snapshot as capture
 from leakharness.worker.capture.file import is_harness_module, short_path
-from leakharness.worker.capture.walk import _ids_by_buffer, _ids_by_call, ids_of
+from leakharness.worker.capture.object_ids import _ids_by_buffer, _ids_by_call, ids_of
 
 
 @pytest.fixture(scope="module")

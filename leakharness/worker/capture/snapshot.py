@@ -23,9 +23,10 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from leakharness.worker.capture.edge_names import CO_OPTIMIZED, READS_LOCALS_CLEANLY
 from leakharness.worker.capture.file import CaptureFile, is_harness_module, short_path
-from leakharness.worker.capture.names import HEAP_TYPE, type_dict, type_flags
-from leakharness.worker.capture.walk import CO_OPTIMIZED, READS_LOCALS_CLEANLY, Walk
+from leakharness.worker.capture.type_plans import HEAP_TYPE, type_dict, type_flags
+from leakharness.worker.capture.walk import Walk
 from leakharness.worker.fork import quiet_fork
 
 __all__ = ["Roots", "prepare", "remember_thread_locals", "snapshot", "write_capture"]
