@@ -95,7 +95,8 @@ def dominators_command(
 ) -> None:
     from leakharness.heap import v8
     from leakharness.heap.dominators import dominators, retained_sizes
-    from leakharness.heap.explain import dominator_rows, size_text
+    from leakharness.heap.explain import dominator_rows
+    from leakharness.units import size
 
     graph = v8.read(snapshot)
     tree = dominators(graph)
@@ -112,7 +113,7 @@ def dominators_command(
             }
         )
         return
-    head = [f"{size_text(total)} reachable", "   retained    shallow      count  dominator tree", ""]
+    head = [f"{size(total)} reachable", "   retained    shallow      count  dominator tree", ""]
     _emit([*head, *(line for row in rows for line in _dominator_lines(row, 0))])
 
 
@@ -160,19 +161,22 @@ def _fit(text: str, width: int = WIDTH) -> str:
 
 
 def _diff_lines(found: SnapshotDiff) -> Iterator[str]:
+    from leakharness.units import KIB, signed_size, size
+
     pair, (before, after) = found.pair, found.nodes
+    least = size(found.min_kb * KIB)
     yield f"before: {pair.before}"
     yield f"after:  {pair.after}"
     if pair.pid is not None:
         yield f"pid:    {pair.pid} ({pair.snapshots} snapshots found)"
     yield f"nodes:  {before} -> {after} ({after - before:+d})"
-    yield f"filter: top={found.top} min={found.min_kb} KiB"
+    yield f"filter: top={found.top} min={least}"
     yield ""
     if not found.rows:
-        yield f"Nothing grew by {found.min_kb} KiB or more."
+        yield f"Nothing grew by {least} or more."
         return
     for row in found.rows:
-        lead = f"{_signed(row.size_delta):>12}  {row.count_delta:>+9d}  {row.type:<10.16}  "
+        lead = f"{signed_size(row.size_delta):>12}  {row.count_delta:>+9d}  {row.type:<10.16}  "
         tail = f"  {row.classification.kind:<15}"
         room = WIDTH - len(lead) - len(tail)
         yield (lead + f"{_fit(_printable(row.name) or '(empty)', room):<{room}}" + tail).rstrip()
@@ -182,14 +186,6 @@ def _diff_lines(found: SnapshotDiff) -> Iterator[str]:
     yield f"class:  {found.kind} ({found.evidence})"
     if found.kind == "ambiguous" and found.evidence == "by name":
         yield "        a name is triage: --by path, retainers or dominators settle it"
-
-
-def _signed(size: int) -> str:
-    """Signed and binary (KiB, MiB), as the filter is."""
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if abs(size) >= factor:
-            return f"{size / factor:+.2f} {unit}"
-    return f"{size:+d} B"
 
 
 def _printable(text: str) -> str:
@@ -225,9 +221,9 @@ def _path_lines(path: list[str] | tuple[str, ...], indent: str) -> Iterator[str]
 
 
 def _dominator_lines(row: DominatorRow, level: int) -> Iterator[str]:
-    from leakharness.heap.explain import size_text
+    from leakharness.units import size
 
-    figures = f"{size_text(row.retained_bytes):>11}{size_text(row.shallow_bytes):>11}{row.count:>11}  "
+    figures = f"{size(row.retained_bytes):>11}{size(row.shallow_bytes):>11}{row.count:>11}  "
     indent = "  " * min(level, DEEPEST_INDENT)
     more = f" (below the largest of {row.count})" if row.count > 1 and row.children else ""
     yield figures + _fit(indent + row.name + more, WIDTH - len(figures))
@@ -236,24 +232,24 @@ def _dominator_lines(row: DominatorRow, level: int) -> Iterator[str]:
 
 
 def _info_lines(found: SnapshotInfo) -> Iterator[str]:
-    from leakharness.heap.explain import size_text
+    from leakharness.units import size
 
     facts = {
-        "file": f"{found.path} ({size_text(found.file_bytes)})",
+        "file": f"{found.path} ({size(found.file_bytes)})",
         "producer": found.producer + (f", Python {found.python}" if found.python else ""),
         "pid": found.pid,
         "time": _time_text(found.time),
         "nodes": found.node_count,
         "edges": found.edge_count,
         "strings": found.string_count,
-        "shallow": size_text(found.shallow_bytes),
+        "shallow": size(found.shallow_bytes),
     }
     for name, value in facts.items():
         if value is not None:
             yield _fit(f"{name + ':':<10}{value}")
     yield ""
-    for kind, (count, size) in found.by_kind.items():
-        yield f"  {kind:<20}{count:>12}{size_text(size):>12}"
+    for kind, (count, shallow) in found.by_kind.items():
+        yield f"  {kind:<20}{count:>12}{size(shallow):>12}"
 
 
 def _time_text(time: float | str | None) -> str | None:
@@ -281,7 +277,7 @@ def _row_document(row: DominatorRow) -> dict[str, Any]:
 def _info_document(found: SnapshotInfo) -> dict[str, Any]:
     from dataclasses import asdict
 
-    kinds = {kind: {"count": count, "bytes": size} for kind, (count, size) in found.by_kind.items()}
+    kinds = {kind: {"count": count, "bytes": shallow} for kind, (count, shallow) in found.by_kind.items()}
     return {"schema": "leakharness.snapshot/1", **asdict(found), "by_kind": kinds}
 
 

@@ -64,7 +64,7 @@ MEASURING: dict[str, Any] = {
         int | None, typer.Option(help="FAIL if more tracked objects are retained [off].", show_default=False)
     ],
     "max_rss_growth_mb": Annotated[
-        float | None, typer.Option(help="FAIL if resident size grows by more [off].", show_default=False)
+        float | None, typer.Option(help="FAIL if resident size grows by more MiB [off].", show_default=False)
     ],
     "max_runs": MaxRuns,
     "max_seconds": MaxSeconds,

@@ -187,7 +187,8 @@ def proof_block(proof: Proof, *, report: str | None = None, width: int = 80) -> 
 
 
 def _row(name: str, arm: RunResult, width: int) -> str:
-    from leakharness.report.text import cut, signed
+    from leakharness.report.text import cut
+    from leakharness.units import signed
 
     grows = ", ".join(f"{g.counter} {signed(g.per_run)}" for g in arm.growth if g.grows) or "-"
     return cut(f"  {name:<20}{arm.must or '-':<6}{arm.verdict:<12}{arm.retained:>5}/{arm.born:<4}  {grows}", width)

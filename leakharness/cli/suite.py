@@ -46,6 +46,7 @@ def update_command(
     from leakharness.store import write_atomically
     from leakharness.suite.hotspots import LIMIT, MIN_DELTA_KB, merge, suite_files
     from leakharness.suite.trace import read_trace
+    from leakharness.units import KIB, size
 
     traces = [(path.name, read_trace(path)) for path in trace]
     folders = tests or sorted({row["file"].rpartition("/")[0] or "." for _, rows in traces for row in rows})
@@ -59,11 +60,10 @@ def update_command(
     if json:
         emit_json(manifest.document())
         return
-    typer.echo(
-        f"{out}: {len(manifest.files)} of {manifest.traced} traced files left {manifest.min_delta_kb} KiB or more"
-    )
+    least = size(manifest.min_delta_kb * KIB)
+    typer.echo(f"{out}: {len(manifest.files)} of {manifest.traced} traced files left {least} or more")
     for hotspot in manifest.files:
-        typer.echo(f"  {hotspot.delta_kb:>10,} KiB  ({hotspot.import_kb:,} by import)  {hotspot.file}")
+        typer.echo(f"  {size(hotspot.delta_kb * KIB):>10}  ({size(hotspot.import_kb * KIB)} by import)  {hotspot.file}")
     for name in manifest.untraced:
         typer.echo(f"  no recorded trace: {name}")
     typer.echo(f"isolate them with: pytest --leak-isolate {out}")

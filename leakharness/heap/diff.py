@@ -1,6 +1,6 @@
 """Growth between two snapshots: which (type, name) families, or which retainer paths, hold more than before.
 
-By name no edge is read, so files of several GB need far less memory than their size.
+By name no edge is read, so files of several GiB need far less memory than their size.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from leakharness.heap.dominators import Dominators, strong_edges
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.paths import UNKNOWN, Links, PathTree, links, path_tree, reachable, root_rank
+from leakharness.units import size
 
 __all__ = [
     "DominatorRow",
@@ -32,7 +33,6 @@ __all__ = [
     "explain",
     "path_families",
     "sentence",
-    "size_text",
 ]
 
 HARNESS_KEY = "harness_nodes"  # in HeapGraph.meta: indices of nodes of the harness, which no path may use
@@ -168,23 +168,13 @@ def sentence(group: RetainerGroup) -> str:
     holds too.
     """
     verb = "is" if group.count == 1 else "are"
-    size = size_text(group.retained_bytes)
-    text = f"{group.count} {group.target} ({size} retained) {verb} held by {group.holding_edge}"
+    text = f"{group.count} {group.target} ({size(group.retained_bytes)} retained) {verb} held by {group.holding_edge}"
     if group.registered_in:
         text += f", registered in {group.registered_in}"
     if group.also_held_by:
         others = " and by ".join(way.holding_edge for way in group.also_held_by)
         text += f"; also by {others}: cutting the first frees nothing"
     return text
-
-
-def size_text(size: float) -> str:
-    """Bytes for people, decimal: ``512 B``, ``2.0 kB``, ``500 MB``."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(size) >= factor:
-            value = size / factor
-            return f"{value:.0f} {unit}" if abs(value) >= 100 or value == int(value) else f"{value:.1f} {unit}"
-    return f"{size:.0f} B"
 
 
 def _harness_mask(graph: HeapGraph) -> npt.NDArray[np.bool_] | None:
@@ -698,7 +688,7 @@ def dominator_rows(
         for name in np.flatnonzero(total >= max(floor, 1.0)).tolist():
             by_type[name] = int(total[name])
         rows: list[DominatorRow] = []
-        for name, size in by_type.most_common(top):
+        for name, retained_bytes in by_type.most_common(top):
             same = kids[graph.node_name[kids] == name]
             largest = int(same[np.argmax(retained[same])])
             rows.append(
@@ -706,7 +696,7 @@ def dominator_rows(
                     name=view.label(largest),
                     count=len(same),
                     shallow_bytes=int(graph.self_size[same].sum()),
-                    retained_bytes=size,
+                    retained_bytes=retained_bytes,
                     node=largest,
                     children=tuple(below(largest, depth - 1)),
                 )

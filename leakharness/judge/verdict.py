@@ -29,6 +29,7 @@ from leakharness.judge.policy import (
 )
 from leakharness.judge.series import State, Trend, _floor_of, _number, trend
 from leakharness.model import COUNTERS, Detectable, Growth, Reading
+from leakharness.units import signed, size
 
 __all__ = ["Assessment", "assess", "detectable"]
 
@@ -82,7 +83,7 @@ def assess(
     over = _over_limits(readings, max_tracked_retention, max_rss_growth_bytes)
     growing = [g for g in growth if g.grows]
     if growing or over:
-        why = over or "; ".join(f"{g.counter} {_signed(g.per_run)} a run" for g in growing)
+        why = over or "; ".join(f"{g.counter} {signed(g.per_run)} a run" for g in growing)
         return Assessment("grows", tuple(growth), why, tuple(forgiven))
     open_ = [(name, t) for name, t in trends.items() if t.state == "undecided"]
     if open_:
@@ -236,15 +237,8 @@ def _over_limits(readings: Sequence[Reading], max_tracked: int | None, max_rss_b
     if max_rss_bytes is not None and "rss" in last.counters:
         grown = last.counters["rss"] - first.counters["rss"]
         if grown > max_rss_bytes:
-            return (
-                f"resident size grew by {grown / 2**20:.1f} MB, over the limit of {max_rss_bytes / 2**20:g} MB "
-                "(--max-rss-growth-mb)"
-            )
+            return f"resident size grew by {size(grown)}, over the limit of {size(max_rss_bytes)} (--max-rss-growth-mb)"
     return None
-
-
-def _signed(value: float) -> str:
-    return f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.4g}"
 
 
 assert tuple(COUNTERS) == tuple(rule.counter for rule in RULES)

@@ -22,6 +22,7 @@ from leakharness.measure.census import suspects
 from leakharness.measure.measurement import Evidence, Measurement, WorkerClient
 from leakharness.model import Reading, Retainer
 from leakharness.store import snapshot_path
+from leakharness.units import signed
 
 if TYPE_CHECKING:
     from leakharness.heap.explain import RetainerGroup
@@ -284,7 +285,7 @@ def _beyond_known(
         fell = answer["freed"] if name == "tracked" else answer["fell"].get(name, 0)
         left = (grown - fell) / max(1, m.runs)
         if left > KNOWN_SLACK[name]:
-            beyond.append(f"{name} {left:+.4g} a run beside it")
+            beyond.append(f"{name} {signed(left)} a run beside it")
     if beyond and answer["freed"] < answer["targets"]:
         beyond.append(f"cutting the known leaks {answer['sentence'].removeprefix('cutting it ')}")
     return tuple(beyond)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from leakharness.model import Retainer, RunResult
 from leakharness.scenario.declare import SYNTHETIC_LEAK, Known
+from leakharness.units import signed
 
 NEVER_KNOWN = ("fds", "threads", "children")
 """What a forked copy cannot give back, so that no known leak can be shown to account for it."""
@@ -31,7 +32,7 @@ def forgive_known(result: RunResult, known: Sequence[Known]) -> RunResult:
         return result
     scarce = [g for g in result.growth if g.grows and g.counter in NEVER_KNOWN]
     beyond = [*result.beyond_known, *(r.sentence for r in open_)]
-    beyond += [f"{g.counter} {g.per_run:+.4g} a run, which no kept object explains" for g in scarce]
+    beyond += [f"{g.counter} {signed(g.per_run)} a run, which no kept object explains" for g in scarce]
     if result.verdict == "FAIL" and beyond:
         return replace(result, notes=result.notes + tuple(f"{found[0]} is not all that leaks: {b}" for b in beyond))
     result = replace(result, forgiven=result.forgiven + tuple(found))

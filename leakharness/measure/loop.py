@@ -34,6 +34,7 @@ from leakharness.measure.warm_up import (
     _sizes,
 )
 from leakharness.model import COUNTERS, Detectable, Growth, Plan, Reading, RunResult, Verdict
+from leakharness.units import number
 
 __all__ = ["measure"]
 SCARCE = ("fds", "threads", "children")
@@ -407,4 +408,4 @@ def _collector_note(m: Measurement) -> list[str]:
     per_run = m.readings[-1].collected / m.runs
     if per_run < 0.5:
         return []
-    return [f"freed only by the cyclic collector: {per_run:.3g} objects a run (a collection is due before they go)"]
+    return [f"freed only by the cyclic collector: {number(per_run)} objects a run (a collection is due before they go)"]

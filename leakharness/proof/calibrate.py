@@ -15,6 +15,7 @@ from leakharness.model import RunResult
 from leakharness.proof.certify import ARMS_AT_ONCE
 from leakharness.report.text import WIDTH, wrapped
 from leakharness.scenario.find import ScenarioRef
+from leakharness.units import signed
 
 __all__ = ["PLANTS", "Calibration", "Row", "calibrate"]
 
@@ -140,7 +141,7 @@ def table(calibration: Calibration) -> str:
 
 def _row(name: str, results: Sequence[RunResult]) -> Row:
     found = [result for result in results if result.verdict == "FAIL"]
-    seen = ", ".join(f"{g.counter} {g.per_run:+.4g}" for g in found[0].growth if g.grows) if found else "-"
+    seen = ", ".join(f"{g.counter} {signed(g.per_run)}" for g in found[0].growth if g.grows) if found else "-"
     return Row(
         name,
         len(results),

@@ -27,6 +27,7 @@ from leakharness.pytest_plugin.options import setting
 from leakharness.pytest_plugin.tracer import TRACER, trace_book
 from leakharness.suite.hotspots import ISOLATED, Manifest, read_manifest
 from leakharness.suite.trace import LANE_VARIABLE, lanes_of
+from leakharness.units import KIB, size
 
 __all__ = ["start_isolation"]
 
@@ -129,10 +130,10 @@ class Isolation:
         lanes = lanes_of(book.rows) if book is not None else []
         shared = max((lane.peak for lane in lanes if not lane.name.startswith(ISOLATED)), default=0)
         apart = max((lane.peak for lane in lanes if lane.name.startswith(ISOLATED)), default=0)
-        before = self._manifest.shared_peak_kb / 1024
+        before = self._manifest.shared_peak_kb * KIB
         write(
-            f"peak RSS of the shared workers: {before:.1f} MiB before (as recorded), {shared / 2**20:.1f} MiB now; "
-            f"of the isolated ones {apart / 2**20:.1f} MiB"
+            f"peak RSS of the shared workers: {size(before)} before (as recorded), {size(shared)} now; "
+            f"of the isolated ones {size(apart)}"
         )
 
     def _run_all(self, session: pytest.Session) -> None:

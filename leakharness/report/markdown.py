@@ -4,7 +4,8 @@ be and what confirmed that, what to change, what was verified and what was not."
 from __future__ import annotations
 
 from leakharness.model import Certificate, RunResult
-from leakharness.report.text import detectable_line, figure, size
+from leakharness.report.text import detectable_line
+from leakharness.units import number, size
 
 __all__ = ["certificate_report", "run_report"]
 
@@ -29,7 +30,7 @@ def certificate_report(certificate: Certificate) -> str:
     """``report.md`` of a certificate."""
     rows = [
         f"| {arm.mode} | {arm.must or '-'} | {arm.verdict} | {arm.retained}/{arm.born} | "
-        + (", ".join(f"{g.counter} {figure(g.per_run)}" for g in arm.growth if g.grows) or "-")
+        + (", ".join(f"{g.counter} {number(g.per_run)}" for g in arm.growth if g.grows) or "-")
         + " |"
         for arm in certificate.arms
     ]
@@ -57,7 +58,7 @@ def _compared(result: RunResult) -> str:
     else:
         lines.append("- no heap snapshots were kept")
     if result.control:
-        control = ", ".join(f"{name} {figure(value)}" for name, value in result.control.items())
+        control = ", ".join(f"{name} {number(value)}" for name, value in result.control.items())
         lines.append(f"- control (the same loop with an empty body), growth per run: {control}")
     return "\n".join(lines)
 
@@ -66,7 +67,7 @@ def _growth(result: RunResult) -> str:
     if not result.growth:
         return ""
     rows = [
-        f"| {g.counter} | {figure(g.per_run)} | {'yes' if g.grows else 'no'} | {figure(g.declared)} | {g.rule} |"
+        f"| {g.counter} | {number(g.per_run)} | {'yes' if g.grows else 'no'} | {number(g.declared)} | {g.rule} |"
         for g in result.growth
     ]
     return "\n".join(
@@ -86,7 +87,7 @@ def _holders(result: RunResult) -> str:
     lines = ["## Retained families and who holds them", ""]
     for family in result.families:
         lines.append(
-            f"- {figure(family.count_per_run)} `{family.type}` a run, {size(family.shallow_bytes_per_run)} shallow"
+            f"- {number(family.count_per_run)} `{family.type}` a run, {size(family.shallow_bytes_per_run)} shallow"
         )
     for retainer in result.retainers:
         lines += ["", f"**{retainer.sentence or retainer.target}**", "", "```", *retainer.path, "```"]

@@ -7,8 +7,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from leakharness.model import COUNTERS, Certificate, RunResult
+from leakharness.units import number, signed
 
-__all__ = ["certificate_block", "detectable_line", "figure", "growth_rows", "run_block", "size"]
+__all__ = ["certificate_block", "detectable_line", "growth_rows", "run_block"]
 
 WIDTH = 80
 LABEL_COLUMNS = 14
@@ -47,7 +48,7 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
     elif result.families:
         lines += ["", "  what stays, per run"]
         for family in result.families[:MOST_FAMILIES]:
-            lines.append(cut(f"    {figure(family.count_per_run):>9}  {family.type}", width))
+            lines.append(cut(f"    {number(family.count_per_run):>9}  {family.type}", width))
     if result.allocations:
         lines += ["", "  born at"]
         for site in result.allocations[:3]:
@@ -109,22 +110,8 @@ def detectable_line(result: RunResult) -> str:
         (d.blocks_per_run, "blocks"),
         (d.native_bytes_per_run, "native bytes"),
     ]
-    seen = [f"{figure(value)} {name}" for value, name in parts if value is not None]
+    seen = [f"{number(value)} {name}" for value, name in parts if value is not None]
     return "a leak of " + ", ".join(seen) + " a run" if seen else "nothing: too few readings"
-
-
-def figure(value: float) -> str:
-    """A number as people read it."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def size(count: float) -> str:
-    """Bytes as people read them."""
-    for unit in ("B", "KB", "MB"):
-        if abs(count) < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
 
 
 def _sentence(result: RunResult) -> str:
@@ -197,7 +184,3 @@ def _plain(line: str) -> str:
 
 def cut(line: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
-
-
-def signed(value: float) -> str:
-    return ("+" if value > 0 else "") + figure(value)

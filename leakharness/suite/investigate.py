@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leakharness.suite.trace import COMMAND_FILE, Lane, lanes_of, read_trace, summary_line
+from leakharness.units import signed_size, size
 
 if TYPE_CHECKING:
     from leakharness.heap.diff import DiffRow, SnapshotDiff
@@ -307,7 +308,7 @@ def _by_trace(family: FamilyGrowth, by_import: dict[str, int]) -> FamilyGrowth:
     by_import[str(family.file)] = max(0, left - family.size_delta)
     if family.kind == "module-graph":
         return family
-    evidence = f"came with the import of its file, which left {_size(left)} (trace)"
+    evidence = f"came with the import of its file, which left {size(left)} (trace)"
     return replace(family, kind="module-graph", evidence=evidence)
 
 
@@ -350,11 +351,11 @@ def _headline(found: Investigation) -> str:
     if found.leaks:
         worst = found.leaks[0]
         where = f" in {worst.file}" if worst.file else ""
-        return f"Likely {word}: {_size(worst.size_delta)} of {worst.type} more, held by {_holder(worst)}{where}."
+        return f"Likely {word}: {size(worst.size_delta)} of {worst.type} more, held by {_holder(worst)}{where}."
     if found.seen_once:
         worst = found.seen_once[0]
         return (
-            f"Undecided: {_size(worst.size_delta)} of {worst.type} more, held by {_holder(worst)}; two snapshots "
+            f"Undecided: {size(worst.size_delta)} of {worst.type} more, held by {_holder(worst)}; two snapshots "
             "cannot tell a leak from what is made once."
         )
     if word == "module growth":
@@ -384,7 +385,7 @@ def _table(found: Investigation) -> str:
     ]
     for f in found.families:
         lines.append(
-            f"| {_size(f.size_delta)} | {f.count_delta:+,} | `{f.type}` | {f.kind} ({f.evidence}) | "
+            f"| {signed_size(f.size_delta)} | {f.count_delta:+,} | `{f.type}` | {f.kind} ({f.evidence}) | "
             f"{f.risen} of {f.intervals} stretches | {f.file or '-'} |"
         )
     for f in (*found.leaks, *found.seen_once):
@@ -397,21 +398,21 @@ def _likely(found: Investigation) -> str:
     for f in found.leaks:
         again = "rises again and again" if f.risen > 1 else "came in one step, so it may be a cache that filled once"
         lines.append(
-            f"- likely real leak: `{f.type}` (+{_size(f.size_delta)}), confirmed by its retainer path; it {again}"
+            f"- likely real leak: `{f.type}` ({signed_size(f.size_delta)}), confirmed by its retainer path; it {again}"
         )
     for f in found.seen_once:
         lines.append(
-            f"- leak or made once: `{f.type}` (+{_size(f.size_delta)}), confirmed by its retainer path, but there are "
-            "only two snapshots"
+            f"- leak or made once: `{f.type}` ({signed_size(f.size_delta)}), confirmed by its retainer path, but there "
+            "are only two snapshots"
         )
     for f in found.module_growth:
-        lines.append(f"- likely module growth: `{f.type}` (+{_size(f.size_delta)}), {f.evidence}")
+        lines.append(f"- likely module growth: `{f.type}` ({signed_size(f.size_delta)}), {f.evidence}")
     if found.imported:
         total = sum(count for _, count in found.imported)
         most = ", ".join(f"{name} {count}" for name, count in found.imported[:6])
         lines.append(f"- module growth: {total} modules were imported between the two snapshots ({most})")
     for f in found.unsettled:
-        lines.append(f"- no label: `{f.type}` (+{_size(f.size_delta)}): neither name nor retainers settle it")
+        lines.append(f"- no label: `{f.type}` ({signed_size(f.size_delta)}): neither name nor retainers settle it")
     return "\n".join(lines)
 
 
@@ -429,7 +430,7 @@ def _change(found: Investigation) -> str:
         for name, left in lane.growers():
             if left >= HEAVY_BYTES and name not in leaky and found.imported:
                 lines.append(
-                    f"- {name} leaves {_size(left)} behind and holds no leak found here: isolate it (hotspots update)"
+                    f"- {name} leaves {size(left)} behind and holds no leak found here: isolate it (hotspots update)"
                 )
     if found.imported and not found.leaks and not found.seen_once:
         lines.append("- isolate the files that import this, or recycle the worker: nothing here is there to be mended")
@@ -458,11 +459,3 @@ def _holder(f: FamilyGrowth) -> str:
     """The step that holds the family's objects: the container closest to the root that names a place."""
     steps = [step for step in f.path[1:-1] if step]
     return steps[0].removesuffix("[*]") if steps else (f.path[0] if f.path else UNKNOWN)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if abs(count) < 1024:
-            return f"{count:.1f} {unit}" if unit != "B" else f"{count:.0f} B"
-        count /= 1024
-    return f"{count:.1f} GiB"

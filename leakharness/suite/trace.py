@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from leakharness.errors import UsageError
+from leakharness.units import mebibytes, signed_mebibytes
 
 __all__ = ["COMMAND_FILE", "LANE_VARIABLE", "Lane", "lanes_of", "read_trace", "summary_line"]
+
 COMMAND_FILE = "command.txt"
 """In the folder of the lanes: how these snapshots came about."""
 
@@ -19,7 +21,6 @@ LANE_VARIABLE = "LEAKHARNESS_LANE"
 """Environment variable that names the lane of a process that is no xdist worker (an isolated file's)."""
 TOP_IN_LINE = 5
 TOP_IN_TABLE = 10
-MIB = 2**20
 
 
 @dataclass
@@ -65,10 +66,10 @@ def lanes_of(rows: Iterable[Mapping[str, Any]]) -> list[Lane]:
 
 def summary_line(lane: Lane) -> str:
     """``[leakharness][mem] summary LANE files=N peak=… totalDelta=… peakAt=FILE top=FILE:+DELTA, …``"""
-    top = ", ".join(f"{name}:{_signed(delta)}" for name, delta in lane.growers()[:TOP_IN_LINE] if delta > 0)
+    top = ", ".join(f"{name}:{signed_mebibytes(delta)}" for name, delta in lane.growers()[:TOP_IN_LINE] if delta > 0)
     return (
-        f"[leakharness][mem] summary {lane.name} files={lane.run_files} peak={lane.peak / MIB:.1f}MiB "
-        f"totalDelta={_signed(lane.total)} peakAt={lane.peak_at or '-'} top={top or '-'}"
+        f"[leakharness][mem] summary {lane.name} files={lane.run_files} peak={mebibytes(lane.peak)} "
+        f"totalDelta={signed_mebibytes(lane.total)} peakAt={lane.peak_at or '-'} top={top or '-'}"
     )
 
 
@@ -83,7 +84,7 @@ def top_table(lanes: Iterable[Lane]) -> list[str]:
     rows.sort(key=lambda row: (-row[0], row[1], row[2]))
     lines = [f"{'left':>11} {'by import':>11} {'objects':>9} {'blocks':>9}  {'lane':<6} file"]
     for total, lane, name, row in rows[:TOP_IN_TABLE]:
-        sizes = f"{_signed(total):>11} {_signed(row['collect']):>11}"
+        sizes = f"{signed_mebibytes(total):>11} {signed_mebibytes(row['collect']):>11}"
         lines.append(f"{sizes} {row['objects']:>+9,} {row['blocks']:>+9,}  {lane:<6} {name}")
     return lines
 
@@ -110,7 +111,3 @@ def read_trace(path: Path) -> list[dict[str, Any]]:
             )
         rows.append(row)
     return rows
-
-
-def _signed(count: int) -> str:
-    return f"{count / MIB:+.1f}MiB"

@@ -89,7 +89,7 @@ def test_diff_of_a_lane_says_what_was_compared_and_what_grew(lane: Path) -> None
     assert lines[0].endswith("baseline-77-1000.heapsnapshot")
     assert lines[1].endswith("batch-1-77-1001.heapsnapshot")
     assert lines[2:5] == ["pid:    77 (2 snapshots found)", "nodes:  8 -> 208 (+200)", "filter: top=30 min=64 KiB"]
-    assert lines[6].split() == ["+195.31", "KiB", "+200", "object", "gateway.Session", "runtime-objects"]
+    assert lines[6].split() == ["+195", "KiB", "+200", "object", "gateway.Session", "runtime-objects"]
     assert lines[-1].startswith("class:  runtime-objects")
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from leakharness.model import Certificate, Detectable, Family, Growth, Reading, Retainer, RunResult
-from leakharness.report.text import certificate_block, detectable_line, figure, run_block, size
+from leakharness.report.text import certificate_block, detectable_line, run_block
 
 PASSED = RunResult(
     scenario="embedded-run",
@@ -50,7 +50,7 @@ FAILED = replace(
                 "on_settled (e.py:97) closure cell 'transcript'",
             ),
             fingerprint="f",
-            sentence="250 Transcript (500 MB retained) are held by closure cell 'transcript' of on_settled (e.py:97)",
+            sentence="250 Transcript (477 MiB retained) are held by closure cell 'transcript' of on_settled (e.py:97)",
         ),
     ),
     snapshots=("a/baseline-1-x.heapsnapshot", "a/batch-5-1-x.heapsnapshot"),
@@ -103,7 +103,7 @@ def test_a_fail_names_what_grows_and_who_holds_it() -> None:
     ]
     at = rows.index("  who holds them")
     assert rows[at + 1 : at + 7] == [
-        "    250 Transcript (500 MB retained) are held by closure cell 'transcript' of",
+        "    250 Transcript (477 MiB retained) are held by closure cell 'transcript' of",
         "    on_settled (e.py:97)",
         "      harness: wedged()",
         "      -> list[*]",
@@ -213,26 +213,6 @@ def test_the_command_of_a_certificate_is_that_of_its_arms(reproduce: str, wanted
     """The same file and options: the printed command can be typed."""
     certificate = Certificate("embedded-run", "CERTIFIED", "r", (replace(PASSED, reproduce=reproduce),))
     assert lines(certificate_block(certificate))[-1] == f"  reproduce       {wanted}"
-
-
-def test_figures() -> None:
-    """Three digits below a hundred, thousands separated above; bytes with their unit."""
-    assert [figure(v) for v in (0, 0.0123456, 1.0, 99.96, 100.4, 2502992)] == [
-        "0",
-        "0.0123",
-        "1",
-        "100",
-        "100",
-        "2,502,992",
-    ]
-    assert [size(v) for v in (0, 999, 1500, 2.5e6, 5e8, 7e12)] == [
-        "0 B",
-        "999 B",
-        "1.5 KB",
-        "2.5 MB",
-        "500 MB",
-        "7e+03 GB",
-    ]
 
 
 def test_no_readings_would_have_seen_nothing() -> None:

@@ -1,0 +1,47 @@
+"""Numbers and sizes as people read them: the only formatter of either in this package.
+
+Sizes are binary throughout (IEC 80000-13): 1 KiB is 1,024 bytes, as in ``free`` and in the kernel's files under /proc,
+so that a figure of ours and one of theirs can be compared. Pure.
+"""
+
+from __future__ import annotations
+
+__all__ = ["KIB", "MIB", "mebibytes", "number", "signed", "signed_mebibytes", "signed_size", "size"]
+
+KIB = 1024
+MIB = 1024 * KIB
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def number(value: float) -> str:
+    """``0.0123``, ``3.5``, ``1,250``: three digits below a hundred, whole and with separators from there on."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def signed(value: float) -> str:
+    """`number` with a plus sign where something was gained."""
+    return ("+" if value > 0 else "") + number(value)
+
+
+def size(count: float) -> str:
+    """``512 B``, ``1.5 KiB``, ``477 MiB``: ``count`` bytes in the unit that leaves fewer than 1,024 of it."""
+    unit = 0
+    while unit < len(UNITS) - 1 and abs(count) >= KIB - 0.5:  # what is shown is rounded: 1,023.6 B would be 1,024 B
+        count /= KIB
+        unit += 1
+    return f"{number(count)} {UNITS[unit]}"
+
+
+def signed_size(count: float) -> str:
+    """`size` with a plus sign where something was gained."""
+    return ("+" if count > 0 else "") + size(count)
+
+
+def mebibytes(count: float) -> str:
+    """``54.0MiB``: one unit and one decimal, for figures that stand in a column or are read by a script."""
+    return f"{count / MIB:.1f}MiB"
+
+
+def signed_mebibytes(count: float) -> str:
+    """`mebibytes` of a change, always with a sign."""
+    return f"{count / MIB:+.1f}MiB"
