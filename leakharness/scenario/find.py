@@ -14,8 +14,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from leakharness.errors import ScenarioError, UnknownScenario
+from leakharness.scenario.outline import ScenarioOutline, called_name, outlines_in, parsed
 
-__all__ = ["ScenarioOutline", "ScenarioRef", "all_scenarios", "declared_in", "declared_twice", "find", "find_declared"]
+__all__ = ["ScenarioRef", "all_scenarios", "declared_twice", "find", "find_outline"]
 
 ENTRY_POINT_GROUP = "leakharness.scenarios"
 
@@ -54,6 +55,24 @@ def find(reference: str, cwd: Path | None = None) -> ScenarioRef:
     if len(matches) > 1:
         raise ScenarioError(declared_twice(matches))
     return matches[0]
+
+
+def find_outline(reference: str, cwd: Path | None = None) -> ScenarioOutline:
+    """What the scenario that `find` finds declares in its text: its modes and what it mimics. Raises what `find` does,
+    and ScenarioError for one that is not declared at module level.
+    """
+    ref = find(reference, cwd)
+    outlines = outlines_in(ref.path)
+    named = [outline for outline in outlines if ref.name in (None, outline.name)]
+    if not named and ref.line == 0:  # asked for by a name that the file's text does not have
+        known = ", ".join(outline.name for outline in outlines) or "none"
+        raise UnknownScenario(f"no scenario {ref.name!r} in {ref.path}; there are: {known}")
+    if not named:
+        raise ScenarioError(
+            f"{ref.path}:{ref.line}: scenario {ref.name!r} is not declared as NAME = Scenario(...) at module level, so "
+            "its modes cannot be read from the text"
+        )
+    return named[0]
 
 
 def declared_twice(places: Sequence[ScenarioRef]) -> str:
@@ -134,114 +153,12 @@ def _in_file(path: Path, name: str | None, reference: str) -> ScenarioRef:
 
 def _declared(path: Path, origin: str) -> list[ScenarioRef]:
     """``Scenario("name", …)`` calls in a file's text, in order."""
-    try:
-        tree = ast.parse(path.read_bytes(), filename=str(path))
-    except SyntaxError as exc:
-        raise ScenarioError(f"{path}:{exc.lineno or 1}: {exc.msg}") from None
-    except (OSError, ValueError, RecursionError, MemoryError) as exc:
-        raise ScenarioError(f"{path}: cannot be read: {exc}") from None
+    tree = parsed(path)
     found = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and _called(node.func) == "Scenario":
+        if isinstance(node, ast.Call) and called_name(node.func) == "Scenario":
             named = [k.value for k in node.keywords if k.arg == "name"]
             first = node.args[0] if node.args else (named[0] if named else None)
             if isinstance(first, ast.Constant) and isinstance(first.value, str):
                 found.append(ScenarioRef(first.value, path, node.lineno, origin))
     return sorted(found, key=lambda f: f.line)
-
-
-def _called(func: ast.expr) -> str:
-    return func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
-
-
-INLINE = "closure-inline"
-"""The mode that copies the function as it was when it leaked, by convention."""
-
-
-@dataclass(frozen=True)
-class ScenarioOutline:
-    """A scenario as its file declares it: modes by name, each with its function's name and what it must
-    give.
-    """
-
-    name: str
-    file: Path
-    mimics: str | None
-    target: str | None
-    modes: dict[str, tuple[str, str | None]]
-
-    def mode_to_compare(self) -> str:
-        """closure-inline; else the first mode that must FAIL; else the first one."""
-        if INLINE in self.modes:
-            return INLINE
-        failing = [name for name, (_, must) in self.modes.items() if must == "FAIL"]
-        if not self.modes:
-            raise ScenarioError(f"{self.file}: scenario {self.name!r} declares no mode")
-        return (failing or list(self.modes))[0]
-
-
-def find_declared(spec: str, folders: list[Path]) -> ScenarioOutline:
-    """The scenario that ``spec`` names: a name looked up in ``folders``, a file, or ``file::name``."""
-    place, _, name = spec.partition("::")
-    file = Path(place)
-    if file.suffix == ".py":
-        found = declared_in(file)
-        if name:
-            found = [declared for declared in found if declared.name == name]
-    else:
-        files = sorted(path for folder in folders for path in folder.glob("*.py"))
-        found = [declared for path in files for declared in declared_in(path) if declared.name == spec]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise UnknownScenario(f"no scenario {spec!r}: neither a file nor declared in {', '.join(map(str, folders))}")
-    names = ", ".join(f"{declared.file}::{declared.name}" for declared in found)
-    raise UnknownScenario(f"{spec!r} names {len(found)} scenarios; choose one of {names}")
-
-
-def _parsed(file: Path) -> ast.Module:
-    try:
-        return ast.parse(file.read_bytes(), str(file))
-    except OSError as error:
-        raise UnknownScenario(f"{file}: cannot be read ({error.strerror})") from None
-    except SyntaxError as error:
-        raise ScenarioError(f"{file}:{error.lineno}: not Python: {error.msg}") from None
-
-
-def declared_in(file: Path) -> list[ScenarioOutline]:
-    """All scenarios that ``file`` declares, in order."""
-    tree = _parsed(file)
-    found = []
-    for node in tree.body:
-        variable, call = _declaration(node)
-        if call is not None and call.args and isinstance(call.args[0], ast.Constant):
-            words = {keyword.arg: keyword.value for keyword in call.keywords}
-            modes = {mode: (function.name, must) for mode, function, must in _modes(tree, variable)}
-            mimics, target = _text(words.get("mimics")), _text(words.get("target"))
-            found.append(ScenarioOutline(str(call.args[0].value), file, mimics, target, modes))
-    return found
-
-
-def _declaration(node: ast.stmt) -> tuple[str, ast.Call | None]:
-    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    if isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] == "Scenario":
-        variable = next((target.id for target in targets if isinstance(target, ast.Name)), "")
-        return variable, value
-    return "", None
-
-
-def _text(node: ast.expr | None) -> str | None:
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
-
-
-def _modes(tree: ast.Module, variable: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, str | None]]:
-    for node in tree.body:
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        for decorator in node.decorator_list:
-            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == f"{variable}.mode":
-                words = {keyword.arg: keyword.value for keyword in decorator.keywords}
-                name = _text(decorator.args[0] if decorator.args else words.get("name"))
-                if name is not None:
-                    yield name, node, _text(words.get("must"))

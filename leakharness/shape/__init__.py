@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from leakharness.errors import OptionError
-from leakharness.scenario.find import ScenarioOutline, find_declared
+from leakharness.scenario.find import find_outline
+from leakharness.scenario.outline import ScenarioOutline
 from leakharness.shape.compare import Comparison, compare
 from leakharness.shape.fixture import Fixture, read_fixture
 from leakharness.shape.suspect import Suspect, find_suspect, parse_target, search_path
 
-__all__ = ["ShapeReport", "check_shape", "find_function", "scenario_folders"]
+__all__ = ["ShapeReport", "check_shape", "find_function"]
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,6 @@ class ShapeReport:
         }
 
 
-def scenario_folders(root: Path | None = None) -> list[Path]:
-    """Where scenarios are found by name: ./scenarios and those that come with the package."""
-    import leakharness
-
-    package = Path(leakharness.__file__).parent
-    folders = [(root or Path.cwd()) / "scenarios", package / "scenarios", package.parent / "scenarios"]
-    return list(dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir()))
-
-
 def find_function(target: str, python: str | None = None, root: Path | None = None) -> Suspect:
     """The function that ``module:qualname[@REV]`` names, found without importing. Raises OptionError."""
     return find_suspect(parse_target(target), search_path(python, root), root)
@@ -81,7 +73,7 @@ def check_shape(
     ``mode`` [closure-inline, else the first that must FAIL], ``target`` [the scenario's ``mimics``]. Raises
     UsageError where there is no such scenario, mode or function, or nothing to compare with.
     """
-    declared = find_declared(scenario, scenario_folders(root)) if isinstance(scenario, str) else scenario
+    declared = find_outline(scenario, root) if isinstance(scenario, str) else scenario
     wanted = target or declared.mimics
     if wanted is None:
         raise OptionError(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from leakharness.errors import UnknownScenario
-from leakharness.scenario.find import ScenarioOutline, _parsed
+from leakharness.scenario.outline import ScenarioOutline, parsed
 from leakharness.shape.model import Shape
 from leakharness.shape.read import FunctionNode, shape_of_node
 
@@ -43,7 +43,7 @@ def read_fixture(declared: ScenarioOutline, mode: str | None, suspect_name: str)
         raise UnknownScenario(
             f"{declared.file}: scenario {declared.name!r} has no mode {mode!r}; it has {', '.join(declared.modes)}"
         )
-    tree = _parsed(declared.file)
+    tree = parsed(declared.file)
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     node = functions[declared.modes[mode][0]]
     last = suspect_name.rpartition(".")[2]

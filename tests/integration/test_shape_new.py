@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from leakharness.cli.shape import shape_lines
+from leakharness.scenario.find import packaged_folder
 from leakharness.shape import check_shape
 from leakharness.shape.fixture import read_fixture
 
@@ -282,6 +284,16 @@ def test_usage_errors_are_one_line_and_exit_2(project: Path) -> None:
         done = leakharness(project, *arguments)
         assert (done.returncode, words in done.stderr, done.stdout) == (2, True, ""), done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_a_copied_packaged_scenario_is_compared_by_its_name(tmp_path: Path) -> None:
+    """A file of the gallery copied to ./scenarios: ``shape`` finds the one that ``run`` would."""
+    (tmp_path / "scenarios").mkdir()
+    shutil.copy(packaged_folder() / "pyzmq_poll_cancel.py", tmp_path / "scenarios")
+    done = leakharness(tmp_path, "shape", "pyzmq-poll-cancel", "--json")
+    answer = json.loads(done.stdout)
+    assert answer["file"] == str(tmp_path / "scenarios" / "pyzmq_poll_cancel.py")
+    assert done.returncode == {"SAME": 0, "DRIFTED": 1}[answer["verdict"]]
 
 
 def test_another_target_and_mode_can_be_compared(project: Path) -> None:

@@ -251,3 +251,53 @@ def test_commands_import_heavy_things_when_they_run(path: Path) -> None:
         if name.split(".")[0] not in light or name in ("leakharness.heap", "leakharness.measure.loop")
     ]
     assert heavy == []
+
+
+MOST_LINES = 520
+"""Lines of a file: what a reader takes in at a sitting, and some room for the last change."""
+MOST_LINES_OF_A_FUNCTION = 60
+REASON = "Long because"
+"""How the docstring of a longer function begins the sentence that gives its reason."""
+BEING_SPLIT = {
+    "heap/explain.py",
+    "heap/ingest.py",
+    "heap/v8.py",
+    "heap/dominators.py",
+    "proof/prove.py",
+    "measure/loop.py",
+}
+
+
+def too_long(path: Path) -> list[str]:
+    """What in a file is longer than it may be, with its place and length."""
+    text = path.read_text("utf-8")
+    lines = text.count("\n")
+    found = [f"{path.name}: {lines} lines"] if lines > MOST_LINES else []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if length > MOST_LINES_OF_A_FUNCTION and REASON not in (ast.get_docstring(node) or ""):
+                found.append(f"{path.name}:{node.lineno}: {node.name} has {length} lines and gives no reason")
+    return found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted(PACKAGE.rglob("*.py")) if str(path.relative_to(PACKAGE)) not in BEING_SPLIT],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_files_and_functions_can_be_read_at_a_sitting(path: Path) -> None:
+    """A file of at most 520 lines; a function of at most 60, or one whose docstring says "Long because ..."."""
+    assert too_long(path) == []
+
+
+def test_what_is_too_long_is_noticed(tmp_path: Path) -> None:
+    """A file of 521 lines, and a function of 61 without a reason; with one it may stay."""
+    function = "def f():\n    '''{}'''\n" + "    x = 1\n" * 59
+    file = tmp_path / "long.py"
+    file.write_text(function.format("Adds."))
+    assert too_long(file) == ["long.py:1: f has 61 lines and gives no reason"]
+    file.write_text(function.format("Adds. Long because the steps share their state."))
+    assert too_long(file) == []
+    file.write_text("x = 1\n" * 521)
+    assert too_long(file) == ["long.py: 521 lines"]

@@ -9,7 +9,7 @@ import pytest
 
 from leakharness.errors import ScenarioError, UnknownScenario
 from leakharness.scenario import find as discovery
-from leakharness.scenario.find import ScenarioRef, all_scenarios, find
+from leakharness.scenario.find import ScenarioRef, all_scenarios, find, find_outline
 
 ONE = "from leakharness import Scenario\n\nscenario = Scenario('{}')\n"
 
@@ -139,6 +139,39 @@ def test_an_installed_copy_counts_once(tmp_path: Path) -> None:
     copy.write_text(copy.read_text() + "# changed\n")
     with pytest.raises(ScenarioError, match="declared twice"):
         find("one", tmp_path)
+
+
+MODE = "@scenario.mode('closure-inline', must='FAIL')\ndef inline(run):\n    pass\n"
+
+
+def test_a_copy_of_a_packaged_file_has_its_outline(tmp_path: Path) -> None:
+    """What can be run by its name can be compared by it: ``shape`` asks the finder that ``run`` asks."""
+    path = write(tmp_path / "scenarios" / "a.py", "one")
+    path.write_text(path.read_text() + MODE)
+    copy = write(tmp_path / "packaged" / "a.py", "one")
+    copy.write_text(path.read_text())
+    outline = find_outline("one", tmp_path)
+    assert (outline.file, outline.modes) == (path, {"closure-inline": ("inline", "FAIL")})
+
+
+def test_an_entry_point_has_its_outline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scenario that an installed package offers is known to ``shape``, too."""
+    path = write(tmp_path / "site" / "offered_scenarios.py", "offered")
+    path.write_text(path.read_text() + MODE)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    entry = EntryPoint("offered", "offered_scenarios", "leakharness.scenarios")
+    monkeypatch.setattr(discovery, "entry_points", lambda group: [entry])
+    assert find_outline("offered", tmp_path).modes == {"closure-inline": ("inline", "FAIL")}
+
+
+def test_an_outline_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    """A name that the file has not, and a declaration that only running the file would show."""
+    path = write(tmp_path / "scenarios" / "a.py", "one")
+    with pytest.raises(UnknownScenario, match=r"no scenario 'two' in .*a.py; there are: one"):
+        find_outline("scenarios/a.py::two", tmp_path)
+    path.write_text("from leakharness import Scenario\nmade = [Scenario('one')]\n")
+    with pytest.raises(ScenarioError, match=r"a.py:2: scenario 'one' is not declared as NAME = Scenario"):
+        find_outline("one", tmp_path)
 
 
 def test_the_same_folder_twice_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
