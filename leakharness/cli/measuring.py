@@ -123,7 +123,7 @@ def report_folder(given: str | None) -> Path:
 
 def stored(write: Callable[[], Path]) -> tuple[str | None, tuple[str, ...]]:
     """Where ``write`` has put the report, and no note; or None and a note why there is none, which goes to stderr as
-    well. A verdict that was measured is never lost for want of a report."""
+    well. A verdict that was measured is not lost because its report cannot be written."""
     from leakharness.errors import UsageError
 
     try:

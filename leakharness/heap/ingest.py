@@ -540,7 +540,7 @@ class _Ingest:
         flow.reach(declared)
         plain = ~self.is_family("other")
         # First what lies outside the harness, a cycle that waits for the collector, say: if that holds a target,
-        # the harness's own reference to it is not the answer.
+        # the reference that the harness has to it is not the answer.
         roots += [(HELD_BY_C, node) for node in flow.orphans(plain, ~shadow)]
         hidden = targets[(targets >= 0)]
         hidden = hidden[shadow[hidden] & ~flow.reached[hidden]]

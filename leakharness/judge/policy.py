@@ -53,7 +53,7 @@ times N."""
 KIB = 1024
 MALLOC_FLOOR_BYTES = 2 * KIB
 """Rise of malloc's bytes below which it is forgiven: a chunk may be handed out up to 16 bytes larger than asked for,
-and tables of the program's own bookkeeping double now and then (steps of 500 to 2,000 bytes on clean code)."""
+and tables of the program's bookkeeping double now and then (steps of 500 to 2,000 bytes on clean code)."""
 MAPPED_FLOOR_BYTES = 256 * KIB
 """Address space outside malloc grows by whole arenas of the small-object allocator (1 MiB), and by thread stacks."""
 RSS_FLOOR_BYTES = 512 * KIB

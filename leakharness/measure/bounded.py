@@ -26,7 +26,7 @@ def _runs_to_fill(m: Measurement, worker: WorkerClient) -> tuple[int, str] | Non
 
 
 def _runs_to_fill_declared(m: Measurement, worker: WorkerClient) -> tuple[int, str] | None:
-    """The same for containers of the program's own, in an object that says how large they may become: one that got
+    """The same for containers of the program, in an object that says how large they may become: one that got
     an entry in every other run at least. That they stop there is not proven, but shown by the runs."""
     runs = m.runs + m.warm_up_runs
     doing = "testing the containers with a bound"

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from leakharness.model import Family
 
 LIBRARY = ("_asyncio.", "asyncio.", "collections.", "functools.", "weakref.")
-"""Types of the standard library's machinery: a program's own types say more about a leak."""
+"""Types of the standard library's machinery: a program's types say more about a leak."""
 OWN_SHARE = 0.1
 """but not where they are rarer than this share of the most frequent type: they came by the way."""
 
 
 def suspects(census: Sequence[tuple[int, dict[str, list[int]]]]) -> list[str]:
-    """Types that came to stay: the program's own before the built-in ones, where they are not much rarer than these;
+    """Types that came to stay: the program's before the built-in ones, where they are not much rarer than these;
     the most frequent first."""
     rows = families(census, top=50)
     least = OWN_SHARE * max((f.count_per_run for f in rows), default=0.0)

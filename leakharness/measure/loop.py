@@ -1,4 +1,4 @@
-"""Measuring one mode: a fresh process, warm-up, baseline, batches, and the judge's word after each.
+"""Measuring one mode: a fresh process, warm-up, baseline, batches, and the judge's assessment after each.
 
 Knows neither the terminal nor files. What it needs of the outside is passed in: how a worker is opened, who
 listens to its progress, and who explains a leak once there is one.

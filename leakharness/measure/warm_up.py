@@ -22,7 +22,7 @@ WARM_UP_SECONDS_LIMIT = 1.2
 """Budget of a warm-up whose counters have not come to rest, and do not simply grow by the same every run."""
 LINEAR_SECONDS = 0.4
 LINEAR_MEMORY_BYTES = 64 * 2**20
-"""Growth by the same every run is a leak, or a cache of the program's own that is not full yet and shows no bound:
+"""Growth by the same every run is a leak, or a cache of the program that is not full yet and shows no bound:
 most have 2,048 entries at the most. It is followed that far where that is cheap."""
 WARM_UP_MEMORY_BYTES = 512 * 2**20
 WARM_UP_OBJECTS = 100_000

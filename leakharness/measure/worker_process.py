@@ -230,7 +230,7 @@ class WorkerProcess:
         advice = ""
         if code == -getattr(signal, "SIGKILL", 9):
             how = "was killed by SIGKILL"
-            advice = ", most likely for want of memory; try a smaller --scope-bytes or --iters"
+            advice = ", most likely because memory ran out; try a smaller --scope-bytes or --iters"
         elif code < 0:
             how = f"crashed by {signal.Signals(-code).name}"
         else:

@@ -144,14 +144,14 @@ class Judge:
         and what ``subject.passes_on`` names. Without ``alarm`` somebody else ends a check that hangs."""
         __tracebackhide__ = True
         process = self.started()
-        patient = InProcessWorker(subject)
+        worker = InProcessWorker(subject)
         finished = False
         try:
             with quiet_process():
-                answer = self._serve(process, patient, subject, Alarm(wanted=alarm))
+                answer = self._serve(process, worker, subject, Alarm(wanted=alarm))
             finished = True
         finally:
-            patient.close()
+            worker.close()
             if not finished:
                 self.close()  # the conversation was cut: the next check gets a fresh judge
         if "error" in answer:
@@ -190,18 +190,18 @@ class Judge:
             self._stderr = None
 
     def _serve(
-        self, process: subprocess.Popen[bytes], patient: InProcessWorker, subject: CheckTarget, alarm: Alarm
+        self, process: subprocess.Popen[bytes], worker: InProcessWorker, subject: CheckTarget, alarm: Alarm
     ) -> dict[str, Any]:
         """Answer the judge's commands until it has its verdict, or says that it took too long."""
         __tracebackhide__ = True
         try:
             with alarm:
-                return self._converse(process, patient, subject, alarm)
+                return self._converse(process, worker, subject, alarm)
         except Hung:
             raise _hung(alarm, subject) from None
 
     def _converse(
-        self, process: subprocess.Popen[bytes], patient: InProcessWorker, subject: CheckTarget, alarm: Alarm
+        self, process: subprocess.Popen[bytes], worker: InProcessWorker, subject: CheckTarget, alarm: Alarm
     ) -> dict[str, Any]:
         __tracebackhide__ = True
         commands, answers = process.stdout, process.stdin
@@ -218,7 +218,7 @@ class Judge:
         }
         # Bound methods in a table and positional arguments, as in the worker: nothing is looked up by a string that
         # came in as JSON, which would leave an entry a call in the interpreter's method cache.
-        handlers = command_table(patient)
+        handlers = command_table(worker)
         passes_on = subject.passes_on
         try:
             answers.write(json.dumps(order).encode() + b"\n")

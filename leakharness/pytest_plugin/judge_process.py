@@ -79,8 +79,8 @@ def main() -> None:
         _send(commands, ["verdict", said])
 
 
-def judge(order: Mapping[str, Any], patient: WorkerClient) -> RunResult:
-    """Measure what the order names, in the process behind ``patient``. Raises UsageError."""
+def judge(order: Mapping[str, Any], worker: WorkerClient) -> RunResult:
+    """Measure what the order names, in the process behind ``worker``. Raises UsageError."""
     pyproject = pyproject_options(Path.cwd())
     plan = resolve(order["options"], order["declared"], pyproject, defaults={"snapshots": "on-fail"})
     snapshots = Snapshots(None, always=False)
@@ -89,7 +89,7 @@ def judge(order: Mapping[str, Any], patient: WorkerClient) -> RunResult:
         result = measure(
             Request(order["name"], order["name"], order["mode"]),
             plan,
-            patient,
+            worker,
             _Observer(snapshots),
             explain=snapshots.explain,
         )

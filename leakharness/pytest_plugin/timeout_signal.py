@@ -1,6 +1,6 @@
 """Ending a check that hangs in the pytest process itself: the judging process rings, this one raises.
 
-The clock is the judge's, so that the measured process has no thread and no timer more than the program's own; SIGALRM
+The clock is the judge's, so that the measured process has no thread and no timer more than the program has; SIGALRM
 and its timer stay the program's. What never returns to the interpreter (C code that waits with signals held back)
 cannot be ended like this: a forked copy can.
 """

@@ -110,7 +110,7 @@ class Worker:
         self._tear_down = _set_up(scenario.set_up, run, self._loop)
         self._runs = Runs(mode, run, self._loop, recorder.after_run if plant is not None else None)
         self._reader = CounterReader(self._counters, self._tracker, recorder, self._loop)
-        # Now, and once in vain: no snapshot imports anything, or is the first to allocate, in mid-measurement.
+        # One capture is made and thrown away here, so that none imports anything or allocates first while measuring.
         importlib.import_module("leakharness.worker.capture.snapshot").prepare()
         self._reader.rehearse()
         return {}

@@ -172,8 +172,8 @@ class CounterReader:
         return answer
 
     def what_if_declared_cleared(self, least: int) -> dict[str, Any] | None:
-        """The same for the program's own containers of at least ``least`` entries, in objects that say how large they
-        may become (``bounds.py``). The heap stays as it is."""
+        """The same for containers of the program with at least ``least`` entries, in objects that say how large they
+        may become (``bounded_caches.py``). The heap stays as it is."""
         if not hasattr(os, "fork"):
             return None
         from leakharness.worker.bounded_caches import empty_declared

@@ -14,7 +14,7 @@ from typing import Any
 
 from leakharness.worker.weight import BLOCK_LIMIT_BYTES, malloc_chunk
 
-__all__ = ["FINALIZE_BLOCKS", "FINALIZE_OBJECTS", "Canary", "Label", "Tracker", "Untrackable"]
+__all__ = ["FINALIZE_BLOCKS", "FINALIZE_OBJECTS", "Label", "TestObject", "Tracker", "Untrackable"]
 
 FINALIZE_OBJECTS = 3
 """Objects listed by the collector for each live ``weakref.finalize``: itself, its ``_Info``, its ``ref``."""
@@ -142,10 +142,10 @@ class Tracker:
 
     def _use_up_small_ints(self) -> None:
         for _ in range(SMALL_INTS):
-            self._finalize(Canary(), _nothing).detach()
+            self._finalize(TestObject(), _nothing).detach()
 
 
-class Canary:
+class TestObject:
     """What the tracker is tested with, in every process: dropped ones must count as dead, held ones as alive."""
 
     __slots__ = ("__weakref__",)
@@ -157,12 +157,12 @@ def self_test(tracker: Tracker, count: int = 3) -> str | None:
     A tracker whose finalizers never count would call every fix a leak; one that counts too early would call
     every leak fixed. Either makes the whole measurement void.
     """
-    label = "leakharness canary"
-    held = [Canary() for _ in range(count)]
-    for canary in held:
-        tracker.track(canary, label)
-        tracker.track(Canary(), label)
-    del canary
+    label = "leakharness self-test"
+    held = [TestObject() for _ in range(count)]
+    for item in held:
+        tracker.track(item, label)
+        tracker.track(TestObject(), label)
+    del item
     gc.collect()
     entry = tracker._labels[label]
     alive_while_held, born = entry.alive, entry.born

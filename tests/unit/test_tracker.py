@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from leakharness.worker.tracker import Canary, Label, Tracker, Untrackable, self_test
+from leakharness.worker.tracker import Label, TestObject, Tracker, Untrackable, self_test
 from leakharness.worker.weight import malloc_chunk, weigh
 
 
@@ -250,6 +250,6 @@ def test_the_self_test_finds_a_tracker_that_cannot_count(
     assert fault in str(self_test(Tracker()))
 
 
-def test_a_canary_can_be_tracked() -> None:
+def test_an_object_of_the_self_test_can_be_tracked() -> None:
     """It has a __weakref__ and nothing else."""
-    assert Canary.__slots__ == ("__weakref__",)
+    assert TestObject.__slots__ == ("__weakref__",)

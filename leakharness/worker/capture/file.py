@@ -20,7 +20,7 @@ __all__ = ["HARNESS_PREFIX", "MAGIC", "SCENARIO_PREFIX", "CaptureFile", "is_harn
 MAGIC = b"LHCAPT01"
 HARNESS_PREFIX = "leakharness"
 SCENARIO_PREFIX = "leakharness.scenarios"
-"""Scenarios that come with the package are the patient, not the harness."""
+"""Scenarios that come with the package are measured code, not part of the harness."""
 _HEADER = struct.Struct("<8sQ")
 _LIBRARY_MARKS = ("/site-packages/", "/dist-packages/")
 
