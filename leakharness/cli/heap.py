@@ -12,8 +12,9 @@ import typer
 
 if TYPE_CHECKING:
     from leakharness.heap.diff import SnapshotDiff
-    from leakharness.heap.explain import DominatorRow, RetainerGroup
+    from leakharness.heap.dominator_rows import DominatorRow
     from leakharness.heap.graph import HeapGraph
+    from leakharness.heap.retainers import RetainerGroup
     from leakharness.heap.v8 import SnapshotInfo
 
 __all__ = ["register"]
@@ -68,7 +69,7 @@ def retainers_command(
     json: Json = False,
 ) -> None:
     from leakharness.heap import v8
-    from leakharness.heap.explain import explain
+    from leakharness.heap.retainers import explain
 
     graph = v8.read(snapshot)
     nodes = _nodes_of_type(graph, type_, snapshot)
@@ -94,8 +95,8 @@ def dominators_command(
     json: Json = False,
 ) -> None:
     from leakharness.heap import v8
+    from leakharness.heap.dominator_rows import dominator_rows
     from leakharness.heap.dominators import dominators, retained_sizes
-    from leakharness.heap.explain import dominator_rows
     from leakharness.units import size
 
     graph = v8.read(snapshot)
@@ -193,7 +194,7 @@ def _printable(text: str) -> str:
 
 
 def _retainer_lines(wanted: str, count: int, groups: list[RetainerGroup], top: int) -> Iterator[str]:
-    from leakharness.heap.explain import sentence
+    from leakharness.heap.wording import sentence
 
     yield f"{count} {wanted} in {len(groups)} group{'s' if len(groups) != 1 else ''}"
     for group in groups[:top]:

@@ -25,8 +25,8 @@ from leakharness.heap.classify import (
     classify_path,
 )
 from leakharness.heap.dominators import strong_edges
-from leakharness.heap.explain import PathFamily, path_families
 from leakharness.heap.graph import HeapGraph
+from leakharness.heap.path_groups import PathFamily, path_families
 from leakharness.heap.paths import path_tree
 
 __all__ = ["MIN_KB", "TOP", "DiffRow", "Pair", "SnapshotDiff", "diff", "diff_graphs", "lane_pair"]

@@ -25,8 +25,8 @@ from leakharness.store import snapshot_path
 from leakharness.units import signed
 
 if TYPE_CHECKING:
-    from leakharness.heap.explain import RetainerGroup
     from leakharness.heap.ingest import Capture
+    from leakharness.heap.retainers import RetainerGroup
 
 __all__ = ["Snapshots", "retainers_of"]
 
@@ -218,7 +218,7 @@ def opinions(answer: Mapping[str, Any], alive: int, path: str) -> tuple[str, ...
 
 def retainers_of(groups: Sequence[RetainerGroup], confirmed: Sequence[str] = ()) -> tuple[Retainer, ...]:
     """The groups of an explanation as the result's retainers. Pure."""
-    from leakharness.heap.explain import sentence
+    from leakharness.heap.wording import sentence
 
     said = [*confirmed, *[""] * (len(groups) - len(confirmed))]
     return tuple(
@@ -237,7 +237,7 @@ def retainers_of(groups: Sequence[RetainerGroup], confirmed: Sequence[str] = ())
 
 
 def _groups(capture: Capture) -> list[RetainerGroup]:
-    from leakharness.heap.explain import explain
+    from leakharness.heap.retainers import explain
 
     return explain(capture.graph, capture.targets, capture.labels)
 
@@ -267,7 +267,7 @@ def _beyond_known(
     """What still grows once the known ``groups`` are cut out of a forked copy, one sentence a counter.
 
     Counted, not estimated: a counter must fall by as much as it has grown."""
-    from leakharness.heap.explain import entry_edges
+    from leakharness.heap.retainers import entry_edges
 
     targets = [target for group in groups for target in group.targets]
     holders = _holders(capture, entry_edges(capture.graph, targets))

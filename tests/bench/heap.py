@@ -234,7 +234,7 @@ task, times, files = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 from leakharness.heap import v8
 from leakharness.heap.diff import diff
 from leakharness.heap.dominators import dominators, retained_sizes, strong_edges
-from leakharness.heap.explain import explain
+from leakharness.heap.retainers import explain
 from leakharness.heap.ingest import load_capture
 from leakharness.heap.paths import path_tree
 

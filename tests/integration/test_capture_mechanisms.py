@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from leakharness.heap.explain import explain
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.ingest import Capture, load_capture
+from leakharness.heap.retainers import explain
 
 DRIVER = """
 import gc, os, sys

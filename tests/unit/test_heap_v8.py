@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from leakharness.errors import SnapshotError
-from leakharness.heap import v8
+from leakharness.heap import v8, v8_columns
 from leakharness.heap.graph import HeapGraph
 
 COLUMNS = ("node_kind", "node_name", "self_size", "edge_start", "edge_kind", "edge_name", "edge_to")
@@ -131,7 +131,7 @@ def test_pieces_of_any_size_give_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     graph = plain(300, [(i, (i * 7) % 300) for i in range(300)])
     v8.write(graph, tmp_path / "g.heapsnapshot")
     for size in (40, 97, 1000):
-        monkeypatch.setattr(v8, "CHUNK_BYTES", size)
+        monkeypatch.setattr(v8_columns, "CHUNK_BYTES", size)
         assert same(graph, v8.read(tmp_path / "g.heapsnapshot"))
 
 
@@ -140,9 +140,9 @@ def test_compiled_and_plain_parsing_agree() -> None:
     table = [b"1,2,3", b" 10 ,\n20\t,\r30 ", b"0", b"1,,2", b"1,2,", b",1", b"1 2", b"1,x", b"1.5", b"9" * 25]
     for text in table:
         out = np.empty(text.count(b",") + 1, np.int64)
-        found = v8._scan_numbers(text, out)
+        found = v8_columns._scan_numbers(text, out)
         try:
-            expected = v8._parse_numbers(text).tolist()
+            expected = v8_columns._parse_numbers(text).tolist()
         except SnapshotError:
             assert found == -1, text
         else:

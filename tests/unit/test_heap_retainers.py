@@ -7,10 +7,12 @@ from heap_graphs import build, draw, plain, reach
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leakharness.heap.dominator_rows import dominator_chain, dominator_rows
 from leakharness.heap.dominators import dominators, retained_sizes, strong_edges
-from leakharness.heap.explain import dominator_chain, dominator_rows, explain, sentence
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.paths import path_tree
+from leakharness.heap.retainers import explain
+from leakharness.heap.wording import sentence
 
 
 def named(heap: HeapGraph, name: str) -> list[int]:

@@ -1,0 +1,150 @@
+"""Nodes grouped by their retainer paths: paths without addresses or positions as numbers, so that equal paths are
+found by comparing integers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from leakharness.heap.graph import HeapGraph
+from leakharness.heap.paths import PathTree
+from leakharness.heap.wording import CONTAINERS, LINE_NUMBER, Names, shown_path
+
+__all__ = ["PathFamily", "PathGroups", "path_families"]
+
+_SEPARATE_KEYS = 3  # up to so many keys of one dict stay apart; more are one registry, shown as [*]
+# steps of a repeated piece of a path (a linked list, a chain of parents) that counts once
+_LONGEST_PERIOD = 4
+
+
+_POSITION, _ANY_KEY = -1, -2  # in place of an edge's name
+
+
+class _Chains:
+    """Paths without addresses or positions as numbers: equal paths get equal numbers, repeated pieces count
+    once.
+    """
+
+    def __init__(self, names: Names, tree: PathTree, *, generic_keys: bool = False) -> None:
+        self.names, self.tree = names, tree
+        self.numbers: dict[tuple[int, tuple[object, ...]], int] = {}
+        self.seen: dict[tuple[int, int, int, int], int] = {}
+        self.above: list[int] = [0]
+        self.step: list[tuple[object, ...]] = [()]
+        self.of_node: dict[int, int] = {0: 0}
+        self.generic_keys = generic_keys
+        # A memoryview gives plain integers, several times as fast as an array gives its own.
+        self.entered, self.source = tree.edge.data, tree.source.data
+        self.edge_kind, self.edge_name = names.graph.edge_kind.data, names.graph.edge_name.data
+        self.node_name, self.nameless = names.graph.node_name.data, names.graph.node_kind.data
+        kinds = names.graph.edge_kinds
+        self.positions = {kinds.index(kind) for kind in ("element", "hidden") if kind in kinds}
+        self.property = kinds.index("property") if "property" in kinds else None
+
+    def chain(self, node: int) -> int:
+        """The number of the node's path; iterative, because a path may be as long as the heap."""
+        waiting: list[int] = []
+        while node not in self.of_node:
+            waiting.append(node)
+            if self.entered[node] < 0:
+                self.of_node[node] = self._add(0, ("lost", self.node_name[node]))
+                waiting.pop()
+                break
+            node = self.source[node]
+        for one in reversed(waiting):
+            self.of_node[one] = self._longer(self.of_node[self.source[one]], one)
+        return self.of_node[waiting[0] if waiting else node]
+
+    def _longer(self, chain: int, node: int) -> int:
+        """The number of ``chain`` and the step that enters ``node``. Thousands of nodes are entered alike, so what
+        numbers can tell is not put into words again."""
+        edge, called = self.entered[node], self.node_name[node]
+        kind = self.edge_kind[edge]
+        name = _POSITION if kind in self.positions else self.edge_name[edge]
+        if self.generic_keys and kind == self.property and self._is_key(self.source[node]):
+            name = _ANY_KEY
+        key = (chain, kind, name, called if self.names.graph.strings[called] else ~self.nameless[node])
+        number = self.seen.get(key)
+        if number is None:
+            number = self.seen[key] = self._add(chain, self._step(edge, node, name))
+        return number
+
+    def _step(self, edge: int, node: int, name: int) -> tuple[object, ...]:
+        graph = self.names.graph
+        text = "*" if name == _ANY_KEY else self.names.edge_text(edge)
+        root = edge < int(graph.edge_start[1])
+        return (int(graph.edge_kind[edge]), LINE_NUMBER.sub("", text) if root and text else text, self.names.full(node))
+
+    def _is_key(self, holder: int) -> bool:
+        """Whether an edge of ``holder`` is an entry of a plain dict, not an attribute in a ``__dict__``."""
+        if self.names.name(holder) not in CONTAINERS:
+            return False
+        entered = self.entered[holder]
+        return entered < 0 or self.names.edge_text(entered) != "__dict__"
+
+    def _add(self, chain: int, step: tuple[object, ...]) -> int:
+        for period in range(1, _LONGEST_PERIOD + 1):
+            if (earlier := self._repeats(chain, step, period)) is not None:
+                return earlier
+        key = (chain, step)
+        number = self.numbers.get(key)
+        if number is None:
+            number = self.numbers[key] = len(self.above)
+            self.above.append(chain)
+            self.step.append(step)
+        return number
+
+    def _repeats(self, chain: int, step: tuple[object, ...], period: int) -> int | None:
+        """The chain that ``chain + step`` says again, if its last ``period`` steps are the ones before
+        them.
+        """
+        recent = [step]
+        for _ in range(period - 1):
+            recent.append(self.step[chain])
+            chain = self.above[chain]
+        earlier = chain
+        for one in recent:
+            if earlier == 0 or self.step[earlier] != one:
+                return None
+            earlier = self.above[earlier]
+        return chain
+
+
+class PathGroups:
+    """Nodes of one graph by their paths, one family of nodes after the other."""
+
+    def __init__(self, names: Names, tree: PathTree) -> None:
+        self.exact, self.generic = _Chains(names, tree), _Chains(names, tree, generic_keys=True)
+
+    def groups(self, nodes: Sequence[int], names: Sequence[str]) -> list[tuple[str, list[int]]]:
+        """Nodes by label and fingerprint, the largest group first."""
+        variants: dict[tuple[str, int], dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for node, name in zip(nodes, names, strict=True):
+            variants[name, self.generic.chain(node)][self.exact.chain(node)].append(node)
+        groups: list[tuple[str, list[int]]] = []
+        for (name, _), parts in variants.items():
+            if len(parts) <= _SEPARATE_KEYS:
+                groups.extend((name, members) for members in parts.values())
+            else:
+                groups.append((name, [node for members in parts.values() for node in members]))
+        return sorted(groups, key=lambda group: -len(group[1]))
+
+
+@dataclass(frozen=True)
+class PathFamily:
+    """Nodes with one retainer fingerprint, and their path as shown."""
+
+    fingerprint: str
+    path: list[str]
+    members: tuple[int, ...]
+
+
+def path_families(graph: HeapGraph, tree: PathTree, families: Iterable[Sequence[int]]) -> Iterator[list[PathFamily]]:
+    """The nodes of each family grouped by retainer fingerprint, most first. Sizes of sets are not asked for."""
+    names = Names(graph)
+    grouping = PathGroups(names, tree)
+    for nodes in families:
+        groups = [members for _, members in grouping.groups(nodes, [""] * len(nodes))]
+        shown = [(shown_path(names, tree, members), members) for members in groups]
+        yield [PathFamily(one.fingerprint, one.path, tuple(members)) for one, members in shown]

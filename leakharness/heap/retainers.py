@@ -1,0 +1,230 @@
+"""Who holds the retained objects: all of them, grouped by what their retainer paths have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from leakharness.heap.dominators import strong_edges
+from leakharness.heap.graph import HeapGraph
+from leakharness.heap.path_groups import PathGroups
+from leakharness.heap.paths import Links, PathTree, links, path_tree, reachable
+from leakharness.heap.wording import Names, holding_index, path_entries, sentence, shown_path
+
+__all__ = ["RetainerGroup", "Way", "entry_edges", "explain"]
+
+HARNESS_KEY = "harness_nodes"  # in HeapGraph.meta: indices of nodes of the harness, which no path may use
+
+_FURTHER_WAYS = 2  # independent further ways looked for
+_EXACT_GROUPS = 8  # groups whose retained size and further ways are worked out; more are not read
+_EXACT_STEPS = 60_000_000  # nodes and edges walked for further ways and exact sizes in all, about two seconds
+
+
+@dataclass(frozen=True)
+class Way:
+    """A further, independent way in which objects of a group are held: how many of them, and the path."""
+
+    count: int
+    path: list[str]
+    fingerprint: str
+    holding_edge: str
+
+
+@dataclass(frozen=True)
+class RetainerGroup:
+    """Retained objects whose retainer paths have the same fingerprint.
+
+    ``retained_bytes`` is what would be freed if the group's objects went, counted once (a lower bound where
+    ``exact`` is False: very many groups in a very large heap). ``holding_edge`` names what to cut;
+    ``holding_edges`` are those edges, one a target, as indices into the graph's (-1 where unknown).
+    ``also_held_by``: with the first way cut, these still hold; cutting the first alone frees nothing.
+    """
+
+    target: str
+    count: int
+    retained_bytes: int
+    path: list[str]
+    fingerprint: str
+    holding_edge: str
+    registered_in: str | None
+    targets: tuple[int, ...] = field(repr=False)
+    holding_edges: tuple[int, ...] = field(repr=False)
+    also_held_by: tuple[Way, ...] = ()
+    exact: bool = True
+
+    def document(self) -> dict[str, Any]:
+        """The group as it stands under ``retainers`` in JSON."""
+        return {
+            "target": self.target,
+            "count": self.count,
+            "retained_bytes": self.retained_bytes,
+            "exact": self.exact,
+            "path": self.path,
+            "fingerprint": self.fingerprint,
+            "holding_edge": self.holding_edge,
+            "registered_in": self.registered_in,
+            "also_held_by": [
+                {
+                    "count": way.count,
+                    "path": way.path,
+                    "fingerprint": way.fingerprint,
+                    "holding_edge": way.holding_edge,
+                }
+                for way in self.also_held_by
+            ],
+            "sentence": sentence(self),
+        }
+
+
+def explain(graph: HeapGraph, targets: Sequence[int], labels: Sequence[str] | None = None) -> list[RetainerGroup]:
+    """Every target with the way it is held, grouped by fingerprint; most retained bytes first.
+
+    ``labels`` name the targets (one each; without them, their type does) and objects of different labels are
+    never in one group. Weak edges hold nothing, and no path goes through the harness
+    (``graph.meta["harness_nodes"]``).
+    """
+    nodes = [int(node) for node in targets]
+    if not nodes:
+        return []
+    names = Names(graph)
+    keep = strong_edges(graph)
+    closed = _harness_mask(graph)
+    tree = path_tree(graph, keep, closed)
+    called = list(labels) if labels is not None else [names.short(node) for node in nodes]
+    grouped = PathGroups(names, tree).groups(nodes, called)
+    sizes = _Sizes(graph, keep)
+    budget = max(1, min(_EXACT_GROUPS, _EXACT_STEPS // (graph.node_count + graph.edge_count)))
+    found = [
+        _explained(names, tree, keep, closed, sizes, name, members, exact=index < budget)
+        for index, (name, members) in enumerate(grouped)
+    ]
+    return sorted(found, key=lambda group: (-group.retained_bytes, -group.count, group.fingerprint))
+
+
+def entry_edges(graph: HeapGraph, targets: Sequence[int]) -> tuple[int, ...]:
+    """For each target the first edge of its retainer path that leads to something of its own, which no other target's
+    path goes through: with it cut, all that came with this target goes."""
+    tree = path_tree(graph, strong_edges(graph), _harness_mask(graph))
+    paths = [tree.steps(target) for target in targets]
+    shared = Counter(int(graph.edge_to[edge]) for path in paths for edge in path)
+    found = (next((edge for edge in path if shared[int(graph.edge_to[edge])] == 1), path[-1]) for path in paths if path)
+    # A single target's whole path is its own: what holds the target is the entry.
+    return tuple(found) if len(targets) > 1 else tuple(path[-1] for path in paths if path)
+
+
+def _harness_mask(graph: HeapGraph) -> npt.NDArray[np.bool_] | None:
+    nodes = graph.meta.get(HARNESS_KEY)
+    if not nodes:
+        return None
+    mask = np.zeros(graph.node_count, bool)
+    mask[[int(node) for node in nodes]] = True
+    mask[0] = False
+    return mask
+
+
+class _Sizes:
+    """Retained sizes of sets: what is alive, less what stays alive without them."""
+
+    def __init__(self, graph: HeapGraph, keep: npt.NDArray[np.bool_]) -> None:
+        self.size = graph.self_size
+        self.forward: Links = links(graph, keep)
+        self.alive = reachable(self.forward)
+
+    def retained(self, nodes: Iterable[int]) -> int:
+        members = np.unique(np.fromiter(nodes, np.int64))
+        alive = self.alive
+        lost = members[~alive[members]]
+        if len(lost):
+            alive = alive | reachable(self.forward, seeds=lost)
+        closed = np.zeros(len(alive), bool)
+        closed[members] = True
+        return int(self.size[alive & ~reachable(self.forward, closed)].sum())
+
+    def shallow(self, nodes: Iterable[int]) -> int:
+        return int(self.size[np.unique(np.fromiter(nodes, np.int64))].sum())
+
+
+def _explained(
+    names: Names,
+    tree: PathTree,
+    keep: npt.NDArray[np.bool_],
+    closed: npt.NDArray[np.bool_] | None,
+    sizes: _Sizes,
+    name: str,
+    members: list[int],
+    *,
+    exact: bool,
+) -> RetainerGroup:
+    shown = shown_path(names, tree, members)
+    cuts = [_cut(names, tree, node) for node in members]
+    also = _further_ways(names, keep, closed, members, cuts) if exact else ()
+    return RetainerGroup(
+        target=name,
+        count=len(members),
+        retained_bytes=sizes.retained(members) if exact else sizes.shallow(members),
+        path=shown.path,
+        fingerprint=shown.fingerprint,
+        holding_edge=shown.holding,
+        registered_in=shown.registered_in,
+        targets=tuple(members),
+        holding_edges=tuple(cuts),
+        also_held_by=also,
+        exact=exact,
+    )
+
+
+def _cut(names: Names, tree: PathTree, node: int) -> int:
+    """The edge to cut for one target: the last one of what holds it."""
+    entries = path_entries(names, tree.steps(node), full=False)
+    edge = entries[holding_index(entries)].edge if entries else None
+    return -1 if edge is None else edge
+
+
+def _further_ways(
+    names: Names,
+    keep: npt.NDArray[np.bool_],
+    closed: npt.NDArray[np.bool_] | None,
+    members: list[int],
+    cuts: list[int],
+) -> tuple[Way, ...]:
+    """Ways that still hold members once the first is cut, one after the other, the most common first."""
+    graph = names.graph
+    left = keep.copy()
+    ways: list[Way] = []
+    for _ in range(_FURTHER_WAYS):
+        _cut_alike(graph, left, [edge for edge in cuts if edge >= 0])
+        alive = reachable(links(graph, left), closed)
+        held = [node for node in members if alive[node]]
+        if not held:
+            break
+        tree = path_tree(graph, left, closed)
+        _, most = PathGroups(names, tree).groups(held, [""] * len(held))[0]
+        shown = shown_path(names, tree, most)
+        if any(way.fingerprint == shown.fingerprint for way in ways):
+            break
+        ways.append(Way(len(most), shown.path, shown.fingerprint, shown.holding))
+        cuts = [_cut(names, tree, node) for node in held]
+    return tuple(ways)
+
+
+def _cut_alike(graph: HeapGraph, keep: npt.NDArray[np.bool_], edges: list[int]) -> None:
+    """Take away ``edges`` and those that only differ in their position: same source, same target, same
+    kind.
+    """
+    if not edges:
+        return
+    source = np.searchsorted(graph.edge_start, edges, side="right") - 1
+    keep[edges] = False
+    for edge, node in set(zip(edges, source.tolist(), strict=True)):
+        begin, end = int(graph.edge_start[node]), int(graph.edge_start[node + 1])
+        alike = (graph.edge_to[begin:end] == graph.edge_to[edge]) & (
+            graph.edge_kind[begin:end] == graph.edge_kind[edge]
+        )
+        if graph.edge_kinds[int(graph.edge_kind[edge])] not in ("element", "hidden"):
+            alike &= graph.edge_name[begin:end] == graph.edge_name[edge]
+        keep[begin:end] &= ~alike

@@ -1,0 +1,321 @@
+"""The words of a path and of a retainer sentence: what holds what, as a reader of the program would say it.
+
+What a path shows follows from how a heap names its parts (`leakharness.heap.graph`): a ``__dict__`` between
+an object and its attribute, or a cell between a closure and its variable, is a step of the heap and not one
+of the reader.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from leakharness.heap.graph import HeapGraph
+from leakharness.heap.paths import UNKNOWN, PathTree, root_rank
+from leakharness.units import size
+
+__all__ = [
+    "CONTAINERS",
+    "LINE_NUMBER",
+    "Entry",
+    "Names",
+    "ShownPath",
+    "clip",
+    "holding_index",
+    "path_entries",
+    "sentence",
+    "short_name",
+    "shown_path",
+]
+
+NOBODY_KNOWN = "held by C or unknown"
+
+_SHOWN_STEPS = 24  # entries of a path shown in full; of a longer one the middle is left out
+_COMPARED = 200  # members of a group whose positions are compared, to show those that all share
+
+CONTAINERS = frozenset(
+    {
+        "dict",
+        "list",
+        "tuple",
+        "set",
+        "frozenset",
+        "mappingproxy",
+        "collections.deque",
+        "collections.OrderedDict",
+        "collections.defaultdict",
+        "numpy.ndarray",
+        "weakref.WeakSet",
+    }
+)
+_DESCRIBED = re.compile(r"^(function|module|type|frame|coroutine|generator|async_generator|code) (.+)$", re.DOTALL)
+LINE_NUMBER = re.compile(r":\d+(?=\)| |$)")
+_NOT_A_LOCAL = re.compile(r"^(f_|gi_|cr_|ag_|__|<)")
+_PLUMBING = "hamt"  # the tree inside a context: hamt, hamt_bitmap_node, hamt_array_node, hamt_collision_node
+_SUSPENDED = ("frame ", "coroutine ", "generator ", "async_generator ")
+_LABEL_WIDTH = 70
+_FINGERPRINT_LABEL_WIDTH = 300  # V8 names strings by their text
+
+
+class Held(Protocol):
+    """A way in which objects are held: by which edge."""
+
+    @property
+    def holding_edge(self) -> str: ...
+
+
+class HeldGroup(Held, Protocol):
+    """What `sentence` needs of a group of objects that are held alike."""
+
+    @property
+    def target(self) -> str: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def retained_bytes(self) -> int: ...
+    @property
+    def registered_in(self) -> str | None: ...
+    @property
+    def also_held_by(self) -> Sequence[Held]: ...
+
+
+def sentence(group: HeldGroup) -> str:
+    """One sentence: how many of what, how much, held by what, registered where, and whether something else
+    holds too.
+    """
+    verb = "is" if group.count == 1 else "are"
+    text = f"{group.count} {group.target} ({size(group.retained_bytes)} retained) {verb} held by {group.holding_edge}"
+    if group.registered_in:
+        text += f", registered in {group.registered_in}"
+    if group.also_held_by:
+        others = " and by ".join(way.holding_edge for way in group.also_held_by)
+        text += f"; also by {others}: cutting the first frees nothing"
+    return text
+
+
+class Names:
+    """Words for the nodes and edges of one graph."""
+
+    def __init__(self, graph: HeapGraph) -> None:
+        self.graph = graph
+
+    def name(self, node: int) -> str:
+        return self.graph.strings[int(self.graph.node_name[node])]
+
+    def kind(self, edge: int) -> str:
+        return self.graph.edge_kinds[int(self.graph.edge_kind[edge])]
+
+    def edge_text(self, edge: int) -> str | None:
+        """The edge's name, None where it has a position only."""
+        return None if self.kind(edge) in ("element", "hidden") else self.graph.strings[int(self.graph.edge_name[edge])]
+
+    def short(self, node: int) -> str:
+        """``gateway.Transcript`` -> ``Transcript``; functions and modules by their own name."""
+        return short_name(self.name(node) or self._nameless(node))
+
+    def full(self, node: int) -> str:
+        """The module-qualified type, without line numbers: it goes into fingerprints."""
+        return LINE_NUMBER.sub("", clip(described(self.name(node) or self._nameless(node)), _FINGERPRINT_LABEL_WIDTH))
+
+    def label(self, node: int) -> str:
+        """The whole name, as it is listed."""
+        return clip(self.name(node) or self._nameless(node))
+
+    def _nameless(self, node: int) -> str:
+        return f"({self.graph.node_kinds[int(self.graph.node_kind[node])]})"
+
+
+def described(name: str) -> str:
+    """``function f (x.py:3)`` -> ``f (x.py:3)``, ``module m`` -> ``m``, ``type m.T`` -> ``m.T``; others as is."""
+    match = _DESCRIBED.match(name)
+    return match[2] if match and match[1] in ("function", "module", "type") else name
+
+
+def short_name(name: str) -> str:
+    """A name for display: without module, without ``<locals>``, at most `_LABEL_WIDTH` characters."""
+    if _DESCRIBED.match(name):
+        return clip(described(name))
+    if " " in name or "(" in name:
+        return clip(name)
+    return clip(name.rsplit(".", 1)[-1] or name)
+
+
+def clip(text: str, width: int = _LABEL_WIDTH) -> str:
+    text = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One arrow's worth of a path: who holds, by what access, and the last heap edge of it (None for the
+    root's).
+    """
+
+    holder: str
+    access: str
+    edge: int | None
+    node: int
+
+    @property
+    def text(self) -> str:
+        return self.holder + self.access
+
+
+def path_entries(names: Names, steps: Sequence[int], *, full: bool, shared: set[int] | None = None) -> list[Entry]:
+    """The steps of a path (edges) as entries. ``full``: qualified names and no positions, for a fingerprint.
+
+    ``shared`` holds the places in ``steps`` whose position is shown; None shows every one.
+    """
+    graph = names.graph
+    if not steps:
+        return []
+    label = names.full if full else names.short
+    starts_at_root = int(graph.edge_start[1]) > steps[0] >= int(graph.edge_start[0])
+    entries: list[Entry] = []
+    if starts_at_root:
+        first = names.edge_text(steps[0])
+        text = first if first is not None else label(int(graph.edge_to[steps[0]]))
+        entries.append(Entry(LINE_NUMBER.sub("", text) if full else text, "", steps[0], 0))
+        node, rest = int(graph.edge_to[steps[0]]), range(1, len(steps))
+    else:
+        entries.append(Entry(NOBODY_KNOWN, "", None, 0))
+        node, rest = _source(graph, steps[0]), range(len(steps))
+    holder, access, owner, through_dict = label(node), "", node, False
+    for place in rest:
+        edge = steps[place]
+        target = int(graph.edge_to[edge])
+        name, held_in = names.edge_text(edge), names.name(node)
+        if name == "__dict__" and names.name(target) in CONTAINERS:
+            through_dict = True
+        elif not names.name(target).startswith(_PLUMBING):
+            if not (name == "cell_contents" and held_in == "cell"):
+                show = not full and (shared is None or place in shared)
+                access += _access(names, edge, held_in, through_dict=through_dict, show_position=show)
+            through_dict = False
+            kind = names.name(target)
+            if kind in CONTAINERS:
+                if names.name(owner).startswith("module ") and "(" not in access:
+                    access += f" ({kind.rsplit('.', 1)[-1]})"
+            elif kind != "cell":
+                entries.append(Entry(holder, access, edge, owner))
+                holder, access, owner = label(target), "", target
+        node = target
+    if access or node != owner:  # the target itself is a container, a cell or a __dict__
+        entries.append(Entry(holder, access or ".__dict__", steps[-1], owner))
+    return entries
+
+
+def _access(names: Names, edge: int, held_in: str, *, through_dict: bool, show_position: bool) -> str:
+    name, kind = names.edge_text(edge), names.kind(edge)
+    if name is None:
+        return f"[{int(names.graph.edge_name[edge])}]" if show_position else "[*]"
+    name = clip(name)
+    if held_in.startswith(_SUSPENDED) and (kind == "context" or not _NOT_A_LOCAL.match(name)):
+        return f" local '{name}'"
+    if kind == "context":
+        return f" {_context_word(held_in)} '{name}'"
+    if held_in in CONTAINERS and not through_dict and kind == "property":
+        return f"[{name}]" if name.startswith("<") else f"['{name}']"
+    return f".{name}"
+
+
+def _context_word(held_in: str) -> str:
+    if held_in.startswith("system / "):  # V8's scopes
+        return "context"
+    return "context variable" if held_in.startswith(("hamt", "Context", "_contextvars")) else "closure cell"
+
+
+def _source(graph: HeapGraph, edge: int) -> int:
+    return int(np.searchsorted(graph.edge_start, edge, side="right")) - 1
+
+
+@dataclass(frozen=True)
+class ShownPath:
+    path: list[str]
+    fingerprint: str
+    holding: str
+    registered_in: str | None
+
+
+def shown_path(names: Names, tree: PathTree, members: list[int]) -> ShownPath:
+    """The path of the member with the shortest one, with the positions that all members share."""
+    compared = [tree.steps(node) for node in members[:_COMPARED]]
+    steps = min(compared, key=len)
+    sample = members[compared.index(steps)]
+    shared = _shared_positions(names, steps, compared)
+    entries = path_entries(names, steps, full=False, shared=shared)
+    keys = _varying_keys(names, steps, compared)
+    prints = path_entries(names, steps, full=True)
+    if not entries:
+        lost = Entry(NOBODY_KNOWN, "", None, 0)
+        entries, prints = [lost], [lost]
+    path = [_general(entry.text, keys) for entry in entries] + [names.short(sample)]
+    fingerprint = " -> ".join([*(_general(entry.text, keys) for entry in prints), names.full(sample)])
+    if len(path) > _SHOWN_STEPS:
+        half = _SHOWN_STEPS // 2
+        path = [*path[:half], f"… {len(path) - 2 * half} more …", *path[-half:]]
+    holding, registered = _in_words(entries, keys)
+    return ShownPath(path, fingerprint, holding, registered)
+
+
+def _shared_positions(names: Names, steps: list[int], compared: list[list[int]]) -> set[int]:
+    graph = names.graph
+    if any(len(other) != len(steps) for other in compared):
+        return set()
+    alike = range(len(steps))
+    return {k for k in alike if len({int(graph.edge_name[other[k]]) for other in compared}) == 1}
+
+
+def _varying_keys(names: Names, steps: list[int], compared: list[list[int]]) -> set[str]:
+    """Dict keys of the shown path that are not those of all members."""
+    if any(len(other) != len(steps) for other in compared):
+        return set()
+    varying: set[str] = set()
+    for k, edge in enumerate(steps):
+        name = names.edge_text(edge)
+        if name is not None and any(names.edge_text(other[k]) != name for other in compared):
+            varying.add(clip(name))
+    return varying
+
+
+def _general(text: str, keys: set[str]) -> str:
+    for key in keys:
+        text = text.replace(f"['{key}']", "[*]").replace(f"[{key}]", "[*]")
+    return text
+
+
+_HOLDERS = ("closure cell", "local '", "context '", "context variable", ".__traceback__", ".tb_frame")
+_LOOKED_BACK = 4  # entries before the target among which a closure or a frame is what holds
+
+
+def holding_index(entries: Sequence[Entry]) -> int:
+    """Which entry holds: the closure or frame nearest the target, if near; else what holds the target
+    itself.
+    """
+    last = len(entries) - 1
+    for index in range(last, max(-1, last - _LOOKED_BACK), -1):
+        if any(word in entries[index].access for word in _HOLDERS):
+            return index
+    return last
+
+
+def _in_words(entries: Sequence[Entry], keys: set[str]) -> tuple[str, str | None]:
+    index = holding_index(entries)
+    entry = entries[index]
+    holding = _general(entry.text, keys)
+    cell = re.search(r"(closure cell|local|context variable|context) '([^']*)'(.*)$", entry.access, re.DOTALL)
+    if cell:
+        holding = f"{cell[1]} '{cell[2]}' of {entry.holder}" + (f" ({cell[3].strip('.')})" if cell[3] else "")
+    elif index == len(entries) - 1 and index > 0:
+        holding = re.sub(r"(\[[^\]]*\])+$", "", holding) or holding
+    place = index - 1
+    while place > 1 and entries[place].holder == "traceback":  # a traceback's links say less than who has it
+        place -= 1
+    if place == 1 and entries[1].holder in CONTAINERS and root_rank(entries[0].text) != UNKNOWN:
+        return holding, entries[0].text  # the container itself has no name but the root's
+    registered = _general(entries[place].text, keys) if place > 0 else None
+    return holding, re.sub(r"(\[[^\]]*\])+$", "", registered) if registered else None
