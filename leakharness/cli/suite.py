@@ -132,13 +132,13 @@ def _investigate(
 
 def _render(runs: list[str], format_: str, out: Path | None, *, as_json: bool) -> None:
     from leakharness.cli.terminal import emit_json
-    from leakharness.report.formats import read_results, render
+    from leakharness.report.formats import read_documents, read_results, render_documents
 
-    results = read_results([Path(name) for name in runs])
+    paths = [Path(name) for name in runs]
     if as_json:
-        emit_json({"schema": "leakharness.results/1", "results": results})
+        emit_json({"schema": "leakharness.results/1", "results": read_results(paths)})
         return
-    text = render(results, format_)
+    text = render_documents(read_documents(paths), format_)
     if out is not None:
         _write(out, text)
     else:

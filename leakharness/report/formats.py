@@ -4,40 +4,96 @@ reading the files."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
 from leakharness.errors import OptionError, UsageError
 
-__all__ = ["FORMATS", "read_results", "render"]
+__all__ = ["FORMATS", "read_documents", "read_results", "render", "render_documents"]
 
-STORED = ("run.json", "certificate.json")
-SCHEMAS = ("leakharness.run/1", "leakharness.check/1")
+STORED = ("run.json", "certificate.json", "proof.json")
+SCHEMAS = ("leakharness.run/1", "leakharness.check/1", "leakharness.proof.prove/1")
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 LEVELS = {"FAIL": "error", "NOT_JUDGED": "warning", "PASS": "none"}
 """SARIF 2.1.0, section 3.27.10."""
+
+SARIF_RULES = {
+    "leak": (
+        "A mode did not give what it must",
+        "Objects or memory grow with every run, or a control that must leak does not. The message names what grows and "
+        "the retainer path; break the edge that the first retainer names, then run the command again.",
+    ),
+    "not-judged": (
+        "A mode could not be measured",
+        "There is no verdict: the run crashed, hung, did not end as declared, or was too noisy. The message says "
+        "which.",
+    ),
+}
+"""SARIF 2.1.0, section 3.49: what a rule is and what to do about it."""
+LINE = re.compile(r"\(([^()]+\.py):(\d+)\)")
+"""How a path names a function's place: ``on_settled (scenarios/embedded_run.py:97)``."""
 
 Document = Mapping[str, Any]
 
 
 def read_results(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """The run documents in these files or report folders, the arms of certificates one by one. Raises UsageError."""
+    return _arms(read_documents(paths))
+
+
+def read_documents(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The stored documents themselves: results, certificates and proofs. Raises UsageError."""
+    return [_document(path) for path in paths]
+
+
+def render_documents(documents: Sequence[Document], name: str) -> str:
+    """The documents in the format ``name``; the page shows a certificate or a proof as a whole, the other formats arm
+    by arm. Raises OptionError for a format that is not there, UsageError for documents that are not as ours."""
+    if name != "html":
+        return render(_arms(documents), name)
+    from leakharness.report.page import page
+
+    try:
+        return printable(page(documents))
+    except (LookupError, TypeError, ValueError, AttributeError) as exc:
+        raise UsageError(f"a stored result is not as this version writes it: {exc!r}") from None
+
+
+def _arms(documents: Sequence[Document]) -> list[dict[str, Any]]:
+    """The run documents in these documents; those of a proof say which side they are of."""
     results: list[dict[str, Any]] = []
-    for path in paths:
-        results += _documents(path)
+    for document in documents:
+        if "controls" in document:
+            rows = [(side, arm) for side in ("before", "after") for arm in document[side]["arms"]]
+            rows += [("control", arm) for arm in document["controls"]]
+            results += [{**arm, "mode": f"{side}: {arm['mode']}"} for side, arm in rows]
+        else:
+            results += document.get("arms", [dict(document)])
     return results
+
+
+def printable(text: str) -> str:
+    """``text`` with what would steer a terminal, turn the direction of writing or break XML written as an escape:
+    control characters, bidirectional marks, lone surrogates. Line ends stay."""
+    return "".join(
+        c if c == "\n" or c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text
+    )
 
 
 def render(results: Sequence[Document], name: str) -> str:
     """All results in the format ``name``. Raises OptionError for one that is not there."""
-    if name not in FORMATS:
-        raise OptionError(f"--format {name!r}: it is one of {', '.join(FORMATS)}")
-    return FORMATS[name](results)
+    if name not in (*FORMATS, "html"):
+        raise OptionError(f"--format {name!r}: it is one of {', '.join((*FORMATS, 'html'))}")
+    if name == "html":
+        return render_documents(results, name)
+    return printable(FORMATS[name](results))
 
 
-def _documents(path: Path) -> list[dict[str, Any]]:
+def _document(path: Path) -> dict[str, Any]:
     if path.is_dir():
         stored = [path / name for name in STORED if (path / name).is_file()]
         if not stored:
@@ -52,7 +108,8 @@ def _documents(path: Path) -> list[dict[str, Any]]:
         raise UsageError(f"{path}: not a stored result: {exc!r}") from None
     if schema not in SCHEMAS:
         raise UsageError(f"{path}: a document of schema {schema!r}; report takes {' and '.join(SCHEMAS)}")
-    return list(document["arms"]) if schema == SCHEMAS[1] else [document]
+    found: dict[str, Any] = document
+    return found
 
 
 def _bad(result: Document) -> bool:
@@ -91,17 +148,6 @@ def _markdown(results: Sequence[Document]) -> str:
     return "\n".join(rows) + "\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _html(results: Sequence[Document]) -> str:
-    parts = [
-        f"<section><h2>{escape(_name(result))}: {escape(result['verdict'])}</h2>"
-        f"<pre>{escape(_text(result))}</pre></section>"
-        for result in results
-    ]
-    style = "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}pre{overflow-x:auto}"
-    head = f'<meta charset="utf-8"><title>leakharness</title><style>{style}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
-
-
 def _junit(results: Sequence[Document]) -> str:
     cases = []
     failures = errors = 0
@@ -120,12 +166,32 @@ def _junit(results: Sequence[Document]) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + "\n".join([head, *cases, "</testsuite>"]) + "\n"
 
 
+def place_of(result: Document) -> tuple[str, int] | None:
+    """(file, line) to look at: the last line that a retainer path names, which is the closure's, else where the
+    retained objects are born; None where the result names no line."""
+    for row in result["retainers"]:
+        for step in reversed(row["path"]):
+            found = LINE.search(step)
+            if found:
+                return found[1], int(found[2])
+    for site in result.get("allocations", ()):
+        return str(site["file"]), int(site["line"])
+    return None
+
+
+def _location(place: tuple[str, int]) -> dict[str, Any]:
+    file, line = place
+    uri = quote(file.replace("\\", "/"), safe="/", errors="replace")
+    return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": {"startLine": max(1, line)}}}
+
+
 def _sarif(results: Sequence[Document]) -> str:
     found = [
         {
             "ruleId": "leak" if result["verdict"] != "NOT_JUDGED" else "not-judged",
             "level": LEVELS[result["verdict"]] if result["verdict"] != "PASS" else "error",
             "message": {"text": f"{_name(result)}: {_text(result)}"},
+            "locations": [_location(place) for place in [place_of(result)] if place is not None],
             "partialFingerprints": {
                 f"retainer/{number}": row["fingerprint"] for number, row in enumerate(result["retainers"], 1)
             },
@@ -133,7 +199,10 @@ def _sarif(results: Sequence[Document]) -> str:
         for result in results
         if _bad(result)
     ]
-    rules = [{"id": "leak"}, {"id": "not-judged"}]
+    rules = [
+        {"id": name, "shortDescription": {"text": short}, "help": {"text": text}}
+        for name, (short, text) in SARIF_RULES.items()
+    ]
     run = {"tool": {"driver": {"name": "leakharness", "rules": rules}}, "results": found}
     return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
@@ -143,9 +212,17 @@ def _github(results: Sequence[Document]) -> str:
     lines = []
     for result in results:
         kind = "notice" if not _bad(result) else "warning" if result["verdict"] == "NOT_JUDGED" else "error"
-        title = _escaped(_name(result)).replace(":", "%3A").replace(",", "%2C")
-        lines.append(f"::{kind} title={title}::{_escaped(_text(result) if _bad(result) else result['reason'])}")
+        place = place_of(result) if _bad(result) else None
+        where = f"file={_property(place[0])},line={place[1]}," if place else ""
+        lines.append(
+            f"::{kind} {where}title={_property(_name(result))}::{_escaped(_text(result) if _bad(result) else result['reason'])}"
+        )
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def _property(text: str) -> str:
+    """A property of a workflow command, which a comma or a colon would end."""
+    return _escaped(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def _escaped(text: str) -> str:
@@ -154,7 +231,6 @@ def _escaped(text: str) -> str:
 
 FORMATS: Mapping[str, Callable[[Sequence[Document]], str]] = {
     "markdown": _markdown,
-    "html": _html,
     "junit": _junit,
     "sarif": _sarif,
     "github": _github,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from leakharness.model import COUNTERS, Certificate, RunResult
 from leakharness.units import number, signed
 
-__all__ = ["certificate_block", "detectable_line", "growth_rows", "run_block"]
+__all__ = ["certificate_block", "check_command", "detectable_line", "growth_rows", "run_block"]
 
 WIDTH = 80
 LABEL_COLUMNS = 14
@@ -81,15 +81,15 @@ def certificate_block(certificate: Certificate, *, report: str | None = None, wi
         lines += labelled("would have seen", detectable_line(first), width)
     if report:
         lines += labelled("report", report, width)
-    lines += labelled("reproduce", _check_command(certificate), width)
+    lines += labelled("reproduce", check_command(first.reproduce if first else "", certificate.scenario), width)
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _check_command(certificate: Certificate) -> str:
-    """The command that gives this certificate: an arm's, with ``check`` for ``run`` and without its mode."""
-    words = shlex.split(certificate.arms[0].reproduce) if certificate.arms else []
+def check_command(reproduce: str, scenario: str) -> str:
+    """The command that gives a certificate: that of an arm, with ``check`` for ``run`` and without its mode."""
+    words = shlex.split(reproduce)
     if words[:2] != ["leakharness", "run"]:
-        return f"leakharness check {certificate.scenario}"
+        return f"leakharness check {scenario}"
     if "--mode" in words:
         at = words.index("--mode")
         del words[at : at + 2]

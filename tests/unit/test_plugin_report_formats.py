@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from leakharness.errors import OptionError, UsageError
-from leakharness.model import Certificate, Growth, Retainer, RunResult
-from leakharness.report.formats import FORMATS, read_results, render
+from leakharness.model import Certificate, Family, Growth, Reading, Retainer, RunResult
+from leakharness.report.formats import FORMATS, read_documents, read_results, render, render_documents
 
 LEAK = RunResult(
     scenario="embedded-run",
@@ -63,13 +65,13 @@ def test_html_escapes_and_markdown_has_a_row_for_each() -> None:
     assert render(RESULTS, "markdown").count("| embedded-run |") == 3
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [*FORMATS, "html"])
 def test_every_format_takes_no_result_at_all(name: str) -> None:
     assert isinstance(render([], name), str)
 
 
 def test_an_unknown_format_names_those_there_are() -> None:
-    with pytest.raises(OptionError, match="markdown, html, junit, sarif, github"):
+    with pytest.raises(OptionError, match="markdown, junit, sarif, github, html"):
         render(RESULTS, "pdf")
 
 
@@ -87,3 +89,120 @@ def test_what_is_no_result_is_a_usage_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(UsageError, match=r"run\.json"):
         read_results([tmp_path])
+
+
+HOSTILE = "</script><img src=x onerror=alert(1)>\x1b[31m\u202e\ud800{{ 7*7 }}\n::error::[bold]'\""
+ATTACK = RunResult(
+    scenario=HOSTILE,
+    mode=HOSTILE,
+    verdict="FAIL",
+    must="PASS",
+    reason=HOSTILE,
+    reproduce=HOSTILE.replace("'", "").replace('"', ""),
+    series=(Reading("baseline", 0, {"objects": 5, "rss": 0}), Reading("batch-1", 250, {"objects": 255, "rss": 5})),
+    growth=(Growth("objects", 1.0, True, HOSTILE, declared=0.5), Growth(HOSTILE, 1.0, True, HOSTILE)),
+    families=(Family(HOSTILE, 1.0, 48.0),),
+    retainers=(Retainer(HOSTILE, 1, 5, (HOSTILE,), HOSTILE, HOSTILE, (HOSTILE,), HOSTILE),),
+    forgiven=(HOSTILE,),
+    notes=(HOSTILE,),
+    blind={HOSTILE: HOSTILE},
+    allocations=({"file": HOSTILE, "line": 3, "of": HOSTILE, "source": HOSTILE},),
+    opinions=(HOSTILE,),
+    detail=HOSTILE,
+)
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "html"])
+def test_names_of_the_program_steer_nothing_in_any_format(name: str) -> None:
+    """No terminal escape, no bidirectional mark, no lone surrogate; no command of a CI log begins in a name."""
+    text = render_documents([ATTACK.document()], name)
+    assert all(c == "\n" or c.isprintable() for c in text)
+    assert text.encode()
+    if name == "junit":
+        ElementTree.fromstring(text)
+    if name == "github":
+        assert [line for line in text.splitlines() if line.startswith("::")] == text.splitlines()
+        assert text.count("\n") == 1
+
+
+def test_the_page_escapes_everything_and_loads_nothing() -> None:
+    """A hostile name becomes text, and no attribute of the page points to the network."""
+    text = render_documents([ATTACK.document()], "html")
+    assert "<img" not in text
+    assert text.count("</script>") == 1
+    assert "49" not in re.findall(r"\{\{.*?\}\}|49", text)
+    assert not re.search(r"(src|href)=|https?://|url\(", text.replace("src=x", ""))
+
+
+def test_the_page_of_a_certificate_says_certified_and_shows_each_arm_on_the_same_axes() -> None:
+    """The verdict of the whole, not only of its arms; the line of an arm at rest lies at the bottom of the axes of the
+    one that grows, and what is declared is taken out of the net line."""
+    still = replace(FIXED, series=(Reading("baseline", 0, {"objects": 9}), Reading("batch-1", 250, {"objects": 9})))
+    still = replace(still, growth=(Growth("objects", 0.0, False, "steady: stands still"),), blind={"fds": "no /proc"})
+    grows = replace(CONTROL, series=(Reading("baseline", 0, {"objects": 9}), Reading("batch-1", 250, {"objects": 509})))
+    grows = replace(grows, growth=(Growth("objects", 1.0, True, "grows", declared=1.0),))
+    text = render_documents([Certificate("embedded-run", "CERTIFIED", "good", (still, grows)).document()], "html")
+    assert '<span class="v CERTIFIED">CERTIFIED</span> embedded-run' in text
+    assert 'points="4.0,76.0 256.0,76.0"' in text
+    assert 'class="raw" points="4.0,76.0 256.0,6.0"' in text
+    assert '<polyline points="4.0,76.0 256.0,41.0"/>' in text
+    assert "not looked at: fds (open descriptors): no /proc" in text
+    assert "leakharness check embedded-run" in text
+
+
+def test_a_proof_has_a_report_in_every_format(tmp_path: Path) -> None:
+    """Both sides, the controls and the edge that vanished."""
+    side = {"asked": ["1.0"], "commit": None, "source": "installed"}
+    path = LEAK.retainers[0].document()
+    proof = {
+        "schema": "leakharness.proof.prove/1",
+        "scenario": "s",
+        "mode": "production",
+        "verdict": "PROVEN",
+        "reason": "before leaks; after does not",
+        "reproduce": "leakharness prove s",
+        "before": {**side, "arms": [replace(LEAK, must="FAIL").document()]},
+        "after": {**side, "arms": [FIXED.document()]},
+        "controls": [CONTROL.document()],
+        "paths": {"vanished": [path], "remaining": [], "new": []},
+    }
+    (tmp_path / "proof.json").write_text(json.dumps(proof))
+    documents = read_documents([tmp_path])
+    for name in FORMATS:
+        text = render_documents(documents, name)
+        assert "before: production" in text.replace("%3A", ":") or name == "sarif"
+    page = render_documents(documents, "html")
+    assert "PROVEN</span> s" in page
+    assert "Vanished" in page
+    assert "sys.modules[&#39;app&#39;]" in page
+
+
+def test_a_document_that_is_not_as_ours_is_a_usage_error() -> None:
+    """Missing and wrong-typed parts are told, not raised as a bug."""
+    for broken in (
+        {"schema": "leakharness.run/1"},
+        {**LEAK.document(), "growth": 5},
+        {**LEAK.document(), "series": [3]},
+    ):
+        with pytest.raises(UsageError, match="not as this version writes it"):
+            render_documents([broken], "html")
+
+
+def test_annotations_and_sarif_point_at_the_line_of_the_closure() -> None:
+    """The path's last line, else where the objects are born; rules say what to do."""
+    path = ("harness: wedged()", "on_settled (app/gate.py:97) closure cell 'transcript'", "Transcript")
+    at_line = replace(LEAK, retainers=(replace(LEAK.retainers[0], path=path),))
+    born = replace(LEAK, allocations=({"file": "app/a b.py", "line": 3, "of": "x", "source": "y"},))
+    rows = [at_line.document(), born.document(), LEAK.document()]
+    lines = render(rows, "github").splitlines()
+    assert lines[0].startswith("::error file=app/gate.py,line=97,title=")
+    assert lines[1].startswith("::error file=app/a b.py,line=3,title=")
+    assert lines[2].startswith("::error title=")
+    run = json.loads(render(rows, "sarif"))["runs"][0]
+    places = [result["locations"] for result in run["results"]]
+    assert places[0] == [
+        {"physicalLocation": {"artifactLocation": {"uri": "app/gate.py"}, "region": {"startLine": 97}}}
+    ]
+    assert places[1][0]["physicalLocation"]["artifactLocation"]["uri"] == "app/a%20b.py"
+    assert places[2] == []
+    assert all(rule["help"]["text"] and rule["shortDescription"]["text"] for rule in run["tool"]["driver"]["rules"])
