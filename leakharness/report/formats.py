@@ -214,9 +214,8 @@ def _github(results: Sequence[Document]) -> str:
         kind = "notice" if not _bad(result) else "warning" if result["verdict"] == "NOT_JUDGED" else "error"
         place = place_of(result) if _bad(result) else None
         where = f"file={_property(place[0])},line={place[1]}," if place else ""
-        lines.append(
-            f"::{kind} {where}title={_property(_name(result))}::{_escaped(_text(result) if _bad(result) else result['reason'])}"
-        )
+        message = _text(result) if _bad(result) else result["reason"]
+        lines.append(f"::{kind} {where}title={_property(_name(result))}::{_escaped(message)}")
     return "\n".join(lines) + "\n" if lines else ""
 
 
