@@ -52,7 +52,7 @@ class Alarm:
             assert SIGNAL is not None
             signal.signal(SIGNAL, self._before if self._before is not None else signal.SIG_DFL)
 
-    def _ring(self, signum: int, frame: Any) -> None:
+    def _ring(self, number: int, frame: Any) -> None:
         if self.armed:
             if not self.rang:
                 self.rang, self.rang_after = True, time.monotonic() - self._began

@@ -115,7 +115,7 @@ class Runs:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.signal(signal.SIGALRM, previous)
 
-    def _expire(self, signum: int, frame: Any) -> None:
+    def _expire(self, number: int, frame: Any) -> None:
         if self._armed:
             self._armed = False
             raise _DeadlineExpired("the deadline of the run expired")
