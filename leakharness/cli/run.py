@@ -48,7 +48,7 @@ def list_command(json: Json = False, python: Python = None) -> None:
     """Print every scenario that can be named from here."""
     from leakharness.cli.terminal import emit_json
     from leakharness.errors import ScenarioError
-    from leakharness.measure.describe import describe
+    from leakharness.measure.describe import describe, document_of
     from leakharness.measure.worker_process import interpreter
     from leakharness.scenario.find import all_scenarios, declared_twice
 
@@ -59,10 +59,10 @@ def list_command(json: Json = False, python: Python = None) -> None:
     for place in found:
         answer = files[str(place.path.resolve())]
         row: dict[str, Any] = {"name": place.name, "path": str(place.path), "line": place.line, "origin": place.origin}
-        if isinstance(answer, dict):
-            row["problem"] = answer["reason"]
+        if answer.failure is not None:
+            row["problem"] = answer.failure.reason
         else:
-            row.update(next((s for s in answer if s["name"] == place.name), {}))
+            row.update(next((document_of(s) for s in answer.scenarios if s.name == place.name), {}))
             twins = [other for other in found if other.name == place.name]
             if len(twins) > 1:
                 row["problem"] = declared_twice(twins)

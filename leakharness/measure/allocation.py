@@ -1,4 +1,4 @@
-"""Where a leak is born: a second, short, traced measurement in a fresh process."""
+"""Where a leak is allocated: a second, short, traced measurement in a fresh process."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ from leakharness.errors import LeakHarnessError
 from leakharness.judge.series import trend
 from leakharness.measure.measurement import Request
 from leakharness.measure.worker_process import WorkerProcess
+from leakharness.worker.protocol import (
+    ALLOCATION_SITES,
+    BASELINE,
+    FREEZE,
+    LOAD,
+    READ,
+    RUNS,
+    SITES,
+    START,
+    TRACE,
+)
 
 __all__ = ["trace_allocations"]
 
@@ -45,27 +56,25 @@ def trace_allocations(
     runs_a_batch = max(1, min(RUNS_A_BATCH, int(TRACED_OBJECTS / BATCHES / max(1.0, objects_a_run))))
     try:
         with WorkerProcess(python, env=env, deadline=time.monotonic() + TIMEOUT_S) as worker:
-            worker.ask("load", request.spec(), doing="loading the scenario")
-            worker.ask("start", scope_bytes, doing="setting up")
-            worker.ask("runs", min(WARM_UP_RUNS, 4 * runs_a_batch), doing="warming up")
-            worker.ask("freeze", doing="collecting")
-            worker.ask("trace", doing="starting to trace")
-            worker.ask("baseline", 0.0, doing="taking the baseline")
-            readings: list[dict[str, list[int]]] = [worker.ask("sites", doing="reading sites")["sites"]]
+            worker.request(LOAD, request.spec(), doing="loading the scenario")
+            worker.request(START, scope_bytes, doing="setting up")
+            worker.request(RUNS, min(WARM_UP_RUNS, 4 * runs_a_batch), doing="warming up")
+            worker.request(FREEZE, doing="collecting")
+            worker.request(TRACE, doing="starting to trace")
+            worker.request(BASELINE, 0.0, doing="taking the baseline")
+            readings = [worker.request(SITES, doing="reading sites").sites]
             for _ in range(BATCHES):
-                worker.ask("runs", runs_a_batch, doing="making traced runs")
-                worker.ask("read", 0.01, False, False, doing="settling")
-                readings.append(worker.ask("sites", doing="reading sites")["sites"])
-            births = worker.ask("births", doing="asking where they were allocated")["births"]
+                worker.request(RUNS, runs_a_batch, doing="making traced runs")
+                worker.request(READ, 0.01, False, False, doing="settling")
+                readings.append(worker.request(SITES, doing="reading sites").sites)
+            allocated = worker.request(ALLOCATION_SITES, doing="asking where they were allocated").rows
     except LeakHarnessError:
         return ()
     runs = BATCHES * runs_a_batch
-    born = [
-        _site(row["stack"][0], f"retained {row['label']}", row["count"] / runs, 0.0)
-        for row in births[:MOST]
-        if row["stack"]
+    retained = [
+        _site(row.stack[0], f"retained {row.label}", row.objects / runs, 0.0) for row in allocated[:MOST] if row.stack
     ]
-    return (*born, *growing_sites(readings, runs_a_batch)[:MOST])
+    return (*retained, *growing_sites(readings, runs_a_batch)[:MOST])
 
 
 def growing_sites(readings: Sequence[Mapping[str, Sequence[int]]], runs_a_batch: int) -> list[dict[str, Any]]:

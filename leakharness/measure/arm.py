@@ -88,17 +88,19 @@ def run_found(
     arm = Arm(request, settings, python, pyproject)
     when = arm.plan().snapshots
 
-    def explain(worker: WorkerClient, m: Measurement) -> Evidence:
+    def explain(worker: WorkerClient, measurement: Measurement) -> Evidence:
         """Who holds it, and meanwhile, in a second process, where it was born."""
         with ThreadPoolExecutor(1) as pool:
             left = (
-                next((g.per_run for g in m.assessment.growth if g.counter == "objects"), 0.0) if m.assessment else 0.0
+                next((g.per_run for g in measurement.assessment.growth if g.counter == "objects"), 0.0)
+                if measurement.assessment
+                else 0.0
             )
-            births = pool.submit(
-                trace_allocations, request, python, m.plan.scope_bytes, objects_a_run=left, env=settings.env
+            allocated = pool.submit(
+                trace_allocations, request, python, measurement.plan.scope_bytes, objects_a_run=left, env=settings.env
             )
-            evidence = snapshots.explain(worker, m)
-            return Evidence({**evidence.changes, "allocations": births.result()})
+            evidence = snapshots.explain(worker, measurement)
+            return replace(evidence, allocations=allocated.result())
 
     snapshots = Snapshots(
         None if when == "never" else folder,
@@ -110,8 +112,8 @@ def run_found(
     with snapshots.closing():
         result, plan = arm.measure(observer, explain=explain, control=control)
     if settings.trace_allocations and result.verdict == "PASS":
-        births = trace_allocations(request, python, plan.scope_bytes, env=settings.env)
-        result = replace(result, allocations=births)
+        allocated = trace_allocations(request, python, plan.scope_bytes, env=settings.env)
+        result = replace(result, allocations=allocated)
     result = replace(
         result,
         reproduce=_reproduce(found, mode, settings),
@@ -139,8 +141,8 @@ class Arm:
 
     def knows(self, measurement: Measurement, retainer: Retainer) -> bool:
         """Whether what holds these objects is a leak that the scenario or pyproject.toml declares as known."""
-        declared = measurement.hello["scenario"].get("known", ())
-        return is_known(known_leaks([(match, reason) for match, reason in declared], self.pyproject), retainer)
+        declared = measurement.facts.scenario.known if measurement.facts is not None else ()
+        return is_known(known_leaks(declared, self.pyproject), retainer)
 
     def measure(
         self,

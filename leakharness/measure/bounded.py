@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from leakharness.measure.measurement import Measurement, WorkerClient
+from leakharness.worker.protocol import (
+    GROWTH_AFTER_CLEARING,
+    GROWTH_AFTER_CLEARING_DECLARED,
+    ClearedAnswer,
+    Container,
+)
 
 LEFT_IN_CLEARED = 0.05
 """Share of the growth that may be left once the bounded containers are emptied in a copy, for them to explain it."""
@@ -18,11 +21,11 @@ def _runs_to_fill(m: Measurement, worker: WorkerClient) -> tuple[int, str] | Non
 
     Decided by doing: a forked copy empties them and counts what is left.
     """
-    answer = worker.ask("growth_after_clearing", m.bounded, doing="testing the bounded containers").get("cleared")
-    if answer is None or not _explains(m, answer):
+    answer = worker.request(GROWTH_AFTER_CLEARING, m.bounded, doing="testing the bounded containers")
+    if not _explains(m, answer):
         return None
-    slowest = max(answer["containers"], key=lambda row: (row["bound"] - row["size"]) / row["grew"])
-    return _until_full(m, slowest, slowest["grew"] / m.runs, "which is bounded and")
+    slowest = max(answer.containers, key=lambda row: (row.bound - row.size) / row.grew)
+    return _until_full(m, slowest, slowest.grew / m.runs, "which is bounded and")
 
 
 def _runs_to_fill_declared(m: Measurement, worker: WorkerClient) -> tuple[int, str] | None:
@@ -30,36 +33,37 @@ def _runs_to_fill_declared(m: Measurement, worker: WorkerClient) -> tuple[int, s
     an entry in every other run at least. That they stop there is not proven, but shown by the runs."""
     runs = m.runs + m.warm_up_runs
     doing = "testing the containers with a bound"
-    answer = worker.ask("what_if_declared_cleared", runs // 2, doing=doing).get("cleared")
-    if answer is None or not _explains(m, answer):
+    answer = worker.request(GROWTH_AFTER_CLEARING_DECLARED, runs // 2, doing=doing)
+    if not _explains(m, answer):
         return None
-    slowest = max(answer["containers"], key=lambda row: (row["bound"] - row["size"]) / row["size"])
-    return _until_full(m, slowest, slowest["size"] / runs, "which names a bound and")
+    slowest = max(answer.containers, key=lambda row: (row.bound - row.size) / row.size)
+    return _until_full(m, slowest, slowest.size / runs, "which names a bound and")
 
 
-def _explains(m: Measurement, answer: Mapping[str, Any]) -> bool:
+def _explains(m: Measurement, answer: ClearedAnswer) -> bool:
     """Whether, with the containers emptied in a copy, nothing is left of the growth."""
-    if not answer.get("containers") or "objects" not in answer:
+    if not answer.containers or answer.counts is None:
         return False
+    cleared = {"objects": answer.counts.objects, "blocks": answer.counts.blocks}
     first, last = m.readings[0], m.readings[-1]
     growing = {g.counter for g in m.assessment.growth if g.grows} if m.assessment is not None else set()
     in_containers = growing & {"objects", "blocks"}
-    if not in_containers or answer["alive"] > first.declared["tracked_alive"]:
+    if not in_containers or answer.counts.alive > first.declared["tracked_alive"]:
         return False
     for name in in_containers:
         before = first.counters[name] - first.declared.get(name, 0)
         grown = last.counters[name] - last.declared.get(name, 0) - before
-        left = answer[name] - last.declared.get(name, 0) - before
+        left = cleared[name] - last.declared.get(name, 0) - before
         if left > LEFT_IN_CLEARED * max(grown, 0):
             return False
     return True
 
 
-def _until_full(m: Measurement, container: Mapping[str, Any], a_run: float, which: str) -> tuple[int, str]:
+def _until_full(m: Measurement, container: Container, a_run: float, which: str) -> tuple[int, str]:
     """Runs until the container is full, and the sentence that says so."""
-    needed = int(REFILL_MARGIN * (container["bound"] - container["size"]) / a_run) + 1
+    needed = int(REFILL_MARGIN * (container.bound - container.size) / a_run) + 1
     sentence = (
-        f"the growth is held by {container['name']}, {which} has {container['size']:,} of "
-        f"{container['bound']:,} entries after {m.runs + m.warm_up_runs:,} runs"
+        f"the growth is held by {container.name}, {which} has {container.size:,} of "
+        f"{container.bound:,} entries after {m.runs + m.warm_up_runs:,} runs"
     )
     return needed, sentence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from leakharness.model import Family
 
@@ -12,7 +12,7 @@ OWN_SHARE = 0.1
 """but not where they are rarer than this share of the most frequent type: they came by the way."""
 
 
-def suspects(census: Sequence[tuple[int, dict[str, list[int]]]]) -> list[str]:
+def suspects(census: Sequence[tuple[int, Mapping[str, tuple[int, int]]]]) -> list[str]:
     """Types that came to stay: the program's before the built-in ones, where they are not much rarer than these;
     the most frequent first."""
     rows = families(census, top=50)
@@ -25,7 +25,7 @@ def _is_own(name: str) -> bool:
     return "." in name and not name.startswith(LIBRARY)
 
 
-def families(census: Sequence[tuple[int, dict[str, list[int]]]], top: int = 20) -> tuple[Family, ...]:
+def families(census: Sequence[tuple[int, Mapping[str, tuple[int, int]]]], top: int = 20) -> tuple[Family, ...]:
     """Types by how many more there are for every run, between the first census and the last."""
     if len(census) < 2:
         return ()
@@ -35,7 +35,7 @@ def families(census: Sequence[tuple[int, dict[str, list[int]]]], top: int = 20) 
         return ()
     rows = []
     for name, (count, size) in last.items():
-        more = count - first.get(name, [0, 0])[0]
+        more = count - first.get(name, (0, 0))[0]
         if more > 0:
             rows.append(Family(name, more / runs, size / max(1, count) * more / runs))
     return tuple(sorted(rows, key=lambda f: (-f.count_per_run, f.type))[:top])

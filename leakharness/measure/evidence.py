@@ -6,23 +6,26 @@ This is the edge between the measured process, which writes raw captures, and th
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from leakharness.errors import LeakHarnessError
+from leakharness.measure.capture_file import wait_for_capture
 from leakharness.measure.census import suspects
 from leakharness.measure.measurement import Evidence, Measurement, WorkerClient
 from leakharness.model import Reading, Retainer
 from leakharness.store import snapshot_path
 from leakharness.units import signed
+from leakharness.worker.codec import BadLine, decode
+from leakharness.worker.protocol import CONFIRM, SECOND_OPINIONS, SNAPSHOT, Holder, Opinions
 
 if TYPE_CHECKING:
     from leakharness.heap.ingest import Capture
@@ -96,46 +99,45 @@ class Snapshots:
         label, raw = self._last
         if any(row["retained"] for row in measurement.tracked.values()):
             path = self._raw / "opinions.json"
-            answer = worker.ask("opinions", str(path), doing="asking objgraph and guppy3")
-            self._opinions = (path, answer["alive"]) if answer["asked"] else None
+            answer = worker.request(SECOND_OPINIONS, str(path), doing="asking objgraph and guppy3")
+            self._opinions = (path, answer.alive) if answer.asked else None
         try:
             capture = self._capture(raw)
             if self._folder is not None and not self._always:
-                self._written.append(
-                    self._pool.submit(self._write, raw, label, measurement.hello.get("pid", 0), capture)
-                )
+                self._written.append(self._pool.submit(self._write, raw, label, worker.pid, capture))
             groups = _groups(capture)
             confirmed = [_confirm(worker, capture, group) if self._confirm else "" for group in groups[:MOST_CONFIRMED]]
             retainers = retainers_of(groups, confirmed)
-            changes: dict[str, Any] = {"retainers": retainers}
             known = [g for g, r in zip(groups, retainers, strict=True) if self._known(measurement, r)]
-            if known:
-                changes["beyond_known"] = _beyond_known(worker, measurement, capture, known)
+            beyond = _beyond_known(worker, measurement, capture, known) if known else ()
         except LeakHarnessError as exc:
             self.problems.append(f"no retainers: {exc}")
             return Evidence()
-        changes.update(_classified(measurement, groups))
+        growth_class, class_evidence = _classified(measurement, groups)
+        evidence = Evidence(retainers, growth_class, class_evidence, beyond)
         said = self._second_opinions()
-        if isinstance(said, tuple):
-            changes["opinions"] = said
-        else:
-            changes["opinions"] = opinions(said, *self._asked(changes["retainers"]))
-            changes["backrefs_dot"] = (said.get("objgraph") or {}).get("dot", "")
-        return Evidence(changes)
+        if isinstance(said, str):
+            return replace(evidence, opinions=(said,))
+        if said is None:
+            return evidence
+        dot = said.objgraph.dot if said.objgraph is not None else ""
+        return replace(evidence, opinions=opinions(said, *self._asked(retainers)), backrefs_dot=dot)
 
-    def _second_opinions(self) -> dict[str, Any] | tuple[str, ...]:
+    def _second_opinions(self) -> Opinions | str | None:
         """What objgraph and guppy3 answered, or a sentence that they did not; what is not there in time is not waited
         for."""
         if self._opinions is None:
-            return ()
+            return None
         path, _ = self._opinions
         end = time.monotonic() + OPINION_WAIT_S
         while not path.exists() and time.monotonic() < end:
             time.sleep(POLL_S)
         if not path.exists():
-            return (f"objgraph and guppy3 had not answered after {OPINION_WAIT_S:g} s",)
-        answer: dict[str, Any] = json.loads(path.read_text())
-        return answer
+            return f"objgraph and guppy3 had not answered after {OPINION_WAIT_S:g} s"
+        try:
+            return decode(Opinions, path.read_bytes())
+        except (BadLine, OSError) as exc:
+            return f"objgraph and guppy3 gave no answer that can be read: {exc}"
 
     def _asked(self, retainers: tuple[Retainer, ...]) -> tuple[int, str]:
         """What the answers are held against: tracked objects alive, and our path."""
@@ -172,8 +174,8 @@ class Snapshots:
 
     def _take(self, worker: WorkerClient, label: str, types: list[str]) -> None:
         raw = self._raw / f"{label}-{time.monotonic_ns()}.capture"
-        answer = worker.ask("snapshot", str(raw), types, doing=f"forking the snapshot of {label}")
-        self._writers[raw] = answer.get("writer")
+        answer = worker.request(SNAPSHOT, str(raw), types, doing=f"forking the snapshot of {label}")
+        self._writers[raw] = answer.writer
         self._last = (label, raw)
         if self._always:
             self._written.append(self._pool.submit(self._write, raw, label, worker.pid, None))
@@ -181,7 +183,7 @@ class Snapshots:
     def _capture(self, raw: Path) -> Capture:
         from leakharness.heap.ingest import load_capture
 
-        _wait_for(raw, self._writers.get(raw))
+        wait_for_capture(raw, self._writers.get(raw), CAPTURE_TIMEOUT_S)
         with self._lock:
             return load_capture(raw)
 
@@ -197,22 +199,23 @@ class Snapshots:
         return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def opinions(answer: Mapping[str, Any], alive: int, path: str) -> tuple[str, ...]:
+def opinions(answer: Opinions, alive: int, path: str) -> tuple[str, ...]:
     """The second opinions as sentences, and whether they agree with ours. Pure."""
     lines = []
-    objgraph, guppy = answer.get("objgraph"), answer.get("guppy")
-    for name, said in (("objgraph", objgraph), ("guppy3", guppy)):
-        if said and "failed" in said:
-            lines.append(f"{name} failed: {said['failed']}")
-    if objgraph and "holders" in objgraph:
-        holders = ", ".join(objgraph["holders"]) or "nothing"
-        agrees = any(holder in path for holder in objgraph["holders"])
-        chain = " -> ".join(objgraph["chain"])
-        lead = f"its chain from a module: {chain}" if len(objgraph["chain"]) > 1 else "no module leads to it"
+    objgraph, guppy = answer.objgraph, answer.guppy
+    if objgraph is not None and objgraph.failed:
+        lines.append(f"objgraph failed: {objgraph.failed}")
+    if guppy is not None and guppy.failed:
+        lines.append(f"guppy3 failed: {guppy.failed}")
+    if objgraph is not None and objgraph.holders is not None:
+        holders = ", ".join(objgraph.holders) or "nothing"
+        agrees = any(holder in path for holder in objgraph.holders)
+        chain = " -> ".join(objgraph.chain)
+        lead = f"its chain from a module: {chain}" if len(objgraph.chain) > 1 else "no module leads to it"
         lines.append(f"objgraph {'agrees' if agrees else 'differs'}: held by {holders}; {lead}")
-    if guppy and "count" in guppy:
-        verb = "agrees" if guppy["count"] == alive else "differs"
-        lines.append(f"guppy3 {verb}: it counts {guppy['count']} {guppy['type']} ({alive} tracked objects are alive)")
+    if guppy is not None and guppy.objects is not None:
+        verb = "agrees" if guppy.objects == alive else "differs"
+        lines.append(f"guppy3 {verb}: it counts {guppy.objects} {guppy.type} ({alive} tracked objects are alive)")
     return tuple(lines)
 
 
@@ -245,11 +248,10 @@ def _groups(capture: Capture) -> list[RetainerGroup]:
 def _confirm(worker: WorkerClient, capture: Capture, group: RetainerGroup) -> str:
     """Cut the group's holding edges in a forked copy; what that freed, in words."""
     holders = _holders(capture, group.holding_edges)
-    answer = worker.ask("confirm", holders, False, doing="cutting the edge in a forked copy")
-    return str(answer["sentence"])
+    return worker.request(CONFIRM, holders, False, doing="cutting the edge in a forked copy").sentence
 
 
-def _holders(capture: Capture, edges: Sequence[int]) -> list[dict[str, str]]:
+def _holders(capture: Capture, edges: Sequence[int]) -> list[Holder]:
     """The edges as the measured process finds them again."""
     graph = capture.graph
     rows = set()
@@ -258,11 +260,11 @@ def _holders(capture: Capture, edges: Sequence[int]) -> list[dict[str, str]]:
             kind = graph.edge_kinds[int(graph.edge_kind[edge])]
             name = "" if kind == "element" else graph.edge_text(edge)  # a position says nothing in the copy
             rows.add((kind, name, graph.type_name(graph.edge_source(edge))))
-    return [{"kind": kind, "name": name, "holder": holder} for kind, name, holder in sorted(rows)]
+    return [Holder(*row) for row in sorted(rows)]
 
 
 def _beyond_known(
-    worker: WorkerClient, m: Measurement, capture: Capture, groups: Sequence[RetainerGroup]
+    worker: WorkerClient, measurement: Measurement, capture: Capture, groups: Sequence[RetainerGroup]
 ) -> tuple[str, ...]:
     """What still grows once the known ``groups`` are cut out of a forked copy, one sentence a counter.
 
@@ -271,10 +273,10 @@ def _beyond_known(
 
     targets = [target for group in groups for target in group.targets]
     holders = _holders(capture, entry_edges(capture.graph, targets))
-    answer = worker.ask("confirm", holders, True, doing="cutting the known leaks out of a forked copy")
-    if answer["error"]:
-        return (f"it could not be cut out of a copy: {answer['error']}",)
-    first, last, found = m.readings[0], m.readings[-1], m.assessment
+    answer = worker.request(CONFIRM, holders, True, doing="cutting the known leaks out of a forked copy")
+    if answer.error:
+        return (f"it could not be cut out of a copy: {answer.error}",)
+    first, last, found = measurement.readings[0], measurement.readings[-1], measurement.assessment
     beyond = []
     for growth in found.growth if found is not None else ():
         name = growth.counter
@@ -282,62 +284,35 @@ def _beyond_known(
             continue
         declared = last.declared.get(name, 0) - first.declared.get(name, 0)
         grown = last.counters[name] - first.counters[name] - declared
-        fell = answer["freed"] if name == "tracked" else answer["fell"].get(name, 0)
-        left = (grown - fell) / max(1, m.runs)
+        fell = answer.freed if name == "tracked" else answer.fell.get(name, 0)
+        left = (grown - fell) / max(1, measurement.runs)
         if left > KNOWN_SLACK[name]:
             beyond.append(f"{name} {signed(left)} a run beside it")
-    if beyond and answer["freed"] < answer["targets"]:
-        beyond.append(f"cutting the known leaks {answer['sentence'].removeprefix('cutting it ')}")
+    if beyond and answer.freed < answer.targets:
+        beyond.append(f"cutting the known leaks {answer.sentence.removeprefix('cutting it ')}")
     return tuple(beyond)
 
 
-def _classified(measurement: Measurement, groups: Sequence[RetainerGroup]) -> dict[str, Any]:
+def _classified(measurement: Measurement, groups: Sequence[RetainerGroup]) -> tuple[str, str]:
     """The class of the growth, and what it rests on: retainers where there are any, else the counters."""
     from leakharness.heap.classify import classify_growth, classify_path
 
     if groups:
         found = [(classify_path("object", group.target, group.path), group.retained_bytes) for group in groups]
         kinds = [(classification.kind, size) for classification, size in found]
-        return {"growth_class": classify_growth(kinds), "class_evidence": found[0][0].evidence}
+        return classify_growth(kinds), found[0][0].evidence
     grows = _growing(measurement)
     if "objects" in grows or "tracked" in grows:
-        return {"growth_class": "ambiguous", "class_evidence": "objects grow, and no retainer was found"}
+        return "ambiguous", "objects grow, and no retainer was found"
     if "blocks" in grows:
-        return {
-            "growth_class": "runtime-objects",
-            "class_evidence": "by counters: allocator blocks grow, objects that refer to others do not "
-            "(str, bytes, int and the like)",
-        }
-    return {"growth_class": "native", "class_evidence": NATIVE}
+        return (
+            "runtime-objects",
+            "by counters: allocator blocks grow, objects that refer to others do not (str, bytes, int and the like)",
+        )
+    return "native", NATIVE
 
 
 def _growing(measurement: Measurement) -> set[str]:
     """The counters that grow."""
     found = measurement.assessment
     return {growth.counter for growth in found.growth if growth.grows} if found is not None else set()
-
-
-def _wait_for(raw: Path, writer: int | None) -> None:
-    """Wait until the forked copy, process ``writer``, has written its capture. Raises LeakHarnessError where it
-    could not, or was killed."""
-    error = raw.with_name(raw.name + ".error")
-    end = time.monotonic() + CAPTURE_TIMEOUT_S
-    while not raw.exists():
-        if error.exists():
-            raise LeakHarnessError(f"the snapshot failed: {error.read_text(errors='replace').strip()}")
-        if writer is not None and _is_gone(writer) and not raw.exists() and not error.exists():
-            raise LeakHarnessError("the snapshot failed: the copy that was writing it has been killed")
-        if time.monotonic() > end:
-            raise LeakHarnessError(f"the snapshot was not written within {CAPTURE_TIMEOUT_S:g} s")
-        time.sleep(POLL_S)
-
-
-def _is_gone(pid: int) -> bool:
-    """Whether the process has ended, reaped or not."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except ProcessLookupError:
-        return True
-    except OSError:  # another system without /proc, or another owner: it is there
-        return False

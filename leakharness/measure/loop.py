@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from leakharness.errors import NotJudged
@@ -35,6 +35,18 @@ from leakharness.measure.warm_up import (
 )
 from leakharness.model import COUNTERS, Detectable, Growth, Plan, Reading, RunResult, Verdict
 from leakharness.units import number
+from leakharness.worker.protocol import (
+    BASELINE,
+    CENSUS,
+    FINISH,
+    FREEZE,
+    LOAD,
+    READ,
+    RUNS,
+    SELF_TEST,
+    START,
+    ReadingAnswer,
+)
 
 __all__ = ["measure"]
 SCARCE = ("fds", "threads", "children")
@@ -78,22 +90,22 @@ def measure(
     evidence = Evidence()
     noise: Mapping[str, float] = {}
     try:
-        m.hello = worker.ask("load", request.spec(), doing="loading the scenario")
-        m.notes += m.hello.get("notes", [])
+        m.facts = worker.request(LOAD, request.spec(), doing="loading the scenario")
+        m.notes += m.facts.notes
         if not isinstance(plan, Plan):
-            m.plan = plan(m.hello["scenario"]["options"])
-        worker.ask("start", m.plan.scope_bytes, doing="setting up")
+            m.plan = plan(m.facts.scenario.options)
+        worker.request(START, m.plan.scope_bytes, doing="setting up")
         Batches(m, worker, observer, clock).warm_up_and_baseline()
         verdict, reason, noise = _judge_in_batches(m, worker, observer, control, clock)
-        fault = worker.ask("self_test", doing="testing the tracker").get("fault")
+        fault = worker.request(SELF_TEST, doing="testing the tracker").fault
         if fault is not None:
             raise NotJudged(f"the tracker's self-test failed after the runs: {fault}")
         if verdict == "FAIL" and explain is not None:
             evidence = explain(worker, m)
-        m.notes += worker.ask("finish", doing="tearing down").get("notes", [])
+        m.notes += worker.request(FINISH, doing="tearing down").notes
     except NotJudged as exc:
         return _result(m, "NOT_JUDGED", str(exc), clock() - began, noise, detail=exc.detail)
-    return _result(m, verdict, reason, clock() - began, noise, **evidence.changes)
+    return evidence.added_to(_result(m, verdict, reason, clock() - began, noise))
 
 
 @dataclass
@@ -111,12 +123,12 @@ class Batches:
         m.warm_up.clear()
         run_seconds = self._fixed_warm_up(plan.warmup + extra) if plan.warmup is not None else self._warm_up(extra)
         m.iters = plan.iters if plan.iters_given else self._runs_a_batch(run_seconds)
-        m.bounded = self.worker.ask("freeze", doing="collecting before the baseline")["bounded"]
+        m.bounded = self.worker.request(FREEZE, doing="collecting before the baseline").bounded
         if plan.warmup is None or plan.warmup >= 4 * REHEARSAL_RUNS:
             for _ in range(2):
                 self._runs(REHEARSAL_RUNS, "warm-up")
                 self._read(0.0)
-        m.readings = [self.reading("baseline", 0, self.worker.ask("baseline", GRACE_S, doing="taking the baseline"))]
+        m.readings = [self.reading("baseline", 0, self.worker.request(BASELINE, GRACE_S, doing="taking the baseline"))]
         self.observer.reading(self.worker, m.readings[0])
 
     def batch(self, number: int) -> None:
@@ -125,9 +137,9 @@ class Batches:
         label = f"batch-{number}"
         self.observer.phase(label, number, m.plan.batches)
         self._runs(m.iters, label)
-        answer = self.worker.ask("read", GRACE_S, False, first, doing=f"reading after {label}")
+        answer = self.worker.request(READ, GRACE_S, False, first, doing=f"reading after {label}")
         if first:
-            m.census = [(m.iters, answer["census"])]
+            m.census = [(m.iters, answer.census)]
         m.readings.append(self.reading(label, m.runs + m.iters, answer))
         if number <= m.plan.batches or number & (number - 1) == 0:  # of a long measurement, ever fewer
             self.observer.reading(self.worker, m.readings[-1])
@@ -135,17 +147,17 @@ class Batches:
     def confirm(self) -> None:
         """Read again, this time with the frozen heap collected and a long grace: what was only late is gone now."""
         m = self.m
-        answer = self.worker.ask("read", CONFIRM_GRACE_S, True, False, doing="confirming the leak")
+        answer = self.worker.request(READ, CONFIRM_GRACE_S, True, False, doing="confirming the leak")
         m.readings[-1] = self.reading(m.readings[-1].label, m.readings[-1].runs, answer)
 
-    def reading(self, label: str, runs: int, answer: Mapping[str, Any]) -> Reading:
+    def reading(self, label: str, runs: int, answer: ReadingAnswer) -> Reading:
         m = self.m
-        m.tracked = answer["tracked"]
-        alive = answer["tracked_alive"]
+        m.tracked = answer.by_label()
+        alive = answer.tracked_alive
         base = m.readings[0].declared["tracked_alive"] if m.readings and label != "baseline" else alive
-        counters = {"tracked": alive - base, **answer["counters"]}
-        declared = {**answer["declared"], "tracked_alive": base}
-        return Reading(label, runs, counters, declared, answer["collected"], self.clock())
+        counters = {"tracked": alive - base, **answer.counters}
+        declared = {**answer.declared, "tracked_alive": base}
+        return Reading(label, runs, counters, declared, answer.collected, self.clock())
 
     def _fixed_warm_up(self, runs: int) -> float:
         if runs <= 0:
@@ -168,7 +180,7 @@ class Batches:
             made += size
             m.warm_up.append(self.reading("warm-up", made, self._read(0.0)))
             if made == WARM_UP_SIZES[0] + WARM_UP_SIZES[1]:
-                self.worker.ask("freeze", doing="warming up")
+                self.worker.request(FREEZE, doing="warming up")
             elapsed = self.clock() - began
             if made < at_least:
                 continue
@@ -219,12 +231,12 @@ class Batches:
         return self.m.warm_up[-1].counters.get(name, 0) - self.m.warm_up[0].counters.get(name, 0)
 
     def _runs(self, count: int, doing: str) -> None:
-        self.worker.ask("runs", count, doing=f"making the runs of {doing}")
+        self.worker.request(RUNS, count, doing=f"making the runs of {doing}")
         if doing == "warm-up":
             self.m.warm_up_runs += count
 
-    def _read(self, grace: float) -> dict[str, Any]:
-        return self.worker.ask("read", grace, False, False, doing="reading during warm-up")
+    def _read(self, grace: float) -> ReadingAnswer:
+        return self.worker.request(READ, grace, False, False, doing="reading during warm-up")
 
 
 def _judge_in_batches(
@@ -255,7 +267,7 @@ def _judge_in_batches(
             if control is not None and not noise and not _decided_by_exact(found):
                 noise = control(m.runs)
                 found = _assess(m, noise, final=out_of_budget)
-            m.census[1:] = [(m.runs, worker.ask("census", doing="counting families")["census"])]
+            m.census[1:] = [(m.runs, worker.request(CENSUS, doing="counting families").census)]
             observer.suspected(worker, m)
             loop.confirm()
             found = _assess(m, noise, final=out_of_budget)
@@ -311,7 +323,7 @@ def _may_be_opcode_caches(m: Measurement, found: judge.Assessment) -> bool:
 
 
 def _is_310(m: Measurement) -> bool:
-    return str(m.hello.get("python", "")).startswith("3.10.")
+    return m.facts is not None and m.facts.python.startswith("3.10.")
 
 
 def _assess(m: Measurement, noise: Mapping[str, float], *, final: bool) -> judge.Assessment:
@@ -352,22 +364,21 @@ def _pass_reason(m: Measurement, batches: int) -> str:
 
 
 def _result(
-    m: Measurement, verdict: Verdict, reason: str, seconds: float, noise: Mapping[str, float], **changes: Any
+    m: Measurement, verdict: Verdict, reason: str, seconds: float, noise: Mapping[str, float], detail: str = ""
 ) -> RunResult:
-    scenario = m.hello.get("scenario", {})
+    facts = m.facts
     mode, must = _mode_and_must(m)
     found = m.assessment
     growth: tuple[Growth, ...] = found.growth if found is not None else ()
-    result = RunResult(
-        scenario=scenario.get("name") or m.request.name or m.request.path,
+    return RunResult(
+        scenario=facts.scenario.name if facts is not None else m.request.name or m.request.path,
         mode=mode,
         verdict=verdict,
         must=must,
         reason=reason,
-        pid=m.hello.get("pid", 0),
-        python=m.hello.get("python", ""),
-        executable=m.hello.get("executable", ""),
-        platform=m.hello.get("platform", ""),
+        pid=facts.pid if facts is not None else 0,
+        python=facts.python if facts is not None else "",
+        executable=facts.executable if facts is not None else "",
         duration_s=seconds,
         runs=m.runs,
         warmup_runs=m.warm_up_runs,
@@ -378,11 +389,11 @@ def _result(
         detectable=judge.detectable(m.readings) if m.readings else Detectable(),
         forgiven=found.forgiven if found is not None else (),
         notes=tuple(m.notes + _collector_note(m)),
-        blind=m.hello.get("blind", {}),
+        blind=facts.missing_counters if facts is not None else {},
         control=noise,
-        known_declared=tuple((match, reason) for match, reason in scenario.get("known", ())),
+        known_declared=facts.scenario.known if facts is not None else (),
+        detail=detail,
     )
-    return replace(result, **changes)
 
 
 def _more_objects(growth: Sequence[Growth]) -> bool:
@@ -391,13 +402,13 @@ def _more_objects(growth: Sequence[Growth]) -> bool:
 
 
 def _mode_and_must(m: Measurement) -> tuple[str, Any]:
-    scenario = m.hello.get("scenario")
-    name = m.request.mode or (scenario or {}).get("default") or "(default)"
+    scenario = m.facts.scenario if m.facts is not None else None
+    name = m.request.mode or (scenario.default if scenario is not None else "(default)")
     if name == "synthetic-leak" or m.request.plant:
         return name, "FAIL"
-    for mode in (scenario or {}).get("modes", ()):
-        if mode["name"] == name:
-            return name, mode["must"]
+    for mode in scenario.modes if scenario is not None else ():
+        if mode.name == name:
+            return name, mode.must
     return name, None
 
 

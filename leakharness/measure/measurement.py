@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 from leakharness.judge import verdict as judge
-from leakharness.model import Plan, Reading
+from leakharness.model import Plan, Reading, Retainer, RunResult
+from leakharness.worker.protocol import A, Facts, LoadSpec, Question
 
 __all__ = ["WorkerClient", "Evidence", "Measurement", "Observer", "Request"]
 
@@ -17,7 +18,7 @@ class WorkerClient(Protocol):
 
     @property
     def pid(self) -> int: ...
-    def ask(self, op: str, *arguments: Any, doing: str = "") -> dict[str, Any]: ...
+    def request(self, question: Question[A], *arguments: Any, doing: str = "") -> A: ...
 
 
 class Observer(Protocol):
@@ -38,21 +39,25 @@ class Request:
     target: str | None = None
     plant: Mapping[str, Any] | None = None
 
-    def spec(self) -> dict[str, Any]:
-        return {
-            "path": self.path,
-            "name": self.name,
-            "mode": self.mode,
-            "target": self.target,
-            "plant": dict(self.plant) if self.plant else None,
-        }
+    def spec(self) -> LoadSpec:
+        return LoadSpec(self.path, self.name, self.mode, self.target, dict(self.plant) if self.plant else None)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What an explainer adds to a FAIL."""
+    """What an explainer adds to a FAIL; the fields of a RunResult of the same names."""
 
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    retainers: tuple[Retainer, ...] = ()
+    growth_class: str | None = None
+    class_evidence: str = ""
+    beyond_known: tuple[str, ...] = ()
+    allocations: tuple[Mapping[str, Any], ...] = ()
+    opinions: tuple[str, ...] = ()
+    backrefs_dot: str = ""
+
+    def added_to(self, result: RunResult) -> RunResult:
+        """``result`` with this evidence."""
+        return replace(result, **{field.name: getattr(self, field.name) for field in fields(self)})
 
 
 Explainer = Callable[[WorkerClient, "Measurement"], Evidence]
@@ -64,15 +69,16 @@ class Measurement:
 
     request: Request
     plan: Plan
-    hello: dict[str, Any] = field(default_factory=dict)
+    facts: Facts | None = None
+    """What the measured process says of itself and of the scenario; None until it has loaded that."""
     warm_up: list[Reading] = field(default_factory=list)
     warm_up_runs: int = 0
     readings: list[Reading] = field(default_factory=list)
-    tracked: dict[str, dict[str, int]] = field(default_factory=dict)
-    census: list[tuple[int, dict[str, list[int]]]] = field(default_factory=list)
+    tracked: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    census: list[tuple[int, Mapping[str, tuple[int, int]]]] = field(default_factory=list)
     assessment: judge.Assessment | None = None
     notes: list[str] = field(default_factory=list)
-    bounded: dict[str, int] = field(default_factory=dict)
+    bounded: Mapping[str, int] = field(default_factory=dict)
     iters: int = 0
 
     @property

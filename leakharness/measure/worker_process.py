@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import signal
@@ -17,11 +16,15 @@ from typing import Any
 
 from leakharness.errors import LeakHarnessError, NotJudged, UsageError
 from leakharness.worker.boot import boot_arguments, boot_environment
+from leakharness.worker.codec import decode_answer, encode_command
+from leakharness.worker.protocol import READY, A, Question
 
 __all__ = ["WorkerProcess", "end_all", "interpreter", "run_step"]
 
 STDERR_KEPT_BYTES = 16_384
 """How much of the end of the measured process's stderr is kept for a report."""
+MOST_ANSWER_BYTES = 1 << 26
+"""A longer line is no answer: what is read of it is refused, and does not fill the memory."""
 POLL_S = 0.5
 """Seconds between two looks at whether a silent process is still there."""
 ABORT_WAIT_S = 2.0
@@ -130,32 +133,27 @@ class WorkerProcess:
         """Move the deadline, by ``time.monotonic()``."""
         self._deadline = deadline
 
-    def ask(self, op: str, *arguments: Any, doing: str = "") -> dict[str, Any]:
+    def request(self, question: Question[A], *arguments: Any, doing: str = "") -> A:
         """Send one command and wait for its answer.
 
-        Raises NotJudged when the process dies, hangs past its deadline or reports that the run failed, and
-        UsageError when it reports that the scenario is declared wrongly.
+        Raises NotJudged when the process dies, hangs past its deadline, reports that the run failed or sends what is
+        no answer, and UsageError when it reports that the scenario is declared wrongly.
         """
+        doing = doing or question.op
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
-            self._process.stdin.write(json.dumps([op, *arguments]).encode() + b"\n")
+            self._process.stdin.write(encode_command(question.op, arguments))
             self._process.stdin.flush()
         if not self._spoke:
-            if self._next_answer("starting") is None:
+            line = self._next_answer("starting")
+            if line is None:
                 raise self._never_spoke()
+            decode_answer(READY, line, "starting")
             self._spoke = True
-        line = self._next_answer(doing or op)
+        line = self._next_answer(doing)
         if line is None:
-            raise self._died(doing or op)
-        try:
-            answer: dict[str, Any] = json.loads(line)
-        except ValueError:
-            raise NotJudged(f"the measured process answered {line[:60]!r} while {doing or op}; that is a bug") from None
-        if "failed" in answer:
-            if answer["failed"] == "usage":
-                raise UsageError(answer["reason"])
-            raise _with_detail(NotJudged(answer["reason"]), answer.get("detail", ""))
-        return answer
+            raise self._died(doing)
+        return decode_answer(question, line, doing)
 
     def _next_answer(self, doing: str) -> bytes | None:
         """One line, or None when the process is gone. Its end of the pipe may outlive it, in a child that it forked,
@@ -239,7 +237,7 @@ class WorkerProcess:
 
     def _read_answers(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
+        while line := self._process.stdout.readline(MOST_ANSWER_BYTES):
             self._answers.put(line)
         self._answers.put(None)
 

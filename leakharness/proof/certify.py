@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +12,14 @@ from typing import Any
 
 from leakharness.errors import LeakHarnessError
 from leakharness.measure.arm import Listener, Settings, control_rise, run_found
-from leakharness.measure.describe import describe
+from leakharness.measure.describe import declaration_of
 from leakharness.measure.jobs import _end_processes_of, _results
 from leakharness.measure.worker_process import interpreter
 from leakharness.model import Certificate, CertificateVerdict, RunResult
 from leakharness.options import DEFAULTS, checked_target, pyproject_options
-from leakharness.scenario.declarations import declaration_of
 from leakharness.scenario.declare import SYNTHETIC_LEAK
 from leakharness.scenario.find import ScenarioRef
+from leakharness.worker.protocol import ScenarioFacts
 
 __all__ = ["check_found"]
 ARMS_AT_ONCE = 2
@@ -31,8 +31,8 @@ def check_found(found: ScenarioRef, settings: Settings, listener: Listener | Non
     settings = replace(settings, defaults={"snapshots": "on-fail", **settings.defaults})
     pyproject = pyproject_options(Path.cwd())
     python = interpreter(settings.python or pyproject.get("python"))
-    scenario = declaration_of(describe([found.path], python)[str(found.path.resolve())], found)
-    has_target = bool(checked_target(settings.target or pyproject.get("target")) or scenario["target"])
+    scenario = declaration_of(found, python)
+    has_target = bool(checked_target(settings.target or pyproject.get("target")) or scenario.target)
     arms, notes = _arms(scenario, has_target)
     with ThreadPoolExecutor(max_workers=min(ARMS_AT_ONCE, os.cpu_count() or 1)) as pool:
         jobs: list[Future[Any]] = []
@@ -48,7 +48,7 @@ def check_found(found: ScenarioRef, settings: Settings, listener: Listener | Non
             raise
     results = [replace(result, must=must, control=noise) for result, (_, must) in zip(results, arms, strict=True)]
     notes += _shape_notes(scenario, found, python)
-    return certify(scenario["name"], results, notes)
+    return certify(scenario.name, results, notes)
 
 
 def certify(name: str, arms: Sequence[RunResult], notes: Sequence[str] = ()) -> Certificate:
@@ -83,35 +83,35 @@ def certify(name: str, arms: Sequence[RunResult], notes: Sequence[str] = ()) -> 
     return Certificate(name, verdict, reason, tuple(arms), tuple(notes))
 
 
-def _arms(scenario: Mapping[str, Any], has_target: bool) -> tuple[list[tuple[str, Any]], list[str]]:
+def _arms(scenario: ScenarioFacts, has_target: bool) -> tuple[list[tuple[str, Any]], list[str]]:
     """(mode, what it must give) for each arm, and what there is to say about them."""
     notes: list[str] = []
     arms: list[tuple[str, Any]] = []
-    for mode in scenario["modes"]:
-        if mode["needs_target"] and not has_target:
-            notes.append(f"no {mode['name']} arm: it needs --target module:attribute")
-        elif mode["must"] is not None or mode["default"]:
-            arms.append((mode["name"], mode["must"] or "PASS"))
+    for mode in scenario.modes:
+        if mode.needs_target and not has_target:
+            notes.append(f"no {mode.name} arm: it needs --target module:attribute")
+        elif mode.must is not None or mode.default:
+            arms.append((mode.name, mode.must or "PASS"))
     if not any(must == "FAIL" for _, must in arms):
         notes.append("no sensitivity arm of its own: no mode of this scenario must FAIL but synthetic-leak")
     arms.append((SYNTHETIC_LEAK, "FAIL"))
     return arms, notes
 
 
-def _shape_notes(scenario: Mapping[str, Any], found: ScenarioRef, python: str) -> list[str]:
+def _shape_notes(scenario: ScenarioFacts, found: ScenarioRef, python: str) -> list[str]:
     """Whether the fixture still has the lexical shape of what it mimics, in a sentence; none where it says nothing
     of that. A fixture that has drifted proves nothing about the original, and the certificate has to say so."""
-    if not scenario["mimics"]:
+    if not scenario.mimics:
         return []
     from leakharness.shape import check_shape
 
     other = None if python == sys.executable else python
     try:
-        comparison = check_shape(f"{found.path}::{scenario['name']}", python=other).comparison
+        comparison = check_shape(f"{found.path}::{scenario.name}", python=other).comparison
     except LeakHarnessError as exc:
-        return [f"shape not compared with {scenario['mimics']}: {exc}"]
+        return [f"shape not compared with {scenario.mimics}: {exc}"]
     hides = ", and the difference can hide the leak" if comparison.can_hide else ""
-    return [f"shape: {comparison.verdict} as {scenario['mimics']}{hides} (leakharness shape {scenario['name']})"]
+    return [f"shape: {comparison.verdict} as {scenario.mimics}{hides} (leakharness shape {scenario.name})"]
 
 
 def _names(arms: Sequence[RunResult]) -> str:

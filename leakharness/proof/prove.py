@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 
 from leakharness.errors import LeakHarnessError, OptionError, UsageError
 from leakharness.measure.arm import Arm, Listener, Settings, SnapshotObserver
-from leakharness.measure.describe import describe
+from leakharness.measure.describe import declaration_of
 from leakharness.measure.evidence import Snapshots
 from leakharness.measure.jobs import _end_processes_of
 from leakharness.measure.known import forgive_known
@@ -31,8 +31,9 @@ from leakharness.measure.worker_process import WorkerProcess, interpreter
 from leakharness.model import Retainer, RunResult
 from leakharness.options import DEFAULTS, known_leaks, pyproject_options
 from leakharness.proof.environments import Recipe, build, cache_folder, checkout, clean_environment, installed
-from leakharness.scenario.declarations import declaration_of, reference_to
+from leakharness.scenario.declarations import reference_to
 from leakharness.scenario.find import ScenarioRef
+from leakharness.worker.protocol import ScenarioFacts
 
 __all__ = [
     "Paths",
@@ -262,17 +263,17 @@ def _check_early(found: ScenarioRef, question: Question, cwd: Path) -> None:
     read without what is to be built."""
     python = interpreter(question.settings.python or pyproject_options(cwd).get("python"))
     try:
-        scenario = declaration_of(describe([found.path], python)[str(found.path.resolve())], found)
+        scenario = declaration_of(found, python)
     except LeakHarnessError:
         return
     _check_mode(scenario, question.mode)
 
 
-def _check_mode(scenario: Mapping[str, Any], wanted: str) -> None:
-    modes = [mode["name"] for mode in scenario["modes"]]
+def _check_mode(scenario: ScenarioFacts, wanted: str) -> None:
+    modes = [mode.name for mode in scenario.modes]
     if wanted not in modes:
         raise UsageError(
-            f"{scenario['where']}: scenario {scenario['name']!r} has no mode {wanted!r}, and prove needs one that "
+            f"{scenario.where}: scenario {scenario.name!r} has no mode {wanted!r}, and prove needs one that "
             f"runs the real code: add it, or name one of {', '.join(modes)} with --mode"
         )
 
@@ -465,19 +466,17 @@ class SideMeasurer:
     def control_arms(self, side: Side) -> list[Control]:
         """What must be seen in the environment of ``side`` for its PASS to count. Raises UsageError for a mode that
         the scenario does not have."""
-        path, wanted = str(self.found.path.resolve()), self.question.mode
+        wanted = self.question.mode
         with WorkerProcess(side.python, cwd=str(self.cwd), env=side.env) as worker:
             worker.set_deadline(time.monotonic() + DEFAULTS["timeout"])
-            files = worker.ask("describe", {}, [path], doing="reading the declarations")["files"]
-        scenario = declaration_of(files[path], self.found)
-        modes = {mode["name"]: mode for mode in scenario["modes"]}
+            scenario = declaration_of(self.found, side.python, worker=worker)
         _check_mode(scenario, wanted)
         arms = []
-        for mode in modes.values():
-            must: Literal["PASS", "FAIL"] | None = mode["must"] or ("PASS" if mode["default"] else None)
-            is_copy = not mode["needs_target"] and not mode["needs"]
-            if mode["name"] != wanted and must is not None and is_copy:
-                arms.append(Control(mode["name"], must))
+        for mode in scenario.modes:
+            must: Literal["PASS", "FAIL"] | None = mode.must or ("PASS" if mode.default else None)
+            is_copy = not mode.needs_target and not mode.needs
+            if mode.name != wanted and must is not None and is_copy:
+                arms.append(Control(mode.name, must))
         return [*arms, Control(wanted, "FAIL", planted=True)]
 
     def rounds(self, sides: Mapping[str, Side]) -> dict[str, list[RunResult]]:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from leakharness.errors import LeakHarnessError, UsageError
 from leakharness.measure.arm import Listener, Settings
-from leakharness.measure.describe import describe
+from leakharness.measure.describe import declaration_of
 from leakharness.measure.worker_process import interpreter
 from leakharness.model import EXIT_CODES, Certificate, Growth, RunResult
 from leakharness.options import pyproject_options
@@ -30,8 +30,8 @@ from leakharness.proof.certify import certify, check_found
 from leakharness.proof.environments import installed
 from leakharness.proof.prove import EXIT_CODES as PROOF_EXIT_CODES
 from leakharness.proof.prove import Proof, Question, judge_proof, prove
-from leakharness.scenario.declarations import declaration_of
 from leakharness.scenario.find import ScenarioRef, find, packaged_folder
+from leakharness.worker.protocol import ScenarioFacts
 
 __all__ = ["Verification", "digest", "seal_certificate", "seal_proof", "verify", "write_sealed"]
 
@@ -160,7 +160,7 @@ def _seal(
         "packages": {},
     }
     if python is not None:
-        declared = declaration_of(describe([found.path], python)[str(found.path.resolve())], found)
+        declared = declaration_of(found, python)
         seal["sources"] = [_source(role, spec, python) for role, spec in _specs(declared, target)]
         seal["shape"] = _shape(found, declared, python)
         seal["packages"] = installed(python)
@@ -180,13 +180,13 @@ def _scenario_entry(found: ScenarioRef) -> dict[str, Any]:
     return {"name": found.name, "file": file, "sha256": _sha256(path)}
 
 
-def _specs(declared: Mapping[str, Any], target: str | None) -> list[tuple[str, str]]:
+def _specs(declared: ScenarioFacts, target: str | None) -> list[tuple[str, str]]:
     """(role, module or module:attribute) of all that the arms ran besides the scenario file."""
     specs = []
-    wanted = target or declared["target"]
-    if wanted and any(mode["needs_target"] or mode["name"] == "production" for mode in declared["modes"]):
+    wanted = target or declared.target
+    if wanted and any(mode.needs_target or mode.name == "production" for mode in declared.modes):
         specs.append(("target", wanted))
-    needs = {module for mode in declared["modes"] for module in mode["needs"]}
+    needs = {module for mode in declared.modes for module in mode.needs}
     return specs + [("needs", module) for module in sorted(needs)]
 
 
@@ -214,18 +214,18 @@ def _package_files(spec: str, python: str) -> dict[str, str] | None:
     return files
 
 
-def _shape(found: ScenarioRef, declared: Mapping[str, Any], python: str) -> dict[str, Any] | None:
+def _shape(found: ScenarioRef, declared: ScenarioFacts, python: str) -> dict[str, Any] | None:
     """Whether the fixture has the shape of what it mimics; the reason where that cannot be said."""
     from leakharness.shape import check_shape
 
-    if declared["mimics"] is None:
+    if declared.mimics is None:
         return None
     try:
-        report = check_shape(f"{found.path}::{declared['name']}", python=None if python == sys.executable else python)
+        report = check_shape(f"{found.path}::{declared.name}", python=None if python == sys.executable else python)
     except LeakHarnessError as exc:
-        return {"target": declared["mimics"], "verdict": None, "reason": str(exc)}
+        return {"target": declared.mimics, "verdict": None, "reason": str(exc)}
     return {
-        "target": declared["mimics"],
+        "target": declared.mimics,
         "verdict": report.comparison.verdict,
         "mode": report.fixture.mode,
         "target_sha256": report.target_sha256,

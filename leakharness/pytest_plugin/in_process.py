@@ -1,14 +1,13 @@
 """The measured side of a check inside a pytest process: makes runs and takes readings when the judge asks.
 
 Loop, judge and heap analysis live in a process of their own (``judge_process.py``), so that what they allocate is
-never counted here. Standard library and the probe only.
+never counted here. Standard library and the worker's parts only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
 import subprocess
 import sys
@@ -19,11 +18,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from leakharness.errors import LeakHarnessError, NotJudged, UsageError
+from leakharness.errors import LeakHarnessError, NotJudged
+from leakharness.pytest_plugin.judge_messages import VERDICT, CheckOrder, CheckOutcome, JudgeSaid
 from leakharness.pytest_plugin.timeout_signal import Alarm, Hung
 from leakharness.scenario.declare import Run
-from leakharness.worker.commands import Worker, command_table, failure_answer
-from leakharness.worker.readings import CounterReader
+from leakharness.worker.codec import BadLine, checked, decode_command, encode, encode_answer
+from leakharness.worker.commands import Measuring, Session, answer_to, checked_tracker, process_facts
+from leakharness.worker.counters import Counters
+from leakharness.worker.protocol import Failure, LoadSpec, ModeFacts, ScenarioFacts
 from leakharness.worker.recorder import ScenarioRecorder
 
 __all__ = ["Judge", "CheckTarget", "CheckOutcome", "error_text", "quiet_process"]
@@ -55,50 +57,27 @@ class CheckTarget:
     """Exceptions of a run that end the whole check and are raised as they are."""
 
 
-@dataclass(frozen=True)
-class CheckOutcome:
-    """What the judge said: ``verdict`` as of a RunResult, the evidence as text, and the documented JSON."""
+class LoadedCheck:
+    """A check whose runs are made in this process, as a worker has a scenario that it has loaded."""
 
-    verdict: str
-    text: str
-    document: Mapping[str, Any]
-
-
-class InProcessWorker(Worker):
-    """A worker whose runs are those of a subject that is in this process already."""
-
-    def __init__(self, subject: CheckTarget) -> None:
-        super().__init__({})
+    def __init__(self, target: CheckTarget) -> None:
+        self._target = target
+        self._tracker = checked_tracker()
+        self._counters = Counters()
         in_use = self._counters.readers.get("malloc_bytes")
         if in_use is not None:
             self._counters.readers["malloc_bytes"] = _with_full_thread_cache(in_use)
-        self._subject = subject
-        self._make: Callable[[int], None] | None = None
+        mode = ModeFacts(target.mode, "PASS")
+        self.facts = process_facts(self._counters, ScenarioFacts(target.name, mode.name, (mode,)), mode.name)
 
-    def load(self) -> dict[str, Any]:
-        mode = {"name": self._subject.mode, "must": "PASS"}
-        return {
-            **self._tested(),
-            "notes": [],
-            "scenario": {"name": self._subject.name, "options": {}, "default": mode["name"], "modes": [mode]},
-            "mode": mode["name"],
-        }
-
-    def start(self, scope_bytes: int) -> dict[str, Any]:
-        self._loop = self._counters.loop = self._subject.loop
-        self._recorder = ScenarioRecorder(self._tracker, self._loop, None, None)
-        run = Run(scope_bytes=scope_bytes, mode=self._subject.mode, recorder=self._recorder)
-        self._make = self._subject.maker(run)
-        self._reader = CounterReader(self._counters, self._tracker, self._recorder, self._loop)
-        import_module(
-            "leakharness.worker.capture.snapshot"
-        )  # now, so that no snapshot imports it in the middle of the measurement
-        return {}
-
-    def runs(self, count: int) -> dict[str, Any]:
-        assert self._make is not None
-        self._make(count)
-        return {}
+    def start(self, scope_bytes: int) -> Measuring:
+        loop = self._counters.loop = self._target.loop
+        recorder = ScenarioRecorder(self._tracker, loop, None, None)
+        run = Run(scope_bytes=scope_bytes, mode=self._target.mode, recorder=recorder)
+        make_runs = self._target.maker(run)
+        # Now, so that no snapshot imports it in the middle of the measurement.
+        import_module("leakharness.worker.capture.snapshot")
+        return Measuring(recorder, self._counters, make_runs, loop=loop)
 
     def close(self) -> None:
         self._counters.reap()
@@ -144,19 +123,23 @@ class Judge:
         and what ``subject.passes_on`` names. Without ``alarm`` somebody else ends a check that hangs."""
         __tracebackhide__ = True
         process = self.started()
-        worker = InProcessWorker(subject)
+        loaded: list[LoadedCheck] = []
+
+        def load(spec: LoadSpec) -> LoadedCheck:
+            loaded.append(LoadedCheck(subject))
+            return loaded[0]
+
         finished = False
         try:
             with quiet_process():
-                answer = self._serve(process, worker, subject, Alarm(wanted=alarm))
+                said = self._serve(process, Session(load), subject, Alarm(wanted=alarm))
             finished = True
         finally:
-            worker.close()
+            for check in loaded:
+                check.close()
             if not finished:
                 self.close()  # the conversation was cut: the next check gets a fresh judge
-        if "error" in answer:
-            raise UsageError(answer["error"]) if answer["kind"] == "usage" else NotJudged(answer["error"])
-        return CheckOutcome(answer["verdict"], answer["text"], answer["document"])
+        return said.checked_outcome()
 
     def started(self) -> subprocess.Popen[bytes]:
         """The judge's process, alive."""
@@ -190,58 +173,48 @@ class Judge:
             self._stderr = None
 
     def _serve(
-        self, process: subprocess.Popen[bytes], worker: InProcessWorker, subject: CheckTarget, alarm: Alarm
-    ) -> dict[str, Any]:
+        self, process: subprocess.Popen[bytes], session: Session, subject: CheckTarget, alarm: Alarm
+    ) -> JudgeSaid:
         """Answer the judge's commands until it has its verdict, or says that it took too long."""
         __tracebackhide__ = True
         try:
             with alarm:
-                return self._converse(process, worker, subject, alarm)
+                return self._converse(process, session, subject, alarm)
         except Hung:
             raise _hung(alarm, subject) from None
 
     def _converse(
-        self, process: subprocess.Popen[bytes], worker: InProcessWorker, subject: CheckTarget, alarm: Alarm
-    ) -> dict[str, Any]:
+        self, process: subprocess.Popen[bytes], session: Session, subject: CheckTarget, alarm: Alarm
+    ) -> JudgeSaid:
         __tracebackhide__ = True
         commands, answers = process.stdout, process.stdin
         assert commands is not None
         assert answers is not None
-        order = {
-            "pid": os.getpid(),
-            "name": subject.name,
-            "nodeid": subject.nodeid,
-            "mode": subject.mode,
-            "options": dict(subject.options),
-            "declared": dict(subject.declared),
-            "alarm": alarm.armed,
-        }
-        # Bound methods in a table and positional arguments, as in the worker: nothing is looked up by a string that
-        # came in as JSON, which would leave an entry a call in the interpreter's method cache.
-        handlers = command_table(worker)
-        passes_on = subject.passes_on
+        order = CheckOrder(
+            os.getpid(),
+            subject.name,
+            subject.nodeid,
+            subject.mode,
+            dict(subject.options),
+            dict(subject.declared),
+            alarm.armed,
+        )
+        handlers = session.handlers
         try:
-            answers.write(json.dumps(order).encode() + b"\n")
+            answers.write(encode(order))
             answers.flush()
             for line in commands:
-                op, *arguments = json.loads(line)
-                if op == "verdict":
-                    verdict: dict[str, Any] = arguments[0]
-                    return verdict
-                if op == "load":
-                    arguments.clear()
-                try:
-                    answer = handlers[op](*arguments)
-                except passes_on:
-                    raise
-                except BaseException as exc:
-                    answer = failure_answer(exc)
-                    del exc
+                op, arguments = decode_command(line)
+                if op == VERDICT:
+                    return checked(JudgeSaid, arguments[0] if arguments else None)
+                answer = answer_to(op, arguments, handlers, subject.passes_on)
                 if alarm.rang:
-                    raise _hung(alarm, subject, answer.get("detail", ""))
-                answers.write(json.dumps(answer).encode() + b"\n")
+                    raise _hung(alarm, subject, answer.detail if type(answer) is Failure else "")
+                answers.write(encode_answer(op, answer))
                 answers.flush()
                 del answer, arguments
+        except BadLine as exc:
+            raise NotJudged(f"the judging process sent what cannot be read ({exc}): run the test again") from None
         except BrokenPipeError:
             pass
         raise NotJudged(f"the judging process ended in the middle of the check: {self._last_words()}")

@@ -7,23 +7,24 @@ line out is the verdict. Ends with its input.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from leakharness.errors import LeakHarnessError, NotJudged, UsageError
+from leakharness.errors import LeakHarnessError
 from leakharness.measure.evidence import Snapshots
 from leakharness.measure.loop import measure
 from leakharness.measure.measurement import Measurement, Request, WorkerClient
 from leakharness.model import Reading, RunResult
 from leakharness.options import pyproject_options, resolve
+from leakharness.pytest_plugin.judge_messages import VERDICT, CheckOrder, CheckOutcome, JudgeSaid
 from leakharness.pytest_plugin.timeout_signal import ringing_after
 from leakharness.report.text import run_block
+from leakharness.worker.codec import decode, decode_answer, encode_command
+from leakharness.worker.protocol import A, Failure, Question
 
 __all__ = ["main"]
 
@@ -35,19 +36,12 @@ class _Pytest:
         self.pid = pid
         self._answers, self._commands = answers, commands
 
-    def ask(self, op: str, *arguments: Any, doing: str = "") -> dict[str, Any]:
-        _send(self._commands, [op, *arguments])
+    def request(self, question: Question[A], *arguments: Any, doing: str = "") -> A:
+        _send(self._commands, encode_command(question.op, arguments))
         line = self._answers.readline()
         if not line:
             raise SystemExit(0)  # the test was interrupted: nobody waits for a verdict
-        answer: dict[str, Any] = json.loads(line)
-        if "failed" in answer:
-            if answer["failed"] == "usage":
-                raise UsageError(answer["reason"])
-            error = NotJudged(answer["reason"])
-            error.detail = answer.get("detail", "")
-            raise error
-        return answer
+        return decode_answer(question, line, doing or question.op)
 
 
 class _Observer:
@@ -66,28 +60,24 @@ def main() -> None:
     answers, commands = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     for line in answers:
-        order = json.loads(line)
+        order = decode(CheckOrder, line)
         try:
-            result = judge(order, _Pytest(order["pid"], answers, commands))
-            said: dict[str, Any] = {
-                "verdict": result.verdict,
-                "text": run_block(result),
-                "document": result.document(),
-            }
+            result = judge(order, _Pytest(order.pid, answers, commands))
+            said = JudgeSaid(CheckOutcome(result.verdict, run_block(result), result.document()))
         except LeakHarnessError as exc:
-            said = {"error": str(exc), "kind": "usage" if isinstance(exc, UsageError) else "not judged"}
-        _send(commands, ["verdict", said])
+            said = JudgeSaid(failure=Failure.of(exc))
+        _send(commands, encode_command(VERDICT, (said,)))
 
 
-def judge(order: Mapping[str, Any], worker: WorkerClient) -> RunResult:
+def judge(order: CheckOrder, worker: WorkerClient) -> RunResult:
     """Measure what the order names, in the process behind ``worker``. Raises UsageError."""
     pyproject = pyproject_options(Path.cwd())
-    plan = resolve(order["options"], order["declared"], pyproject, defaults={"snapshots": "on-fail"})
+    plan = resolve(order.options, order.declared, pyproject, defaults={"snapshots": "on-fail"})
     snapshots = Snapshots(None, always=False)
-    clock = ringing_after(plan.timeout, order["pid"]) if order["alarm"] else contextlib.nullcontext()
+    clock = ringing_after(plan.timeout, order.pid) if order.alarm else contextlib.nullcontext()
     with snapshots.closing(), clock:
         result = measure(
-            Request(order["name"], order["name"], order["mode"]),
+            Request(order.name, order.name, order.mode),
             plan,
             worker,
             _Observer(snapshots),
@@ -96,12 +86,10 @@ def judge(order: Mapping[str, Any], worker: WorkerClient) -> RunResult:
         return replace(
             result,
             notes=result.notes + tuple(snapshots.problems),
-            reproduce=shlex.join(
-                ["pytest", order["nodeid"], *(["--leakcheck"] if order["mode"] == "leakcheck" else [])]
-            ),
+            reproduce=shlex.join(["pytest", order.nodeid, *(["--leakcheck"] if order.mode == "leakcheck" else [])]),
         )
 
 
-def _send(stream: BinaryIO, message: Any) -> None:
-    stream.write(json.dumps(message).encode() + b"\n")
+def _send(stream: BinaryIO, line: bytes) -> None:
+    stream.write(line)
     stream.flush()

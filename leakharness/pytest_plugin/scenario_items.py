@@ -6,7 +6,7 @@ Every item measures in fresh processes, so they spread over xdist's workers (and
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 
 from leakharness.errors import LeakFound, LeakHarnessError, NotJudged, UsageError
 from leakharness.pytest_plugin.options import setting
+from leakharness.worker.protocol import ModeFacts, ScenarioFacts
 
 __all__ = ["scenario_file"]
 
@@ -37,10 +38,10 @@ class ScenarioFile(pytest.File):
         from leakharness.measure.describe import describe
 
         answer = describe([self.path], sys.executable)[str(self.path.resolve())]
-        if isinstance(answer, dict):
-            raise self.CollectError(answer["reason"])
-        for declared in answer:
-            yield ScenarioNode.from_parent(self, name=declared["name"], declared=declared)
+        if answer.failure is not None:
+            raise self.CollectError(answer.failure.reason)
+        for declared in answer.scenarios:
+            yield ScenarioNode.from_parent(self, name=declared.name, declared=declared)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
         if isinstance(excinfo.value, LeakHarnessError):
@@ -51,7 +52,7 @@ class ScenarioFile(pytest.File):
 class ScenarioNode(pytest.Collector):
     """One scenario: its modes, the synthetic leak and the certificate."""
 
-    def __init__(self, *, declared: Mapping[str, Any], **named: Any) -> None:
+    def __init__(self, *, declared: ScenarioFacts, **named: Any) -> None:
         super().__init__(**named)
         self.declared = declared
         self.stash[_ARMS] = {}
@@ -59,11 +60,11 @@ class ScenarioNode(pytest.Collector):
     def collect(self) -> Iterator[pytest.Item]:
         from leakharness.scenario.declare import SYNTHETIC_LEAK
 
-        line = int(self.declared["where"].rpartition(":")[2])
-        for mode in self.declared["modes"]:
-            where = int(mode["where"].rpartition(":")[2])
-            yield ModeItem.from_parent(self, name=mode["name"], mode=mode, line=where)
-        synthetic = {"name": SYNTHETIC_LEAK, "must": "FAIL", "needs_target": False}
+        line = int(self.declared.where.rpartition(":")[2])
+        for mode in self.declared.modes:
+            where = int(mode.where.rpartition(":")[2])
+            yield ModeItem.from_parent(self, name=mode.name, mode=mode, line=where)
+        synthetic = ModeFacts(SYNTHETIC_LEAK, "FAIL")
         yield ModeItem.from_parent(self, name=SYNTHETIC_LEAK, mode=synthetic, line=line)
         yield CertificateItem.from_parent(self, name=CERTIFICATE, line=line)
 
@@ -79,17 +80,17 @@ class ScenarioNode(pytest.Collector):
     def found(self) -> Any:
         from leakharness.scenario.find import ScenarioRef
 
-        return ScenarioRef(self.declared["name"], self.path, 0, "file")
+        return ScenarioRef(self.declared.name, self.path, 0, "file")
 
-    def measured(self, mode: Mapping[str, Any]) -> Any:
+    def measured(self, mode: ModeFacts) -> Any:
         """The mode's RunResult, measured once in this process."""
         from leakharness.measure.arm import run_found
 
         arms = self.stash[_ARMS]
-        if mode["name"] not in arms:
-            result = run_found(self.found(), mode["name"], self.settings())
-            arms[mode["name"]] = replace(result, must=mode["must"])
-        return arms[mode["name"]]
+        if mode.name not in arms:
+            result = run_found(self.found(), mode.name, self.settings())
+            arms[mode.name] = replace(result, must=mode.must)
+        return arms[mode.name]
 
 
 class _LeakItem(pytest.Item):
@@ -111,16 +112,14 @@ class _LeakItem(pytest.Item):
             return str(error)
         return super().repr_failure(excinfo, style)
 
-    def skip_without_target(self, mode: Mapping[str, Any]) -> bool:
-        return bool(mode["needs_target"]) and not (
-            setting(self.config, "leak_target") or self.parent.declared.get("target")
-        )
+    def skip_without_target(self, mode: ModeFacts) -> bool:
+        return mode.needs_target and not (setting(self.config, "leak_target") or self.parent.declared.target)
 
 
 class ModeItem(_LeakItem):
     """Passes when the mode gives what it must."""
 
-    def __init__(self, *, mode: Mapping[str, Any], **named: Any) -> None:
+    def __init__(self, *, mode: ModeFacts, **named: Any) -> None:
         super().__init__(**named)
         self._mode = mode
 
@@ -147,16 +146,15 @@ class CertificateItem(_LeakItem):
         from leakharness.proof.certify import certify, check_found
         from leakharness.report.text import certificate_block
 
-        modes = {item["name"]: item for item in self.parent.declared["modes"]}
         measured = self.parent.stash[_ARMS]
         wanted = [
             mode
-            for mode in modes.values()
-            if not self.skip_without_target(mode) and (mode["must"] is not None or mode["default"])
+            for mode in self.parent.declared.modes
+            if not self.skip_without_target(mode) and (mode.must is not None or mode.default)
         ]
-        complete = all(mode["name"] in measured for mode in wanted) and "synthetic-leak" in measured
+        complete = all(mode.name in measured for mode in wanted) and "synthetic-leak" in measured
         if complete:
-            arms = [measured[mode["name"]] for mode in wanted] + [measured["synthetic-leak"]]
+            arms = [measured[mode.name] for mode in wanted] + [measured["synthetic-leak"]]
             certificate = certify(self.parent.name, [replace(arm, must=arm.must or "PASS") for arm in arms])
         else:
             certificate = check_found(self.parent.found(), self.parent.settings())

@@ -6,7 +6,6 @@ captures into snapshot files. It outlives a worker that is killed: it finishes w
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import shutil
@@ -26,6 +25,7 @@ from leakharness.pytest_plugin.tracer import current_lane, runs_tests
 from leakharness.store import write_atomically
 from leakharness.suite.trace import COMMAND_FILE, LANE_VARIABLE
 from leakharness.worker.capture.snapshot import snapshot
+from leakharness.worker.fork import reap
 
 __all__ = ["LaneSnapshots", "start_snapshots"]
 
@@ -35,7 +35,6 @@ MOST_WAITING = 2
 LAST_WAIT_S = 120.0
 """How long the end of a session waits for the last snapshot."""
 CAPTURE_WAIT_S = 60.0
-POLL_S = 0.01
 NICENESS = 10
 """The converter yields to the tests."""
 BOOT = """\
@@ -213,8 +212,7 @@ def _sweep(lane: Path) -> None:
 def _reap(pid: int | None) -> None:
     """Wait for the forked copy, without holding up other threads."""
     if pid is not None:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
+        reap(pid, CAPTURE_WAIT_S)
 
 
 def convert() -> None:
@@ -237,32 +235,13 @@ def _converted(pid: int, raw: Path, final: Path) -> str | None:
     from leakharness.errors import LeakHarnessError
     from leakharness.heap import v8
     from leakharness.heap.ingest import load_capture
+    from leakharness.measure.capture_file import wait_for_capture
 
-    error = raw.with_name(raw.name + ".error")
-    end = time.monotonic() + CAPTURE_WAIT_S
-    while not raw.exists():
-        if error.exists():
-            return error.read_text(errors="replace").strip()
-        if time.monotonic() > end or not _alive(pid, raw):
-            return "its process died before it was captured"
-        time.sleep(POLL_S)
     try:
+        wait_for_capture(raw, pid or None, CAPTURE_WAIT_S)
         v8.write(load_capture(raw).graph, final)
     except LeakHarnessError as exc:
         return str(exc)
     finally:
         raw.unlink(missing_ok=True)
     return None
-
-
-def _alive(pid: int, raw: Path) -> bool:
-    """Whether the copy may still write. One that has just ended has its capture in place already."""
-    if pid == 0:
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return raw.exists()
-    except PermissionError:
-        return True
-    return True

@@ -1,25 +1,13 @@
-"""The declaration of a scenario that was found, and how it is named on a command line."""
+"""How a scenario that was found is named on a command line."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from leakharness.errors import NotJudged, UsageError
 from leakharness.scenario.find import ScenarioRef
 
-
-def declaration_of(answer: Any, found: ScenarioRef) -> dict[str, Any]:
-    """One scenario's declaration out of a file's. Raises UsageError or NotJudged for what went wrong there."""
-    if isinstance(answer, Mapping):
-        error = UsageError(answer["reason"]) if answer["failed"] == "usage" else NotJudged(answer["reason"])
-        raise error
-    for scenario in answer:
-        if found.name is None or scenario["name"] == found.name:
-            return dict(scenario)
-    raise UsageError(f"{found.path}: no scenario {found.name!r}")
+__all__ = ["reference_to"]
 
 
 def reference_to(found: ScenarioRef) -> str:

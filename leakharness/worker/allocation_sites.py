@@ -1,4 +1,4 @@
-"""Where memory is born: ``tracemalloc`` over a series of batches. Standard library only.
+"""Where memory is allocated: ``tracemalloc`` over a series of batches. Standard library only.
 
 ``tracemalloc`` compares two moments. A leak is growth that persists, so this takes a reading per site (file and
 line) after every batch; the judge's own rule then says which sites grow. Only ever used in a second process: tracing
@@ -14,6 +14,8 @@ import tracemalloc
 import weakref
 from collections.abc import Iterable
 from typing import Any
+
+from leakharness.worker.protocol import AllocationSite
 
 __all__ = ["SiteReader"]
 
@@ -37,8 +39,8 @@ class SiteReader:
     def stop(self) -> None:
         tracemalloc.stop()
 
-    def read(self) -> dict[str, list[int]]:
-        """``{"file:line": [bytes, blocks]}`` of everything allocated since the start and still alive."""
+    def read(self) -> dict[str, tuple[int, int]]:
+        """``{"file:line": (bytes, blocks)}`` of everything allocated since the start and still alive."""
         gc.collect()
         snapshot = tracemalloc.take_snapshot()
         sites: dict[str, list[int]] = {}
@@ -51,20 +53,20 @@ class SiteReader:
             row[1] += 1
         del snapshot
         top = sorted(sites.items(), key=lambda item: -item[1][0])[:MOST_SITES]
-        return dict(top)
+        return {place: (size, blocks) for place, (size, blocks) in top}
 
-    def births(self, objects: Iterable[tuple[Any, str]]) -> list[dict[str, Any]]:
-        """Where ``objects`` were allocated: ``[{"label", "stack": ["file:line", …], "count"}]``, innermost first."""
+    def allocations_of(self, objects: Iterable[tuple[Any, str]]) -> tuple[AllocationSite, ...]:
+        """Where ``objects`` were allocated, the most frequent place first."""
         found: dict[tuple[str, tuple[str, ...]], int] = {}
         for obj, label in objects:
-            stack = tuple(f"{file}:{line}" for file, line in _birth(obj) if not _is_own(file))
+            stack = tuple(f"{file}:{line}" for file, line in _allocation_of(obj) if not _is_own(file))
             if stack:
                 found[label, stack] = found.get((label, stack), 0) + 1
         rows = sorted(found.items(), key=lambda item: -item[1])
-        return [{"label": label, "stack": list(stack), "count": count} for (label, stack), count in rows]
+        return tuple(AllocationSite(label, stack, count) for (label, stack), count in rows)
 
 
-def _birth(obj: Any) -> list[tuple[str, int]]:
+def _allocation_of(obj: Any) -> list[tuple[str, int]]:
     """(file, line) of the frames that allocated ``obj``, innermost first; empty where it was not traced.
 
     3.11 looks an instance up at the wrong address, past the two pointers in front of its collector header

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from leakharness.worker.capture.type_plans import HEAP_TYPE, READY, type_dict, type_flags, type_mro, type_name
+from leakharness.worker.protocol import Container
 
 __all__ = ["empty_declared"]
 
@@ -27,12 +28,11 @@ CONTAINERS: tuple[Any, ...] = (collections.OrderedDict, dict, list, collections.
 _Getter = Callable[[Any], Any]
 
 
-def empty_declared(least: int) -> list[dict[str, Any]]:
-    """Empty every such container of at least ``least`` entries that is below its bound. Returns what they were:
-    ``{"name", "size", "bound"}``."""
+def empty_declared(least: int) -> list[Container]:
+    """Empty every such container of at least ``least`` entries that is below its bound. Returns what they were."""
     rows = []
     for name, container, base, bound in list(_declared(least)):
-        rows.append({"name": name, "size": base.__len__(container), "bound": bound})
+        rows.append(Container(name, base.__len__(container), bound))
         base.clear(container)
     return rows
 

@@ -1,8 +1,9 @@
 """The measured process: loads one scenario, makes runs, takes readings, one line of command at a time.
 
 Commands come as JSON lines on the standard input the process was started with, answers go as JSON lines to its
-standard output; both are moved out of the scenario's way first (its input is empty, its prints go to stderr).
-The tool's process decides what to do next; this one only does it. Standard library only.
+standard output (:mod:`leakharness.worker.protocol`); both are moved out of the scenario's way first (its input is
+empty, its prints go to stderr). The tool's process decides what to do next; this one only does it. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -10,164 +11,94 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import json
 import os
 import sys
-import traceback
 from collections.abc import Callable
-from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
-from leakharness.errors import LeakHarnessError, ScenarioError
-from leakharness.scenario.declare import SYNTHETIC_LEAK, Mode, Run, Scenario
+from leakharness.errors import ScenarioError
+from leakharness.scenario.declare import Mode, Run
+from leakharness.worker import protocol
+from leakharness.worker.codec import decode_command, encode_answer
 from leakharness.worker.counters import Counters
+from leakharness.worker.failure import failure_of
+from leakharness.worker.fork import CAN_FORK
 from leakharness.worker.readings import CounterReader
 from leakharness.worker.recorder import PLANTED, Plant, ScenarioRecorder, TargetMissing
 from leakharness.worker.runs import RunFailed, Runs
+from leakharness.worker.scenario_file import describe, facts_of, load_scenario, mode_of
 from leakharness.worker.tracker import Tracker, self_test
 
-__all__ = ["main"]
+__all__ = ["Loads", "Measuring", "Session", "checked_tracker", "main", "process_facts"]
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal this process gets when its parent dies."""
-REASON_KEPT = 600
-"""Characters of a reason, which is one sentence; the detail has the rest."""
 
 
-class Worker:
-    """One scenario, one mode, in this process."""
+class Measuring:
+    """A scenario that is set up: makes runs, takes readings, answers questions about what they left behind."""
 
-    def __init__(self, spec: dict[str, Any]) -> None:
-        self._spec = spec
-        self._tracker = Tracker()
-        self._counters = Counters()
-        self._loop: Any = None
-        self._tear_down: Callable[[], None] | None = None
-        self._runs: Runs | None = None
-        self._reader: CounterReader | None = None
-        self._recorder: ScenarioRecorder | None = None
-        self._scenario: Scenario | None = None
+    def __init__(
+        self,
+        recorder: ScenarioRecorder,
+        counters: Counters,
+        make_runs: Callable[[int], None],
+        *,
+        loop: Any,
+        finish: Callable[[], list[str]] = list,
+    ) -> None:
+        """``make_runs(count)`` raises RunFailed. ``finish()`` tears down and returns what there is to say."""
+        self._recorder = recorder
+        self._tracker = recorder.tracker
+        self._counters = counters
+        self._make_runs = make_runs
+        self._finish = finish
         self._sites: Any = None
+        self.reader = CounterReader(counters, recorder.tracker, recorder, loop)
 
-    def describe(self, paths: list[str]) -> dict[str, Any]:
-        """The scenarios of each file, without running anything: ``{path: [scenario, …] or failure}``."""
-        found: dict[str, Any] = {}
-        for path in paths:
-            try:
-                found[path] = [_describe(scenario) for scenario in _scenarios(_load(path))]
-            except BaseException as exc:
-                found[path] = failure_answer(exc)
-        return {"files": found}
+    def handlers(self) -> dict[str, Callable[..., Any]]:
+        """The commands that it answers.
 
-    def load(self) -> dict[str, Any]:
-        """Load the scenario and test the tracker: what is wrong with either is known before anything runs."""
-        facts = self._tested()
-        notes = _still_the_surroundings()
-        scenario = _pick(_scenarios(_load(self._spec["path"])), self._spec.get("name"), self._spec["path"])
-        mode, _ = _mode_of(scenario, self._spec["mode"])
-        self._scenario = scenario
-        return {**facts, "notes": notes, "scenario": _describe(scenario), "mode": mode.name}
-
-    def _tested(self) -> dict[str, Any]:
-        """What process this is, once the tracker has counted right. Raises RunFailed."""
-        fault = self_test(self._tracker)
-        if fault is not None:
-            raise RunFailed(f"the tracker's self-test failed: {fault}")
+        A table of bound methods that take positional arguments: looking an attribute up by a string made from JSON
+        leaves one entry a call in the interpreter's method cache, and the harness would see itself grow.
+        """
         return {
-            "pid": os.getpid(),
-            "python": sys.version.split()[0],
-            "implementation": sys.implementation.name,
-            "executable": sys.executable,
-            "blind": self._counters.blind,
+            protocol.RUNS.op: self.runs,
+            protocol.FREEZE.op: self.reader.freeze,
+            protocol.BASELINE.op: self.reader.baseline,
+            protocol.READ.op: self.reader.read,
+            protocol.CENSUS.op: self.census,
+            protocol.GROWTH_AFTER_CLEARING.op: self.reader.growth_after_clearing,
+            protocol.GROWTH_AFTER_CLEARING_DECLARED.op: self.reader.growth_after_clearing_declared,
+            protocol.SNAPSHOT.op: self.snapshot,
+            protocol.CONFIRM.op: self.confirm,
+            protocol.SECOND_OPINIONS.op: self.second_opinions,
+            protocol.TRACE.op: self.trace,
+            protocol.SITES.op: self.sites,
+            protocol.ALLOCATION_SITES.op: self.allocation_sites,
+            protocol.SELF_TEST.op: self.self_test,
+            protocol.FINISH.op: self.finish,
         }
 
-    def start(self, scope_bytes: int) -> dict[str, Any]:
-        """Set up. What the runs need is imported here, before the baseline."""
-        scenario = self._scenario
-        assert scenario is not None
-        mode, plant = _mode_of(scenario, self._spec["mode"])
-        if self._spec.get("plant"):
-            plant = Plant(**self._spec["plant"])
-        for module, hint in mode.needs.items():
-            if importlib.util.find_spec(module) is None:
-                raise RunFailed(f"mode {mode.name!r} needs the module {module!r} in {sys.executable}: {hint}")
-        target = self._spec.get("target") or scenario.target
-        if mode.needs_target and target is None:
-            raise ScenarioError(
-                f"{mode.where}: mode {mode.name!r} of {scenario.name!r} imports the real code: "
-                "say which with --target module:attribute"
-            )
-        if mode.is_async or _is_async(scenario.set_up):
-            import asyncio
+    def runs(self, count: int) -> protocol.Done:
+        self._make_runs(count)
+        return protocol.Done()
 
-            self._loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self._loop)
-        self._counters.loop = self._loop
-        self._recorder = recorder = ScenarioRecorder(self._tracker, self._loop, target, plant)
-        run = Run(scope_bytes=scope_bytes, mode=mode.name, recorder=recorder)
-        if target is not None and (mode.needs_target or mode.name == "production"):
-            self._import_target(recorder)
-        self._tear_down = _set_up(scenario.set_up, run, self._loop)
-        self._runs = Runs(mode, run, self._loop, recorder.after_run if plant is not None else None)
-        self._reader = CounterReader(self._counters, self._tracker, recorder, self._loop)
-        # One capture is made and thrown away here, so that none imports anything or allocates first while measuring.
-        importlib.import_module("leakharness.worker.capture.snapshot").prepare()
-        self._reader.rehearse()
-        return {}
+    def census(self) -> protocol.CensusAnswer:
+        return protocol.CensusAnswer(self.reader.census(sizes=True))
 
-    def _import_target(self, recorder: ScenarioRecorder) -> None:
-        try:
-            recorder.target()
-        except TargetMissing as exc:
-            if self._spec.get("target"):
-                raise ScenarioError(f"--target {exc}") from None
-            raise RunFailed(f"the scenario's target {exc}: install it there, or name another by --target") from None
-
-    def runs(self, count: int) -> dict[str, Any]:
-        assert self._runs is not None
-        self._runs.make(count)
-        return {}
-
-    def freeze(self) -> dict[str, Any]:
-        assert self._reader is not None
-        return self._reader.freeze()
-
-    def baseline(self, grace: float) -> dict[str, Any]:
-        assert self._reader is not None
-        return self._reader.baseline(grace)
-
-    def read(self, grace: float, deep: bool = False, census: bool = False) -> dict[str, Any]:
-        assert self._reader is not None
-        reading = self._reader.read(grace, deep)
-        if census:
-            reading["census"] = self._reader.census()
-        return reading
-
-    def census(self) -> dict[str, Any]:
-        assert self._reader is not None
-        return {"census": self._reader.census(sizes=True)}
-
-    def growth_after_clearing(self, before: dict[str, int]) -> dict[str, Any]:
-        assert self._reader is not None
-        return {"cleared": self._reader.growth_after_clearing(before)}
-
-    def what_if_declared_cleared(self, least: int) -> dict[str, Any]:
-        assert self._reader is not None
-        return {"cleared": self._reader.what_if_declared_cleared(least)}
-
-    def snapshot(self, path: str, types: list[str]) -> dict[str, Any]:
+    def snapshot(self, path: str, types: list[str]) -> protocol.SnapshotAnswer:
         """Write a raw capture of this process to ``path``, from a forked copy where there is one.
 
         Its targets are the retained tracked objects; where there are none, the newest ones of ``types``. Answers
-        with the pid of the copy, ``{"writer": pid}``; None where the capture is complete.
+        with the pid of the copy; None where the capture is complete.
         """
         from leakharness.worker.capture.snapshot import snapshot
 
-        assert self._recorder is not None
         declared = self._recorder.declared
         pid = snapshot(
             path,
-            targets=lambda: self._targets(types),
+            targets=lambda: list(self._tracker.survivors()) or self.reader.newest_of(types),
             roots=(
                 ("harness: wedged()", declared.wedged),
                 ("harness: hold()", declared.held),
@@ -176,112 +107,169 @@ class Worker:
         )
         if pid is not None:
             self._counters.ignore_child(pid)
-        return {"writer": pid}
+        return protocol.SnapshotAnswer(pid)
 
-    def _targets(self, types: list[str]) -> list[tuple[Any, str]]:
-        assert self._reader is not None
-        return list(self._tracker.survivors()) or self._reader.newest_of(types)
-
-    def confirm(self, holders: list[dict[str, str]], counting: bool) -> dict[str, Any]:
+    def confirm(self, holders: list[dict[str, str]], counting: bool) -> protocol.CutAnswer:
         """Cut references in a forked copy and count what dies; ``counting``: and by how much each counter falls."""
         from leakharness.worker.cut_edge import confirm
 
-        assert self._reader is not None
-        return confirm(self._tracker.survivors, holders, count=self._reader.counters if counting else None)
+        return confirm(self._tracker.survivors, holders, count=self.reader.counters if counting else None)
 
-    def opinions(self, path: str) -> dict[str, Any]:
+    def second_opinions(self, path: str) -> protocol.OpinionsAnswer:
         """Let objgraph and guppy3 write what they think to ``path``, from a forked copy."""
         from leakharness.worker.second_opinions import ask
 
-        pid = ask(path, self._tracker.survivors)
+        pid = ask(path, self._tracker.survivors) if CAN_FORK else None
         if pid is not None:
             self._counters.ignore_child(pid)
-        return {"asked": pid is not None, "alive": self._tracker.alive}
+        return protocol.OpinionsAnswer(pid is not None, self._tracker.alive)
 
-    def trace(self) -> dict[str, Any]:
+    def trace(self) -> protocol.Done:
         """Start to trace allocations: for the second, explaining process only."""
         from leakharness.worker.allocation_sites import SiteReader
 
         self._sites = SiteReader()
         self._sites.start()
-        return {}
+        return protocol.Done()
 
-    def sites(self) -> dict[str, Any]:
-        assert self._sites is not None
-        return {"sites": self._sites.read()}
+    def sites(self) -> protocol.SitesAnswer:
+        return protocol.SitesAnswer(self._sites.read())
 
-    def births(self) -> dict[str, Any]:
-        assert self._sites is not None
-        return {"births": self._sites.births(self._tracker.survivors())}
+    def allocation_sites(self) -> protocol.AllocationSites:
+        return protocol.AllocationSites(self._sites.allocations_of(self._tracker.survivors()))
 
-    def self_test(self) -> dict[str, Any]:
-        return {"fault": self_test(self._tracker)}
+    def self_test(self) -> protocol.SelfTest:
+        return protocol.SelfTest(self_test(self._tracker))
 
-    def modules(self) -> dict[str, Any]:
-        """Names in sys.modules: the proof that nothing of the tool's came along."""
-        return {"modules": sorted(sys.modules), "path": list(sys.path)}
-
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> protocol.Finished:
         """Tear down. The process ends when the tool closes its input."""
-        if self._tear_down is not None:
-            tear_down, self._tear_down = self._tear_down, None
-            tear_down()
-        endings = self._runs.endings() if self._runs is not None else ""
-        return {"notes": [endings] if endings else []}
+        return protocol.Finished(tuple(self._finish()))
 
 
-def command_table(worker: Worker) -> dict[str, Callable[..., dict[str, Any]]]:
-    return {
-        "describe": worker.describe,
-        "load": worker.load,
-        "start": worker.start,
-        "runs": worker.runs,
-        "freeze": worker.freeze,
-        "baseline": worker.baseline,
-        "read": worker.read,
-        "census": worker.census,
-        "growth_after_clearing": worker.growth_after_clearing,
-        "what_if_declared_cleared": worker.what_if_declared_cleared,
-        "snapshot": worker.snapshot,
-        "confirm": worker.confirm,
-        "opinions": worker.opinions,
-        "trace": worker.trace,
-        "sites": worker.sites,
-        "births": worker.births,
-        "self_test": worker.self_test,
-        "modules": worker.modules,
-        "finish": worker.finish,
-    }
+class Loads(Protocol):
+    """What was loaded: it knows what it is, and nothing has run."""
+
+    @property
+    def facts(self) -> protocol.Facts: ...
+    def start(self, scope_bytes: int) -> Measuring: ...
+
+
+class Loaded:
+    """One scenario and one mode of it, loaded from a file."""
+
+    def __init__(self, spec: protocol.LoadSpec) -> None:
+        """Load the scenario and test the tracker: what is wrong with either is known before anything runs."""
+        self._spec = spec
+        self._tracker = checked_tracker()
+        self._counters = Counters()
+        notes = _stop_tracing()
+        self._scenario = load_scenario(spec.path, spec.name)
+        self._mode, self._plant = mode_of(self._scenario, spec.mode)
+        if spec.plant:
+            self._plant = Plant(**spec.plant)
+        self.facts = process_facts(self._counters, facts_of(self._scenario), self._mode.name, notes)
+
+    def start(self, scope_bytes: int) -> Measuring:
+        """Set up. What the runs need is imported here, before the baseline."""
+        scenario, mode = self._scenario, self._mode
+        for module, hint in mode.needs.items():
+            if importlib.util.find_spec(module) is None:
+                raise RunFailed(f"mode {mode.name!r} needs the module {module!r} in {sys.executable}: {hint}")
+        target = self._spec.target or scenario.target
+        if mode.needs_target and target is None:
+            raise ScenarioError(
+                f"{mode.where}: mode {mode.name!r} of {scenario.name!r} imports the real code: "
+                "say which with --target module:attribute"
+            )
+        loop = self._counters.loop = _loop_for(mode, scenario.set_up)
+        recorder = ScenarioRecorder(self._tracker, loop, target, self._plant)
+        run = Run(scope_bytes=scope_bytes, mode=mode.name, recorder=recorder)
+        if target is not None and (mode.needs_target or mode.name == "production"):
+            self._import_target(recorder)
+        tear_down = _set_up(scenario.set_up, run, loop)
+        runs = Runs(mode, run, loop, recorder.after_run if self._plant is not None else None)
+
+        def finish() -> list[str]:
+            if tear_down is not None:
+                tear_down()
+            endings = runs.endings()
+            return [endings] if endings else []
+
+        measuring = Measuring(recorder, self._counters, runs.make, loop=loop, finish=finish)
+        # One capture is begun and thrown away here, so that none imports anything or allocates first while measuring.
+        importlib.import_module("leakharness.worker.capture.snapshot").prepare()
+        measuring.reader.rehearse()
+        return measuring
+
+    def _import_target(self, recorder: ScenarioRecorder) -> None:
+        try:
+            recorder.target()
+        except TargetMissing as exc:
+            if self._spec.target:
+                raise ScenarioError(f"--target {exc}") from None
+            raise RunFailed(f"the scenario's target {exc}: install it there, or name another by --target") from None
+
+
+class Session:
+    """The commands that can be answered, by name; there are more of them the further the session gets."""
+
+    def __init__(self, load: Callable[[protocol.LoadSpec], Loads]) -> None:
+        self._load_from = load
+        self.handlers: dict[str, Callable[..., Any]] = {protocol.DESCRIBE.op: describe, protocol.LOAD.op: self._load}
+
+    def _load(self, spec: dict[str, Any]) -> protocol.Facts:
+        loaded = self._load_from(protocol.LoadSpec(**spec))
+
+        def start(scope_bytes: int) -> protocol.Done:
+            self.handlers.update(loaded.start(scope_bytes).handlers())
+            return protocol.Done()
+
+        self.handlers[protocol.START.op] = start
+        return loaded.facts
 
 
 def main() -> None:
     """Serve commands until the input ends."""
     commands, answers = _take_channel()
     _die_with_parent()
-    answers.write(b"{}\n")  # ready: whatever goes wrong from here on is not the interpreter's
+    answers.write(encode_answer(protocol.READY.op, protocol.Done()))  # from here on the interpreter works
     answers.flush()
-    # A table of bound methods, and positional arguments: looking an attribute up by a string made from JSON leaves
-    # one entry a call in the interpreter's method cache, and the harness would see itself grow.
-    handlers: dict[str, Callable[..., dict[str, Any]]] = {}
+    handlers = Session(Loaded).handlers
     pid = os.getpid()
     for line in commands:
-        op, *arguments = json.loads(line)
-        try:
-            if not handlers:
-                handlers = command_table(Worker(arguments.pop(0)))
-            answer = handlers[op](*arguments)
-        except BaseException as exc:
-            answer = failure_answer(exc)
-            del exc
+        op, arguments = decode_command(line)
+        text = _encoded(op, answer_to(op, arguments, handlers))
         if os.getpid() != pid:
             os._exit(0)  # a child that the scenario has forked and let go on: only its parent speaks here
         try:
-            answers.write(json.dumps(answer).encode() + b"\n")
+            answers.write(text)
             answers.flush()
         except BrokenPipeError:
             break
-        del answer, arguments
+        del text, arguments
     _leave()
+
+
+def answer_to(
+    op: str,
+    arguments: list[Any],
+    handlers: dict[str, Callable[..., Any]],
+    passes_on: tuple[type[BaseException], ...] = (),
+) -> Any:
+    """The answer to a command; an exception is one, too, as a Failure, but for those that are to be raised."""
+    try:
+        return handlers[op](*arguments)
+    except passes_on:
+        raise
+    except BaseException as exc:
+        return failure_of(exc)
+
+
+def _encoded(op: str, answer: Any) -> bytes:
+    try:
+        return encode_answer(op, answer)
+    except (TypeError, ValueError, RecursionError) as exc:  # an option of the scenario that JSON cannot hold
+        return encode_answer(op, failure_of(exc))
 
 
 def _leave() -> None:
@@ -314,31 +302,32 @@ def _die_with_parent() -> None:
         pass
 
 
-def failure_answer(exc: BaseException) -> dict[str, Any]:
-    """An error as strings: kind ``usage`` for a wrong declaration, else ``not_judged``; the reason in one line."""
-    answer = _failure(exc)
-    return {**answer, "reason": " ".join(answer["reason"].split())[:REASON_KEPT]}
+def checked_tracker() -> Tracker:
+    """A tracker that has counted right. Raises RunFailed."""
+    tracker = Tracker()
+    fault = self_test(tracker)
+    if fault is not None:
+        raise RunFailed(f"the tracker's self-test failed: {fault}")
+    return tracker
 
 
-def _failure(exc: BaseException) -> dict[str, Any]:
-    if isinstance(exc, RunFailed):
-        return {"failed": "not_judged", "reason": exc.reason, "detail": exc.detail}
-    if isinstance(exc, ScenarioError):
-        return {"failed": "usage", "reason": str(exc), "detail": ""}
-    detail = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))[-4000:]
-    if isinstance(exc, SyntaxError):
-        reason = f"{exc.filename}:{exc.lineno}: {type(exc).__name__}: {exc.msg}"
-        return {"failed": "usage", "reason": reason, "detail": detail}
-    if isinstance(exc, ModuleNotFoundError):
-        return {
-            "failed": "not_judged",
-            "reason": f"{exc} in {sys.executable}: install it there, or measure another interpreter with --python",
-            "detail": detail,
-        }
-    return {"failed": "not_judged", "reason": f"{type(exc).__name__}: {exc}", "detail": detail}
+def process_facts(
+    counters: Counters, scenario: protocol.ScenarioFacts, mode: str, notes: list[str] | None = None
+) -> protocol.Facts:
+    """What process this is, and what is going to be measured in it."""
+    return protocol.Facts(
+        pid=os.getpid(),
+        python=sys.version.split()[0],
+        implementation=sys.implementation.name,
+        executable=sys.executable,
+        missing_counters=counters.missing,
+        scenario=scenario,
+        mode=mode,
+        notes=tuple(notes or ()),
+    )
 
 
-def _still_the_surroundings() -> list[str]:
+def _stop_tracing() -> list[str]:
     """Switch off what would count itself. Returns what was done, in words."""
     try:
         import _tracemalloc as tracing  # PYTHONTRACEMALLOC starts it without leaving a module in sys.modules
@@ -350,91 +339,15 @@ def _still_the_surroundings() -> list[str]:
     return []
 
 
-def _load(path: str) -> ModuleType:
-    """Import the scenario file as ``scenarios.<stem>``, whatever its folder is called."""
-    stem = os.path.splitext(os.path.basename(path))[0]
-    name = f"scenarios.{stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ScenarioError(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (LeakHarnessError, SyntaxError, ModuleNotFoundError):
-        raise
-    except BaseException as exc:
-        answer = _failure(exc)
-        raise RunFailed(f"loading {path} ended by {answer['reason']}", answer["detail"]) from None
-    return module
+def _loop_for(mode: Mode, set_up: Callable[..., Any] | None) -> Any:
+    """An event loop where the mode or the set-up needs one, else None."""
+    if not (mode.is_async or inspect.iscoroutinefunction(set_up) or inspect.isasyncgenfunction(set_up)):
+        return None
+    import asyncio
 
-
-def _scenarios(module: ModuleType) -> list[Scenario]:
-    found = [value for value in vars(module).values() if isinstance(value, Scenario)]
-    unique = list(dict.fromkeys(found))
-    names: dict[str, Scenario] = {}
-    for scenario in unique:
-        scenario.validate()
-        if scenario.name in names:
-            raise ScenarioError(
-                f"{scenario.where}: scenario {scenario.name!r} is declared twice "
-                f"(first at {names[scenario.name].where})"
-            )
-        names[scenario.name] = scenario
-    return unique
-
-
-def _pick(scenarios: list[Scenario], name: str | None, path: str) -> Scenario:
-    if name is not None:
-        scenarios = [scenario for scenario in scenarios if scenario.name == name]
-    if len(scenarios) == 1:
-        return scenarios[0]
-    if not scenarios:
-        raise ScenarioError(f"{path}: no scenario {'here' if name is None else repr(name)}")
-    names = ", ".join(scenario.name for scenario in scenarios)
-    raise ScenarioError(f"{path}: several scenarios here ({names}): say which with {path}::NAME")
-
-
-def _mode_of(scenario: Scenario, name: str | None) -> tuple[Mode, Plant | None]:
-    if name is None:
-        return scenario.default_mode(), None
-    if name == SYNTHETIC_LEAK:
-        return scenario.default_mode(), Plant("tracked")
-    mode = scenario.modes.get(name)
-    if mode is None:
-        names = ", ".join([*scenario.modes, SYNTHETIC_LEAK])
-        raise ScenarioError(f"scenario {scenario.name!r} has no mode {name!r}; it has {names}")
-    return mode, None
-
-
-def _describe(scenario: Scenario) -> dict[str, Any]:
-    default = scenario.default_mode().name
-    return {
-        "name": scenario.name,
-        "summary": scenario.summary,
-        "mimics": scenario.mimics,
-        "target": scenario.target,
-        "where": scenario.where,
-        "options": scenario.options,
-        "known": [[known.match, known.reason] for known in scenario.known],
-        "default": default,
-        "modes": [
-            {
-                "name": mode.name,
-                "must": mode.must,
-                "abort": mode.abort,
-                "default": mode.name == default,
-                "where": mode.where,
-                "needs": dict(mode.needs),
-                "needs_target": mode.needs_target,
-            }
-            for mode in scenario.modes.values()
-        ],
-    }
-
-
-def _is_async(function: Callable[..., Any] | None) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
 
 
 def _set_up(function: Callable[..., Any] | None, run: Run, loop: Any) -> Callable[[], None] | None:

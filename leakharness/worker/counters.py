@@ -1,7 +1,7 @@
 """Reading the counters of this process. A counter that the platform lacks is absent, never zero.
 
 Linux is read from /proc (proc(5)) and glibc's mallinfo2 (mallinfo(3)); macOS and Windows give what their C
-libraries offer without a compiler. What could not be read, and why, is in :attr:`Counters.blind`.
+libraries offer without a compiler. What could not be read, and why, is in :attr:`Counters.missing`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
+from leakharness.worker.fork import reap
+
 __all__ = ["Counters"]
 
 MOST_OWN_CHILDREN = 16
 """Snapshot children at a time. Their pids live in an array: a set of ints would be blocks of our own that come and
 go with them."""
+OWN_CHILD_SECONDS = 120.0
+"""How long the oldest of them may take to end where a new one needs its place; it is killed then."""
 SELF_TEST_BYTES = 1 << 20
 """Size of the block by which the malloc counter is tested at the start: large enough to show, cheap to make."""
 
@@ -27,7 +31,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.readers: dict[str, Callable[[], int]] = {}
-        self.blind: dict[str, str] = {}
+        self.missing: dict[str, str] = {}
         self._page_bytes = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
         self._statm: int | None = None
         self.loop: Any = None
@@ -36,7 +40,7 @@ class Counters:
         malloc = _malloc_readers()
         self._malloc_held: Callable[[], int] | None = None
         if isinstance(malloc, str):
-            self.blind["malloc_bytes"] = malloc
+            self.missing["malloc_bytes"] = malloc
         else:
             in_use, self._malloc_held = malloc
             self._add("malloc_bytes", in_use)
@@ -68,7 +72,7 @@ class Counters:
         self.reap()
         children = self._own_children
         if 0 not in children:
-            os.waitpid(children[0], 0)
+            reap(children[0], OWN_CHILD_SECONDS)
             children[0] = 0
         children[children.index(0)] = pid
 
@@ -92,12 +96,12 @@ class Counters:
     def _add(self, name: str, reader: Callable[[], int] | str) -> None:
         """Keep ``reader``, or the reason why there is none."""
         if isinstance(reader, str):
-            self.blind[name] = reader
+            self.missing[name] = reader
             return
         try:
             reader()
         except (OSError, ValueError, AttributeError, ArithmeticError) as exc:
-            self.blind[name] = f"{type(exc).__name__}: {exc}"
+            self.missing[name] = f"{type(exc).__name__}: {exc}"
         else:
             self.readers[name] = reader
 
@@ -113,7 +117,7 @@ class Counters:
         try:
             self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as exc:
-            self.blind["rss"] = self.blind["mapped_bytes"] = str(exc)
+            self.missing["rss"] = self.missing["mapped_bytes"] = str(exc)
         else:
             statm, page = self._statm, self._page_bytes
             self._add("rss", lambda: int(os.pread(statm, 128, 0).split()[1]) * page)

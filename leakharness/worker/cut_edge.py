@@ -9,9 +9,7 @@ output closed.
 from __future__ import annotations
 
 import gc
-import json
 import os
-import select
 import signal
 import threading
 import time
@@ -22,7 +20,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from leakharness.worker.capture.type_plans import HEAP_TYPE, TYPE_SUBCLASS, type_dict, type_flags, type_mro, type_name
-from leakharness.worker.fork import quiet_fork
+from leakharness.worker.codec import BadLine, decode, encode
+from leakharness.worker.fork import CAN_FORK, CopyFailed, ask_copy
+from leakharness.worker.protocol import CutAnswer
 
 __all__ = ["confirm"]
 
@@ -32,7 +32,8 @@ MAX_BEHIND = 200_000
 """Objects met on the way back; beyond that the search has left the leak and is in the program at large."""
 CUT_ROUNDS = 3
 """Collections after the cut: an object freed in one may release what only the next one finds."""
-POLL_S = 0.05
+ERROR_KEPT = 300
+"""Characters of an exception's text that the answer repeats."""
 
 
 def confirm(
@@ -41,7 +42,7 @@ def confirm(
     timeout: float = 30.0,
     *,
     count: Callable[[], dict[str, int]] | None = None,
-) -> dict[str, Any]:
+) -> CutAnswer:
     """Cut the described references in a forked copy and count which targets that frees.
 
     ``targets()`` yields the retained tracked objects, or (object, label) pairs of them. Each of ``holders``
@@ -60,83 +61,40 @@ def confirm(
     counters: then the targets are taken out of whatever plain container still holds them as well, and the
     answer says by how much each counter fell.
 
-    Returns ``{"targets": n, "freed": n, "cut": n, "uncut": [what could not be cut and why], "seconds": s,
-    "error": str | None, "sentence": "cutting it freed 250 of 250", "fell": {counter: n}}``. Where forking is not
-    possible, ``error`` says so and nothing is cut.
+    Its sentence says it in words: "cutting it freed 250 of 250". Where that is not possible, ``error`` says why.
     """
     started = time.monotonic()
-    if not hasattr(os, "fork"):
-        return _answer(0, 0, 0, [], started, "this platform cannot fork, and the measured process is never changed")
-    reader, writer = os.pipe()
-    pid = quiet_fork()
-    if pid:
-        os.close(writer)
-        return _from_child(pid, reader, started, timeout)
-    status = 1
-    try:
-        os.close(reader)
+    if not CAN_FORK:
+        return _answer(0, 0, 0, started, "this platform cannot fork, and the measured process is never changed")
+
+    def cut() -> bytes:
         _become_quiet()
-        os.write(writer, json.dumps(_cut_and_count(targets, holders, count)).encode())
-        status = 0
-    except BaseException as error:
-        os.write(writer, json.dumps({"error": f"{type(error).__name__}: {error}"[:300]}).encode())
-    finally:
-        os._exit(status)
+        try:
+            return encode(_cut_and_count(targets, holders, count, started))
+        except BaseException as error:
+            return encode(_answer(0, 0, 0, started, f"{type(error).__name__}: {error}"[:ERROR_KEPT]))
+
+    try:
+        return decode(CutAnswer, ask_copy(cut, timeout))
+    except (CopyFailed, BadLine, OSError) as error:
+        return _answer(0, 0, 0, started, str(error))
 
 
 def _answer(
     total: int,
     freed: int,
     cut: int,
-    uncut: list[str],
     started: float,
     error: str | None,
+    uncut: Iterable[str] = (),
     fell: dict[str, int] | None = None,
-) -> dict[str, Any]:
+) -> CutAnswer:
     sentence = f"cutting it freed {freed} of {total}" if error is None else f"not confirmed: {error}"
     if error is None and not cut:
         nothing = "nothing tracked is retained, and only tracked objects can be counted: use run.track()"
         missing = f"the reference was not found in the copy ({'; '.join(uncut)})" if uncut else nothing
         sentence = f"not confirmed: {missing}"
-    return {
-        "targets": total,
-        "freed": freed,
-        "cut": cut,
-        "uncut": uncut,
-        "seconds": time.monotonic() - started,
-        "error": error,
-        "sentence": sentence,
-        "fell": fell or {},
-    }
-
-
-def _from_child(pid: int, reader: int, started: float, timeout: float) -> dict[str, Any]:
-    """Read the child's one answer; a child that hangs is killed."""
-    chunks, late = [], False
-    try:
-        while True:
-            left = started + timeout - time.monotonic()
-            if left <= 0:
-                late = True
-                os.kill(pid, signal.SIGKILL)
-                break
-            if select.select([reader], [], [], min(left, POLL_S))[0]:
-                chunk = os.read(reader, 1 << 16)
-                if not chunk:
-                    break
-                chunks.append(chunk)
-    finally:
-        os.close(reader)
-        _, status = os.waitpid(pid, 0)
-    if late:
-        return _answer(0, 0, 0, [], started, f"the copy did not answer within {timeout:g} s")
-    try:
-        found = json.loads(b"".join(chunks))
-    except ValueError:
-        return _answer(0, 0, 0, [], started, f"the copy ended with status {status} and no answer")
-    if found.get("error"):
-        return _answer(0, 0, 0, [], started, str(found["error"]))
-    return _answer(found["targets"], found["freed"], found["cut"], found["uncut"], started, None, found["fell"])
+    return CutAnswer(total, freed, cut, tuple(uncut), time.monotonic() - started, error, sentence, fell or {})
 
 
 def _become_quiet() -> None:
@@ -153,7 +111,8 @@ def _cut_and_count(
     targets: Callable[[], Iterable[Any]],
     holders: Sequence[dict[str, str]],
     count: Callable[[], dict[str, int]] | None,
-) -> dict[str, Any]:
+    started: float,
+) -> CutAnswer:
     gc.disable()
     gc.unfreeze()
     if count is not None:
@@ -168,7 +127,7 @@ def _cut_and_count(
     watched.clear()
     after = _collected_count(count)
     fell = {name: value - after[name] for name, value in before.items()}
-    return {"targets": total, "freed": freed, "cut": done, "uncut": sorted(uncut), "fell": fell}
+    return _answer(total, freed, done, started, None, sorted(uncut), fell)
 
 
 class _Dummy:

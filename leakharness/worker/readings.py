@@ -6,15 +6,23 @@ import collections
 import functools
 import gc
 import itertools
-import json
-import os
 import sys
 import time
 import weakref
 from collections.abc import Callable
 from typing import Any
 
+from leakharness.worker.codec import BadLine, decode, encode
 from leakharness.worker.counters import Counters, count_objects
+from leakharness.worker.fork import CAN_FORK, CopyFailed, ask_copy
+from leakharness.worker.protocol import (
+    ClearedAnswer,
+    Container,
+    CopyCounts,
+    Frozen,
+    LabelCount,
+    ReadingAnswer,
+)
 from leakharness.worker.recorder import ScenarioRecorder
 from leakharness.worker.tracker import Tracker
 
@@ -32,6 +40,8 @@ FAMILY_LIMIT = 200
 CLEAR_TYPE_CACHE: Callable[[], object] = getattr(sys, "_clear_type_cache", lambda: None)
 """The interpreter's cache of attribute look-ups keeps 4096 name strings alive, slot by address: names that are built
 anew in each run fill it for thousands of runs, and would look like a leak of blocks."""
+COPY_SECONDS = 30.0
+"""How long a forked copy may take to empty containers, collect and count; it is killed then."""
 OWN_PREFIX = "leakharness."
 LRU_CACHE = type(functools.lru_cache(maxsize=1)(lambda: None))
 
@@ -52,11 +62,12 @@ class CounterReader:
         """Call once what is called between readings: 3.10 keeps a frame of each function that has run."""
         self.census(sizes=True)
         self.newest_of([])
+        encode(ReadingAnswer({}, 0, {"": LabelCount(0, 0)}, {}, 0, {"": (0, 0)}))
 
-    def freeze(self) -> dict[str, Any]:
+    def freeze(self) -> Frozen:
         """Collect, and freeze what is there: later collections and counts then cost only what is new.
 
-        Returns the bounded containers that are not full yet, ``{"bounded": {id: size}}``.
+        Returns the bounded containers that are not full yet.
         """
         self._turn_loop()
         gc.unfreeze()
@@ -67,9 +78,9 @@ class CounterReader:
         if capture is not None:
             capture.remember_thread_locals()
         gc.freeze()
-        return {"bounded": bounded}
+        return Frozen(bounded)
 
-    def baseline(self, grace: float) -> dict[str, Any]:
+    def baseline(self, grace: float) -> ReadingAnswer:
         """From here on births, retained objects and collected garbage are counted. Takes the first reading."""
         self._settle(grace)
         self._tracker.set_baseline()
@@ -77,9 +88,9 @@ class CounterReader:
         self._collected_at_baseline = _collected()
         return self.read(grace)
 
-    def read(self, grace: float, deep: bool = False) -> dict[str, Any]:
+    def read(self, grace: float, deep: bool = False, census: bool = False) -> ReadingAnswer:
         """Settle, then read every counter. ``grace``: seconds to wait for what still falls. ``deep``: collect the
-        frozen part of the heap as well (garbage that was alive at the baseline)."""
+        frozen part of the heap as well (garbage that was alive at the baseline). ``census``: count types as well."""
         self._counters.reap()
         if deep:
             gc.unfreeze()
@@ -87,19 +98,20 @@ class CounterReader:
         if deep:
             gc.freeze()
         own, declared = self._recorder.declared.own_weight(), self._recorder.declared.weight()
-        return {
-            "counters": self.counters(),
-            "tracked_alive": self._tracker.alive,
-            "tracked": self._tracker.by_label(),
-            "declared": {
+        return ReadingAnswer(
+            counters=self.counters(),
+            tracked_alive=self._tracker.alive,
+            tracked={label: LabelCount(**row) for label, row in self._tracker.by_label().items()},
+            declared={
                 "objects": declared.objects,
                 "blocks": declared.blocks,
                 "malloc_bytes": declared.malloc_bytes,
                 "mapped_bytes": declared.small_bytes,
                 "rss": declared.small_bytes + declared.malloc_bytes + own.malloc_bytes,
             },
-            "collected": _collected() - self._collected_at_baseline,
-        }
+            collected=_collected() - self._collected_at_baseline,
+            census=self.census() if census else {},
+        )
 
     def counters(self) -> dict[str, int]:
         """Every counter as it is now, without what is the harness's own."""
@@ -114,8 +126,8 @@ class CounterReader:
             values["malloc_bytes"] -= own_malloc
         return values
 
-    def census(self, *, sizes: bool = False) -> dict[str, list[int]]:
-        """Objects born since the freeze and still alive: ``{type: [count, shallow bytes]}``; bytes if ``sizes``."""
+    def census(self, *, sizes: bool = False) -> dict[str, tuple[int, int]]:
+        """Objects born since the freeze and still alive: ``{type: (count, shallow bytes)}``; bytes if ``sizes``."""
         counts: dict[str, list[int]] = {}
         names: dict[int, str] = {}
         declared = self._recorder.declared
@@ -137,7 +149,7 @@ class CounterReader:
                 row[1] += _shallow_bytes(obj, kind)
         self._leave_out_harness(counts)
         top = sorted(counts.items(), key=lambda item: (-item[1][0], item[0]))[:FAMILY_LIMIT]
-        return {name: row for name, row in top if row[0] > 0}
+        return {name: (count, size) for name, (count, size) in top if count > 0}
 
     def newest_of(self, types: list[str], most: int = NEWEST) -> list[tuple[Any, str]]:
         """The newest objects of the first of ``types`` that has any since the freeze. For a forked child only."""
@@ -148,59 +160,58 @@ class CounterReader:
                 return found[-most:]
         return []
 
-    def growth_after_clearing(self, before: dict[str, int]) -> dict[str, Any] | None:
+    def growth_after_clearing(self, before: dict[str, int]) -> ClearedAnswer:
         """In a forked copy, empty the bounded containers that have grown since ``before`` and are not full yet,
-        and count again. Tells whether they, and nothing else, account for the growth. None without fork."""
-        if not hasattr(os, "fork"):
-            return None
+        and count again. Tells whether they, and nothing else, account for the growth."""
+        if not CAN_FORK:
+            return ClearedAnswer()
         gc.unfreeze()
         growing = [
             (obj, size, bound, name)
             for obj, size, bound, name in _find_bounded()
             if size < bound and size > before.get(str(id(obj)), 0)
         ]
-        rows = [
-            {"name": name, "size": size, "bound": bound, "grew": size - before.get(str(id(obj)), 0)}
-            for obj, size, bound, name in growing
-        ]
-        if not rows:
-            gc.freeze()
-            return {"containers": []}
-        answer: dict[str, Any] = {"containers": rows, **self._in_copy(lambda: _clear(growing))}
+        rows = tuple(
+            Container(name, size, bound, size - before.get(str(id(obj)), 0)) for obj, size, bound, name in growing
+        )
+
+        def empty() -> tuple[Container, ...]:
+            _clear(growing)
+            return rows
+
+        answer = self._in_copy(empty) if rows else ClearedAnswer()
         growing.clear()
         gc.freeze()
         return answer
 
-    def what_if_declared_cleared(self, least: int) -> dict[str, Any] | None:
+    def growth_after_clearing_declared(self, least: int) -> ClearedAnswer:
         """The same for containers of the program with at least ``least`` entries, in objects that say how large they
         may become (``bounded_caches.py``). The heap stays as it is."""
-        if not hasattr(os, "fork"):
-            return None
+        if not CAN_FORK:
+            return ClearedAnswer()
         from leakharness.worker.bounded_caches import empty_declared
 
         gc.unfreeze()
-        answer = self._in_copy(lambda: {"containers": empty_declared(least)})
+        answer = self._in_copy(lambda: tuple(empty_declared(least)))
         gc.freeze()
         return answer
 
-    def _in_copy(self, clear: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """In a forked copy, ``clear()`` and count again. Its answer and the counts; empty where the copy failed."""
-        from leakharness.worker.fork import quiet_fork
+    def _in_copy(self, clear: Callable[[], tuple[Container, ...]]) -> ClearedAnswer:
+        """In a forked copy, ``clear()`` and count again; empty where the copy failed."""
+        tracker, baseline = self._tracker, self._objects_at_baseline
 
-        receive, send = os.pipe()
-        pid = quiet_fork()
-        if pid == 0:
-            _clear_and_count(clear, send, self._tracker)
-        os.close(send)
+        def cleared() -> bytes:
+            containers = clear()
+            for _ in range(3):
+                gc.collect()
+            objects = count_objects() - tracker.own_objects() - baseline
+            blocks = sys.getallocatedblocks() - tracker.own_blocks()
+            return encode(ClearedAnswer(containers, CopyCounts(tracker.alive, objects, blocks)))
+
         try:
-            with os.fdopen(receive, "rb") as pipe:
-                text = pipe.read()
-        finally:
-            os.waitpid(pid, 0)
-        answer: dict[str, Any] = json.loads(text) if text else {}
-        if answer:
-            answer["objects"] -= self._objects_at_baseline
-        return answer
+            return decode(ClearedAnswer, ask_copy(cleared, COPY_SECONDS))
+        except (CopyFailed, BadLine, OSError):
+            return ClearedAnswer()
 
     def _settle(self, grace: float) -> None:
         """Event-loop turns and collections until the counts stand still, and longer while they are above the last
@@ -278,27 +289,10 @@ def _find_bounded() -> list[tuple[Any, int, int, str]]:
     return found
 
 
-def _clear(growing: list[tuple[Any, int, int, str]]) -> dict[str, Any]:
+def _clear(growing: list[tuple[Any, int, int, str]]) -> None:
     for obj, _, _, _ in growing:
         obj.clear() if isinstance(obj, collections.deque) else obj.cache_clear()
     growing.clear()
-    return {}
-
-
-def _clear_and_count(clear: Callable[[], dict[str, Any]], send: int, tracker: Tracker) -> None:
-    """The forked copy's whole life. Never returns."""
-    try:
-        answer = clear()
-        for _ in range(3):
-            gc.collect()
-        counts = {
-            "alive": tracker.alive,
-            "objects": count_objects() - tracker.own_objects(),
-            "blocks": sys.getallocatedblocks() - tracker.own_blocks(),
-        }
-        os.write(send, json.dumps({**answer, **counts}).encode())
-    finally:
-        os._exit(0)
 
 
 def _type_name(kind: Any) -> str:

@@ -7,19 +7,22 @@ import gc
 import importlib
 import importlib.util
 import io
-import json
 import os
 import re
 import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from leakharness.worker.fork import quiet_fork
+from leakharness.worker.codec import encode
+from leakharness.worker.fork import start_copy
+from leakharness.worker.protocol import GuppyOpinion, ObjgraphOpinion, Opinions
 
 __all__ = ["ask"]
 
 SECONDS = 20
 """The copy ends itself after this long: a huge heap is not worth more to a second opinion."""
+FAILED_KEPT = 200
+"""Characters of what went wrong in one of them."""
 MOST_DEPTH = 25
 GRAPH_DEPTH = 4
 GRAPH_WIDTH = 6
@@ -27,35 +30,41 @@ GRAPH_WIDTH = 6
 
 
 def ask(path: str, targets: Callable[[], Iterable[tuple[Any, str]]]) -> int | None:
-    """Fork, and let the copy write ``{"objgraph": …, "guppy3": …}`` to ``path``. Returns its pid, or None where
-    there is no fork or neither package."""
+    """Fork, and let the copy write :class:`leakharness.worker.protocol.Opinions` to ``path``. Returns its pid, or
+    None where neither package is there."""
     present = [name for name in ("objgraph", "guppy") if importlib.util.find_spec(name) is not None]
-    if not present or not hasattr(os, "fork"):
-        return None
-    pid = quiet_fork()
-    if pid:
-        return pid
-    try:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(SECONDS)
-        gc.unfreeze()
-        gc.disable()
-        answer: dict[str, Any] = {}
-        found = list(targets())
-        for name, opinion in (("objgraph", _objgraph), ("guppy", _guppy)):
-            if name in present and found:
-                try:
-                    answer[name] = opinion(found)
-                except Exception as exc:
-                    answer[name] = {"failed": f"{type(exc).__name__}: {exc}"[:200]}
-        with open(path + ".tmp", "w", encoding="utf-8") as file:
-            json.dump(answer, file)
-        os.replace(path + ".tmp", path)
-    finally:
-        os._exit(0)
+    return start_copy(_write, path, targets, present) if present else None
 
 
-def _objgraph(found: list[tuple[Any, str]]) -> dict[str, Any]:
+def _write(path: str, targets: Callable[[], Iterable[tuple[Any, str]]], present: list[str]) -> bool:
+    """In the copy. An alarm ends it after :data:`SECONDS`."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(SECONDS)
+    gc.unfreeze()
+    gc.disable()
+    found = list(targets())
+    opinions = Opinions()
+    if found and "objgraph" in present:
+        try:
+            opinions = opinions._replace(objgraph=_objgraph(found))
+        except Exception as exc:
+            opinions = opinions._replace(objgraph=ObjgraphOpinion(failed=_failed(exc)))
+    if found and "guppy" in present:
+        try:
+            opinions = opinions._replace(guppy=_guppy(found))
+        except Exception as exc:
+            opinions = opinions._replace(guppy=GuppyOpinion(failed=_failed(exc)))
+    with open(path + ".tmp", "wb") as file:
+        file.write(encode(opinions))
+    os.replace(path + ".tmp", path)
+    return True
+
+
+def _failed(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc}"[:FAILED_KEPT]
+
+
+def _objgraph(found: list[tuple[Any, str]]) -> ObjgraphOpinion:
     """The types along the shortest chain from a module to the first retained object."""
     objgraph = importlib.import_module("objgraph")
     target = found[-1][0]
@@ -67,7 +76,7 @@ def _objgraph(found: list[tuple[Any, str]]) -> dict[str, Any]:
         for obj in gc.get_referrers(target)
         if id(obj) not in ignore and type(obj).__name__ not in ("frame", "list_iterator")
     }
-    return {"chain": names, "holders": sorted(holders), "dot": _graph(objgraph, target, ignore)}
+    return ObjgraphOpinion(tuple(names), tuple(sorted(holders)), _graph(objgraph, target, ignore))
 
 
 def _graph(objgraph: Any, target: Any, ignore: set[int]) -> str:
@@ -84,9 +93,9 @@ def without_values(dot: str) -> str:
     return re.sub(r'label="((?:[^"\\]|\\[^n])*)\\n(?:[^"\\]|\\.)*"', r'label="\1"', dot)
 
 
-def _guppy(found: list[tuple[Any, str]]) -> dict[str, Any]:
+def _guppy(found: list[tuple[Any, str]]) -> GuppyOpinion:
     """How many objects of the retained object's type guppy3 counts, and their bytes."""
     heapy = importlib.import_module("guppy").hpy()
     kind = type(found[-1][0])
     family = heapy.heap() & heapy.Type(kind)
-    return {"type": kind.__qualname__, "count": int(family.count), "bytes": int(family.size)}
+    return GuppyOpinion(kind.__qualname__, int(family.count), int(family.size))

@@ -166,9 +166,9 @@ def test_cutting_the_right_edge_frees_everything_in_the_copy_and_nothing_here(ca
     keep: list[Any] = []
     plant(keep)
     answer = confirm(payloads, [edge], timeout=20)
-    assert answer["error"] is None
-    assert (answer["targets"], answer["freed"]) == (COUNT, COUNT), answer
-    assert answer["sentence"] == f"cutting it freed {COUNT} of {COUNT}"
+    assert answer.error is None
+    assert (answer.targets, answer.freed) == (COUNT, COUNT), answer
+    assert answer.sentence == f"cutting it freed {COUNT} of {COUNT}"
     assert len(payloads()) == COUNT
     keep.clear()
 
@@ -178,22 +178,22 @@ def test_an_object_held_twice_is_not_freed_by_one_cut() -> None:
     closures(keep)
     also = [payloads()]
     answer = confirm(payloads, [CASES["closure cell"][1]], timeout=20)
-    assert (answer["cut"], answer["freed"], answer["targets"]) == (COUNT, 0, COUNT)
+    assert (answer.cut, answer.freed, answer.targets) == (COUNT, 0, COUNT)
     both = [CASES["closure cell"][1], {"kind": "element", "name": "0", "holder": "list"}]
-    assert confirm(payloads, both, timeout=20)["freed"] == COUNT
+    assert confirm(payloads, both, timeout=20).freed == COUNT
     del also, keep
 
 
 def test_an_edge_that_is_not_there_is_said_so() -> None:
     keep = [Payload()]
     answer = confirm(payloads, [{"kind": "context", "name": "nothing", "holder": "function nobody (x:1)"}])
-    assert answer["freed"] == 0
-    assert answer["cut"] == 0
-    assert answer["sentence"] == (
+    assert answer.freed == 0
+    assert answer.cut == 0
+    assert answer.sentence == (
         "not confirmed: the reference was not found in the copy "
         "(context 'nothing' of function nobody: nothing of the kind leads to a target)"
     )
-    assert answer["uncut"] == ["context 'nothing' of function nobody: nothing of the kind leads to a target"]
+    assert answer.uncut == ("context 'nothing' of function nobody: nothing of the kind leads to a target",)
     del keep
 
 
@@ -202,7 +202,7 @@ def test_a_dict_of_the_same_key_elsewhere_is_left_alone() -> None:
     dict_values(keep)
     elsewhere = {"registry": {1: Slotted()}}
     answer = confirm(payloads, [CASES["dict key"][1]], timeout=20)
-    assert answer["cut"] == 1
+    assert answer.cut == 1
     del elsewhere, keep
 
 
@@ -212,12 +212,12 @@ def test_a_copy_that_hangs_is_ended() -> None:
         return []
 
     answer = confirm(hang, [], timeout=0.3)
-    assert answer["error"] == "the copy did not answer within 0.3 s"
-    assert answer["sentence"] == "not confirmed: the copy did not answer within 0.3 s"
+    assert answer.error == "the copy did not answer within 0.3 s"
+    assert answer.sentence == "not confirmed: the copy did not answer within 0.3 s"
 
 
 def test_a_copy_that_fails_says_why() -> None:
     def fail() -> list[Any]:
         raise KeyError("registry")
 
-    assert confirm(fail, [], timeout=20)["error"] == "KeyError: 'registry'"
+    assert confirm(fail, [], timeout=20).error == "KeyError: 'registry'"

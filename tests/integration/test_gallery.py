@@ -17,6 +17,7 @@ from leakharness.measure.worker_process import WorkerProcess
 from leakharness.model import Plan, Reading, RunResult
 from leakharness.proof.certify import check_found
 from leakharness.scenario.find import ScenarioRef, find, packaged_folder
+from leakharness.worker.protocol import ScenarioFacts
 
 FILES = sorted(path for path in packaged_folder().glob("*.py") if not path.name.startswith("_"))
 QUICK = Plan(iters=20, batches=5, warmup=60, snapshots="never", scope_bytes=20_000)
@@ -59,22 +60,22 @@ def verdict(file: Path, mode: str) -> RunResult:
 
 
 @pytest.fixture(scope="module")
-def declared() -> dict[str, dict]:
+def declared() -> dict[str, ScenarioFacts]:
     """Every scenario of the gallery, by name."""
     answers = describe(FILES, sys.executable)
-    assert all(isinstance(answer, list) for answer in answers.values()), answers
-    return {scenario["name"]: scenario for answer in answers.values() for scenario in answer}
+    assert not any(answer.failure for answer in answers.values()), answers
+    return {scenario.name: scenario for answer in answers.values() for scenario in answer.scenarios}
 
 
-def test_every_mechanism_has_its_scenario(declared: dict[str, dict]) -> None:
+def test_every_mechanism_has_its_scenario(declared: dict[str, ScenarioFacts]) -> None:
     """One for each way that the gallery promises, in a file of that name, with the two usual modes."""
     assert set(declared) >= MECHANISMS | REAL
     for name, scenario in declared.items():
-        assert Path(scenario["where"].rpartition(":")[0]).stem == name.replace("-", "_")
-        modes = {mode["name"]: mode["must"] for mode in scenario["modes"]}
+        assert Path(scenario.where.rpartition(":")[0]).stem == name.replace("-", "_")
+        modes = {mode.name: mode.must for mode in scenario.modes}
         assert modes["closure-extracted"] == "PASS"
         assert modes["closure-inline"] == "FAIL"
-        assert scenario["default"] == "closure-extracted"
+        assert scenario.default == "closure-extracted"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

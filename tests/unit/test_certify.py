@@ -11,6 +11,7 @@ from leakharness.measure.known import forgive_known
 from leakharness.model import Growth, Retainer, RunResult
 from leakharness.proof.certify import certify
 from leakharness.scenario.declare import Known
+from leakharness.worker.protocol import GuppyOpinion, ObjgraphOpinion, Opinions
 from leakharness.worker.second_opinions import without_values
 
 
@@ -114,15 +115,12 @@ def test_known_objects_do_not_excuse_descriptors() -> None:
 
 def test_second_opinions_say_whether_they_agree() -> None:
     """objgraph by the holder's type on our path, guppy3 by the count."""
-    answer = {
-        "objgraph": {"chain": ["module", "dict", "cell", "T"], "holders": ["cell"]},
-        "guppy": {"type": "T", "count": 5, "bytes": 80},
-    }
+    answer = Opinions(ObjgraphOpinion(("module", "dict", "cell", "T"), ("cell",)), GuppyOpinion("T", 5, 80))
     agree = opinions(answer, 5, "on_done closure cell 'x' -> T")
     assert [line.split(":")[0] for line in agree] == ["objgraph agrees", "guppy3 agrees"]
     differ = opinions(answer, 6, "registry -> list -> T")
     assert [line.split(":")[0] for line in differ] == ["objgraph differs", "guppy3 differs"]
-    assert opinions({"guppy": {"failed": "boom"}}, 1, "") == ("guppy3 failed: boom",)
+    assert opinions(Opinions(guppy=GuppyOpinion(failed="boom")), 1, "") == ("guppy3 failed: boom",)
 
 
 def test_objgraphs_picture_has_types_and_names_but_no_values() -> None:

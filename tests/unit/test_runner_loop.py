@@ -13,6 +13,8 @@ from leakharness.measure.census import families, suspects
 from leakharness.measure.loop import measure
 from leakharness.measure.measurement import Evidence, Measurement, Request
 from leakharness.model import Plan, Reading, RunResult
+from leakharness.worker.codec import checked
+from leakharness.worker.protocol import LoadSpec, Question
 
 Series = Callable[[int], Mapping[str, int]]
 STILL = {"objects": 1000, "blocks": 5000, "malloc_bytes": 10_000, "mapped_bytes": 0, "rss": 10_000_000, "fds": 3}
@@ -40,19 +42,27 @@ class FakeWorker:
 
     pid = 4711
 
-    def ask(self, op: str, *arguments: Any, doing: str = "") -> dict[str, Any]:
+    def request(self, question: Question[Any], *arguments: Any, doing: str = "") -> Any:
+        op = question.op
         self.asked.append(op)
         if self.dies_in is not None and self.dies_in[0] == op and self.runs >= self.dies_in[1]:
             raise NotJudged(f"the measured process was killed while {doing}")
-        answer: dict[str, Any] = getattr(self, f"answer_{op}")(*arguments)
-        return answer
+        return checked(question.answer, getattr(self, f"answer_{op}")(*arguments))
 
     def clock(self) -> float:
         return self.now
 
-    def answer_load(self, spec: dict[str, Any]) -> dict[str, Any]:
+    def answer_load(self, spec: LoadSpec) -> dict[str, Any]:
         mode = {"name": "fixed", "must": "PASS"}
-        return {"pid": self.pid, "scenario": {"name": "scripted", "options": {}, "default": "fixed", "modes": [mode]}}
+        return {
+            "pid": self.pid,
+            "python": "3.11.7",
+            "implementation": "cpython",
+            "executable": "python",
+            "missing_counters": {},
+            "mode": "fixed",
+            "scenario": {"name": "scripted", "options": {}, "default": "fixed", "modes": [mode]},
+        }
 
     def answer_start(self, scope_bytes: int) -> dict[str, Any]:
         return {}
@@ -89,11 +99,11 @@ class FakeWorker:
     def answer_census(self) -> dict[str, Any]:
         return {"census": {"app.Session": [self.runs, 56 * self.runs]}}
 
-    def answer_growth_after_clearing(self, before: dict[str, int]) -> dict[str, Any]:
-        return {"cleared": self.cleared(self.runs)}
+    def answer_growth_after_clearing(self, before: Mapping[str, int]) -> dict[str, Any]:
+        return self.cleared(self.runs)
 
-    def answer_what_if_declared_cleared(self, least: int) -> dict[str, Any]:
-        return {"cleared": self.declared_cleared(least)}
+    def answer_growth_after_clearing_declared(self, least: int) -> dict[str, Any]:
+        return self.declared_cleared(least)
 
     def answer_self_test(self) -> dict[str, Any]:
         return {"fault": self.fault}
@@ -234,13 +244,18 @@ def test_noise_at_the_end_of_the_budget_is_no_leak() -> None:
     assert result.verdict == "PASS"
 
 
+def emptied(objects: int) -> dict[str, int]:
+    """What the copy counts once the containers are empty."""
+    return {"alive": 0, "objects": objects, "blocks": 5000}
+
+
 def filling(worker_bound: int) -> FakeWorker:
     """A bounded container of one object a run; emptied, nothing is left."""
 
     def cleared(runs: int) -> Any:
         size = min(runs, worker_bound)
         row = {"name": f"deque(maxlen={worker_bound})", "size": size, "bound": worker_bound, "grew": 250}
-        return {"containers": [row] if size < worker_bound else [], "objects": 1000, "alive": 0}
+        return {"containers": [row] if size < worker_bound else [], "counts": emptied(1000)}
 
     return FakeWorker(lambda runs: {**STILL, "objects": 1000 + min(runs, worker_bound)}, cleared=cleared)
 
@@ -266,7 +281,7 @@ def test_a_leak_beside_a_bounded_container_is_a_leak() -> None:
     """Emptied, more than a trifle is left: the container explains only part of the growth."""
     worker = filling(3000)
     worker.counters = growing(objects=2)
-    worker.cleared = lambda runs: {**filling(3000).cleared(runs), "objects": 1000 + runs}
+    worker.cleared = lambda runs: {**filling(3000).cleared(runs), "counts": emptied(1000 + runs)}
     assert result_of(worker).verdict == "FAIL"
 
 
@@ -356,7 +371,7 @@ def test_evidence_is_asked_for_a_leak_alone_and_is_part_of_the_result() -> None:
 
     def explain(worker: Any, measurement: Measurement) -> Evidence:
         asked.append(measurement.runs)
-        return Evidence({"growth_class": "runtime-objects"})
+        return Evidence(growth_class="runtime-objects")
 
     assert result_of(FakeWorker(still), explain=explain).growth_class is None
     assert asked == []

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from leakharness import Known, Run, Scenario, ScenarioError
-from leakharness.worker.commands import Worker
+from leakharness.worker.scenario_file import describe
 
 HERE = re.escape(__file__)
 
@@ -222,9 +222,9 @@ def test_the_line_is_that_of_the_declaration(tmp_path: Path) -> None:
             """
         )
     )
-    answer = Worker({}).describe([str(path)])["files"][str(path)]
-    assert answer["failed"] == "usage"
-    assert answer["reason"].startswith(f"{path}:5: mode 'a': a plain function cannot be cancelled")
+    answer = describe([str(path)]).files[str(path)]
+    assert answer.failure.kind == "usage"
+    assert answer.failure.reason.startswith(f"{path}:5: mode 'a': a plain function cannot be cancelled")
 
 
 @pytest.mark.parametrize(
@@ -243,22 +243,22 @@ def test_mistakes_that_only_the_whole_file_shows(text: str, reason: str, tmp_pat
     """Two scenarios of one name, none with a mode, no Python at all."""
     path = tmp_path / "case.py"
     path.write_text("from leakharness import Scenario\n" + text)
-    answer = Worker({}).describe([str(path)])["files"][str(path)]
-    assert answer["failed"] == "usage"
-    assert reason in answer["reason"]
-    assert str(path) in answer["reason"]
+    answer = describe([str(path)]).files[str(path)]
+    assert answer.failure.kind == "usage"
+    assert reason in answer.failure.reason
+    assert str(path) in answer.failure.reason
 
 
 def test_a_file_that_raises_is_not_the_declarations_fault(tmp_path: Path) -> None:
     """It may be right elsewhere: not judged, with the traceback."""
     path = tmp_path / "case.py"
     path.write_text("1 / 0")
-    answer = Worker({}).describe([str(path)])["files"][str(path)]
-    assert (answer["failed"], answer["reason"]) == (
+    answer = describe([str(path)]).files[str(path)]
+    assert (answer.failure.kind, answer.failure.reason) == (
         "not_judged",
         f"loading {path} ended by ZeroDivisionError: division by zero",
     )
-    assert "1 / 0" in answer["detail"]
+    assert "1 / 0" in answer.failure.detail
 
 
 def test_a_run_by_hand_needs_no_harness() -> None:

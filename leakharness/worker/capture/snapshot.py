@@ -27,12 +27,14 @@ from leakharness.worker.capture.edge_names import CO_OPTIMIZED, READS_LOCALS_CLE
 from leakharness.worker.capture.file import CaptureFile, is_harness_module, short_path
 from leakharness.worker.capture.type_plans import HEAP_TYPE, type_dict, type_flags
 from leakharness.worker.capture.walk import Walk
-from leakharness.worker.fork import quiet_fork
+from leakharness.worker.fork import CAN_FORK, start_copy
 
 __all__ = ["Roots", "prepare", "remember_thread_locals", "snapshot", "write_capture"]
 
 NamedRoots = Iterable[tuple[str, Any]]
 Targets = Callable[[], Iterable[tuple[Any, str]]]
+_KEPT: list[Any] = []
+"""What the copy has collected: it leaves without letting go of it, which would take as long as collecting it."""
 
 
 class Roots:
@@ -90,7 +92,7 @@ def snapshot(
     shown. ``values`` lets values of dict keys into the capture; otherwise only keys that are identifiers or
     dotted names go in.
     """
-    if not fork or not hasattr(os, "fork"):
+    if not fork or not CAN_FORK:
         write_capture(path, targets=targets, roots=roots, exclude=exclude, values=values)
         return None
     prepared = prepare()
@@ -98,10 +100,19 @@ def snapshot(
     if targets is not None and len(prepared.threads) > 1:
         # What only another thread's state holds would die as the child starts.
         pinned = list(targets())
-    pid = quiet_fork()
-    if pid:
-        return pid
-    status = 1
+    return start_copy(_write_from_copy, path, prepared, targets, pinned, roots, exclude, values)
+
+
+def _write_from_copy(
+    path: str,
+    prepared: Roots,
+    targets: Targets | None,
+    pinned: list[tuple[Any, str]] | None,
+    roots: NamedRoots,
+    exclude: Iterable[int],
+    values: bool,
+) -> bool:
+    """In the copy. Returns whether the capture is there."""
     try:
         gc.disable()
         if targets is not None and pinned is None:
@@ -110,12 +121,11 @@ def snapshot(
         _ignore_signals()
         listed = targets if pinned is None else pinned.__iter__
         own = [] if pinned is None else [id(pinned), *map(id, pinned)]
-        collected = _capture(path, prepared, listed, roots, exclude, values=values, gentle=False, own=own)
-        status = 0 if collected is not None else 1
+        _KEPT.append(_capture(path, prepared, listed, roots, exclude, values=values, gentle=False, own=own))
+        return True
     except BaseException as error:
         _write_error(path, error)
-    finally:
-        os._exit(status)
+        return False
 
 
 def write_capture(
