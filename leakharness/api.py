@@ -10,7 +10,7 @@ from typing import Any
 from leakharness.errors import OptionError
 from leakharness.measure.arm import Settings, run_found
 from leakharness.model import Certificate, RunResult
-from leakharness.options import DEFAULTS
+from leakharness.options import DEFAULTS, names_at
 from leakharness.proof.certify import check_found
 from leakharness.scenario.declare import Scenario
 from leakharness.scenario.find import ScenarioRef, find
@@ -21,8 +21,8 @@ __all__ = ["check", "run"]
 def run(scenario: str | os.PathLike[str] | Scenario, mode: str | None = None, **options: Any) -> RunResult:
     """Measure one mode in a fresh process, as ``leakharness run`` does. Writes snapshots, but no report.
 
-    ``options`` are the command's, with underscores: iters, batches, warmup, scope_bytes, max_tracked_retention,
-    max_rss_growth_mb, max_runs, max_seconds, timeout, snapshots, snap_dir, target, python.
+    ``options`` are the command's, with underscores: iters, batches, timeout, target, python and so on (the reference of
+    options names all of them). ``env`` is the whole environment of the measured process.
     Raises UsageError for what the command would exit 2 for; a measurement that fails is a NOT_JUDGED result.
     """
     return run_found(_find(scenario), mode, _settings(options))
@@ -41,17 +41,10 @@ def _find(scenario: str | os.PathLike[str] | Scenario) -> ScenarioRef:
 
 
 def _settings(options: Mapping[str, Any], **defaults: Any) -> Settings:
-    rest = {name: value for name, value in options.items() if name not in DEFAULTS}
-    unknown = sorted(set(rest) - {"snap_dir", "target", "python", "env"})
+    known = names_at("function")
+    unknown = sorted(set(options) - known - {"env"})
     if unknown:
-        raise OptionError(
-            f"unknown option {unknown[0]!r}; there are {', '.join(sorted(DEFAULTS))}, snap_dir, target, python"
-        )
-    return Settings(
-        {name: value for name, value in options.items() if name in DEFAULTS},
-        rest.get("target"),
-        rest.get("python"),
-        rest.get("snap_dir"),
-        defaults,
-        env=rest.get("env"),
-    )
+        raise OptionError(f"unknown option {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    steering = {name: value for name, value in options.items() if name in DEFAULTS}
+    rest = {name: value for name, value in options.items() if name not in DEFAULTS}
+    return Settings(steering, defaults=defaults, **rest)

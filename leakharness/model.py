@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from leakharness.options import default_of
+
 __all__ = [
     "COUNTERS",
     "Certificate",
@@ -45,17 +47,17 @@ COUNTERS: Mapping[str, str] = {
 class Plan:
     """How one mode is measured; what the options resolve to. Bytes and seconds where the name says so."""
 
-    iters: int = 50
-    batches: int = 5
-    warmup: int | None = None
+    iters: int = default_of("iters")
+    batches: int = default_of("batches")
+    warmup: int | None = default_of("warmup")
     """Runs before the baseline; None: until the counters stand still, within a budget."""
-    scope_bytes: int = 2_000_000
-    max_tracked_retention: int | None = None
-    max_rss_growth_mb: float | None = None
-    max_runs: int = 10_000
-    max_seconds: float = 20.0
-    timeout: float = 300.0
-    snapshots: Literal["never", "on-fail", "always"] = "always"
+    scope_bytes: int = default_of("scope_bytes")
+    max_tracked_retention: int | None = default_of("max_tracked_retention")
+    max_rss_growth_mb: float | None = default_of("max_rss_growth_mb")
+    max_runs: int = default_of("max_runs")
+    max_seconds: float = default_of("max_seconds")
+    timeout: float = default_of("timeout")
+    snapshots: Literal["never", "on-fail", "always"] = default_of("snapshots")
     iters_given: bool = False
     """Whether ``iters`` was asked for: only then a slow run keeps its batch size."""
 
@@ -273,20 +275,20 @@ class Certificate:
     """What ``check`` gives for one scenario: the verdicts of its arms taken together."""
 
     scenario: str
-    certificate: CertificateVerdict
+    verdict: CertificateVerdict
     reason: str
     arms: tuple[RunResult, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        return EXIT_CODES[self.certificate]
+        return EXIT_CODES[self.verdict]
 
     def document(self) -> dict[str, Any]:
         return {
             "schema": "leakharness.check/1",
             "scenario": self.scenario,
-            "certificate": self.certificate,
+            "certificate": self.verdict,
             "reason": self.reason,
             "notes": list(self.notes),
             "arms": [arm.document() for arm in self.arms],

@@ -1,137 +1,475 @@
-"""One resolver for options: command line > scenario > ``[tool.leakharness]`` in pyproject.toml > default."""
+"""The one table of options: what each is called, what it takes, its default, and where it may be given.
+
+Every place that takes options reads this table: the defaults of :class:`leakharness.model.Plan`, the command line
+(``cli/measuring.py``), ``[tool.leakharness]`` (``resolve.py``), ``Scenario(...)``, pytest's flags, ini keys and marker
+(``pytest_plugin/options.py``), the functions ``run`` and ``check`` (``api.py``), and the reference page, which
+``python -m leakharness.options`` prints as markdown.
+
+To add an option, add one line to :data:`TABLE`. One that steers the measurement (``plan=True``) also needs a field of
+the same name in ``Plan``, with ``default_of`` as its default; everything else follows from the line. A kind of value
+that is not here yet is one more entry of :data:`PARSERS` (text of the command line to value) and :data:`CHECKS`.
+
+Standard library only: the measured process checks a scenario's options by it.
+"""
 
 from __future__ import annotations
 
 import math
-import re
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from leakharness.errors import OptionError
-from leakharness.model import Plan
-from leakharness.scenario.declare import Known
 
-__all__ = ["DEFAULTS", "checked_target", "known_leaks", "pyproject_options", "resolve"]
+__all__ = [
+    "BY_NAME",
+    "DEFAULTS",
+    "PLACES",
+    "TABLE",
+    "Option",
+    "Place",
+    "checked",
+    "default_of",
+    "names_at",
+    "options_at",
+    "reference",
+]
 
-DEFAULTS: Mapping[str, Any] = {
-    "iters": 50,
-    "batches": 5,
-    "warmup": None,
-    "scope_bytes": 2_000_000,
-    "max_tracked_retention": None,
-    "max_rss_growth_mb": None,
-    "max_runs": 10_000,
-    "max_seconds": 20.0,
-    "timeout": 300.0,
-    "snapshots": "always",
+Place = Literal[
+    "run", "check", "prove", "calibrate", "pyproject", "scenario", "function", "pytest", "marker", "callable"
+]
+PLACES: Mapping[Place, str] = {
+    "run": "`run`",
+    "check": "`check`",
+    "prove": "`prove`",
+    "calibrate": "`calibrate`",
+    "pyproject": "pyproject",
+    "scenario": "`Scenario()`",
+    "function": "functions",
+    "pytest": "pytest",
+    "marker": "marker",
+    "callable": "`assert_no_leak`",
 }
-LEAST: Mapping[str, float] = {
-    "iters": 1,
-    "batches": 1,
-    "warmup": 0,
-    "scope_bytes": 0,
-    "max_tracked_retention": 0,
-    "max_rss_growth_mb": 0,
-    "max_runs": 1,
-    "max_seconds": 0,
-    "timeout": 0.001,
-}
-WHOLE = ("iters", "batches", "warmup", "scope_bytes", "max_tracked_retention", "max_runs")
-TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-SNAPSHOTS = ("never", "on-fail", "always")
-TOOL_KEYS = frozenset({*DEFAULTS, "known", "snap_dir", "report_dir", "target", "python"})
+"""Where an option can be given, and the short name of that place in the reference."""
+
+Kind = Literal["whole", "number", "choice", "text", "switch"]
 
 
-def resolve(
-    command_line: Mapping[str, Any],
-    scenario: Mapping[str, Any] | None = None,
-    pyproject: Mapping[str, Any] | None = None,
-    *,
-    defaults: Mapping[str, Any] | None = None,
-) -> Plan:
-    """The plan that these layers come to. None in a layer means: not said there. Raises OptionError."""
-    layers = (
-        ("command line", command_line),
-        ("scenario", scenario or {}),
-        ("pyproject.toml", pyproject or {}),
-        ("default", {**DEFAULTS, **(defaults or {})}),
-    )
-    values: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for name in DEFAULTS:
-        for source, layer in layers:
-            if layer.get(name) is not None or source == "default":
-                sources[name], values[name] = source, _checked(name, layer.get(name), source)
-                break
-    return Plan(**values, iters_given=sources["iters"] != "default")
+@dataclass(frozen=True)
+class Option:
+    """One option. ``name`` is its name in Python and in pyproject.toml; flags and ini keys follow from it."""
 
+    name: str
+    kind: Kind
+    help: str
+    default: Any = None
+    places: tuple[Place, ...] = ()
+    plan: bool = False
+    """Whether it steers the measurement: then it is a field of ``Plan`` and every layer may say it."""
+    least: float | None = None
+    """The smallest value allowed, in the unit that the help names."""
+    choices: tuple[str, ...] = ()
+    word: str = ""
+    """A word that stands for None (``auto``)."""
+    shown: str = ""
+    """The default as a reader sees it, where that is not the value itself."""
+    metavar: str = ""
+    short: str = ""
+    """A one-letter flag of the command line."""
+    pytest_key: str = ""
+    """The ini key of pytest, where it is not ``leak_`` and the name."""
+    pytest_help: str = ""
+    """What it means under pytest, where that differs."""
 
-def _checked(name: str, value: Any, source: str) -> Any:
-    flag = "--" + name.replace("_", "-")
-    if name == "warmup" and value == "auto":
-        return None
-    if value is None:
-        return None
-    if name == "snapshots":
-        if value not in SNAPSHOTS:
-            raise OptionError(f"{flag} {value!r} ({source}): it is one of {', '.join(SNAPSHOTS)}")
-        return value
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or (name in WHOLE and value != int(value)):
-        raise OptionError(f"{flag} {value!r} ({source}): a {'whole' if name in WHOLE else 'finite'} number is needed")
-    if value < LEAST[name]:
-        raise OptionError(f"{flag} {value} ({source}): at least {LEAST[name]:g}")
-    return int(value) if name in WHOLE else float(value)
+    @property
+    def flag(self) -> str:
+        """As it is typed after a command."""
+        return "--" + self.name.replace("_", "-")
 
+    @property
+    def ini_key(self) -> str:
+        """Its key in pytest's ini file."""
+        return self.pytest_key or f"leak_{self.name}"
 
-def checked_target(target: str | None) -> str | None:
-    """``target`` as it is. Raises OptionError where it is not ``module:attribute``, both of them dotted names."""
-    if target is not None and not (isinstance(target, str) and TARGET.fullmatch(target)):
-        raise OptionError(f"--target {target}: write it as module:attribute")
-    return target
+    @property
+    def pytest_flag(self) -> str:
+        """As it is typed after ``pytest``."""
+        return "--leakcheck" if self.ini_key == "leak_check" else "--" + self.ini_key.replace("_", "-")
 
-
-def pyproject_options(folder: Path) -> dict[str, Any]:
-    """``[tool.leakharness]`` of the nearest pyproject.toml at or above ``folder``. Raises OptionError."""
-    for place in (folder, *folder.parents):
-        path = place / "pyproject.toml"
-        if path.is_file():
-            break
-    else:
-        return {}
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise OptionError(f"{path}: {exc}") from None
-    tools = table.get("tool", {})
-    section = tools.get("leakharness", {}) if isinstance(tools, dict) else tools
-    if not isinstance(section, dict):
-        raise OptionError(f"{path}: [tool.leakharness] is a table, not {section!r}")
-    if not isinstance(section.get("known", []), list):
-        raise OptionError(f"{path}: [tool.leakharness] known is a list of tables, not {section['known']!r}")
-    options = {key.replace("-", "_"): value for key, value in section.items()}
-    unknown = sorted(key for key in options if key not in TOOL_KEYS and not key.startswith("leak_"))
-    if unknown:
-        raise OptionError(
-            f"{path}: [tool.leakharness] has no option {unknown[0]!r}; it takes {', '.join(sorted(TOOL_KEYS))}"
+    @property
+    def default_text(self) -> str:
+        """The default as help texts show it; empty where there is nothing to say."""
+        if self.shown or self.kind == "switch":
+            return self.shown
+        return (
+            ""
+            if self.default is None
+            else f"{self.default:g}"
+            if isinstance(self.default, float)
+            else str(self.default)
         )
-    return options
+
+    @property
+    def help_text(self) -> str:
+        """The help of a command line, with the default in brackets."""
+        return f"{self.help} [{self.default_text}]." if self.default_text else f"{self.help}."
+
+    @property
+    def pytest_help_text(self) -> str:
+        """The same for pytest's command line."""
+        head, tail = self.help[:2], self.help[2:]
+        text = self.pytest_help or (head if head.isupper() else head.lower()) + tail
+        return f"{text} [{self.default_text}]" if self.default_text else text
+
+    def from_text(self, text: str) -> Any:
+        """The value that a command line or an ini file means by ``text``; text that means none is given back, for
+        :func:`checked` to name."""
+        if self.word and text == self.word:
+            return text
+        try:
+            return PARSERS[self.kind](text)
+        except ValueError:
+            return text
 
 
-def known_leaks(scenario: Sequence[Sequence[str]], pyproject: Mapping[str, Any]) -> list[Known]:
-    """The accepted leaks of a scenario and of pyproject.toml. Raises OptionError for one without a reason."""
-    known = [Known(match, reason) for match, reason in scenario]
-    for entry in pyproject.get("known", ()):
-        match, reason = (entry.get("match", ""), entry.get("reason", "")) if isinstance(entry, Mapping) else ("", "")
-        if not str(match).strip() or not str(reason).strip():
-            raise OptionError(
-                f"[tool.leakharness] known: {entry!r} needs match (a type or a retainer fingerprint) and reason"
-            )
-        known.append(Known(str(match), str(reason)))
-    return known
+PARSERS: Mapping[Kind, Callable[[str], Any]] = {
+    "whole": int,
+    "number": float,
+    "choice": str,
+    "text": str,
+    "switch": lambda text: {"true": True, "false": False}.get(text.lower(), text),
+}
+
+_COMMANDS: tuple[Place, ...] = ("run", "check", "prove")
+_FILES: tuple[Place, ...] = ("pyproject", "scenario", "function")
+_CALIBRATE: tuple[Place, ...] = ("calibrate",)
+_TESTS: tuple[Place, ...] = ("pytest", "marker", "callable")
+
+TABLE: tuple[Option, ...] = (
+    Option("iters", "whole", "Runs a batch", 50, (*_COMMANDS, *_FILES, *_TESTS), plan=True, least=1, metavar="N"),
+    Option(
+        "batches",
+        "whole",
+        "Batches before the judge is asked",
+        5,
+        (*_COMMANDS, *_FILES, *_TESTS),
+        plan=True,
+        least=1,
+        metavar="N",
+    ),
+    Option(
+        "warmup",
+        "whole",
+        "Runs before the baseline, or auto",
+        None,
+        (*_COMMANDS, *_FILES, *_TESTS),
+        plan=True,
+        least=0,
+        word="auto",
+        shown="auto",
+        metavar="N",
+    ),
+    Option(
+        "scope_bytes",
+        "whole",
+        "Payload of one run, in bytes",
+        2_000_000,
+        (*_COMMANDS, *_CALIBRATE, *_FILES, "pytest", "callable"),
+        plan=True,
+        least=0,
+        metavar="BYTES",
+    ),
+    Option(
+        "max_tracked_retention",
+        "whole",
+        "FAIL if more tracked objects are retained",
+        None,
+        (*_COMMANDS, *_FILES, *_TESTS),
+        plan=True,
+        least=0,
+        shown="off",
+        metavar="N",
+    ),
+    Option(
+        "max_rss_growth_mb",
+        "number",
+        "FAIL if resident size grows by more MiB",
+        None,
+        (*_COMMANDS, *_FILES, *_TESTS),
+        plan=True,
+        least=0,
+        shown="off",
+        metavar="MIB",
+    ),
+    Option(
+        "max_runs",
+        "whole",
+        "Budget of runs for an unclear case",
+        10_000,
+        (*_COMMANDS, *_CALIBRATE, *_FILES, *_TESTS),
+        plan=True,
+        least=1,
+        metavar="N",
+    ),
+    Option(
+        "max_seconds",
+        "number",
+        "Budget of seconds for an unclear case",
+        20.0,
+        (*_COMMANDS, *_CALIBRATE, *_FILES, *_TESTS),
+        plan=True,
+        least=0,
+        metavar="SECONDS",
+    ),
+    Option(
+        "timeout",
+        "number",
+        "Seconds for one mode",
+        300.0,
+        (*_COMMANDS, *_FILES, *_TESTS),
+        plan=True,
+        least=0.001,
+        metavar="SECONDS",
+        pytest_help="one check may take that long, in seconds",
+    ),
+    Option(
+        "snapshots",
+        "choice",
+        "never, on-fail or always",
+        "always",
+        ("run", "check", *_FILES),
+        plan=True,
+        choices=("never", "on-fail", "always"),
+        shown="always for run, on-fail for check",
+        metavar="WHEN",
+    ),
+    Option(
+        "snap_dir",
+        "text",
+        "Where snapshots go",
+        None,
+        ("run", "check", "pyproject", "function"),
+        shown=".tmp/leakharness/SCENARIO",
+        metavar="DIR",
+    ),
+    Option("report_dir", "text", "Where reports go", None, (*_COMMANDS, "pyproject"), shown="reports", metavar="DIR"),
+    Option(
+        "target",
+        "text",
+        "module:attribute that the production mode imports",
+        None,
+        (*_COMMANDS, "pyproject", "function", "pytest"),
+        metavar="MODULE:ATTR",
+        pytest_help="what the production mode of scenarios imports",
+    ),
+    Option(
+        "python",
+        "text",
+        "The interpreter to measure in; nothing of ours is installed there",
+        None,
+        (*_COMMANDS, *_CALIBRATE, "pyproject", "function"),
+        shown="this one",
+        metavar="PATH",
+    ),
+    Option("trace_allocations", "switch", "Say where memory is allocated even if nothing leaks", False, ("run",)),
+    Option(
+        "confirm",
+        "switch",
+        "On FAIL, cut the named edge in a forked copy and count what that frees",
+        False,
+        ("run",),
+    ),
+    Option("json", "switch", "One JSON document on stdout", False, (*_COMMANDS, *_CALIBRATE)),
+    Option("quiet", "switch", "No progress", False, (*_COMMANDS, *_CALIBRATE), short="-q"),
+    Option(
+        "check",
+        "switch",
+        "check every selected test for leaks: its unmodified body is the run",
+        False,
+        ("pytest",),
+    ),
+    Option(
+        "process",
+        "choice",
+        "where test bodies are measured: here, or in a forked copy",
+        "auto",
+        ("pytest", "marker", "callable"),
+        choices=("auto", "fork", "here"),
+        shown="auto: fork under xdist, else here",
+        metavar="HOW",
+    ),
+    Option(
+        "fresh_fixtures",
+        "switch",
+        "set function-scoped fixtures up anew for every run",
+        None,
+        ("pytest", "marker"),
+        shown="yes with --leakcheck, no with the marker",
+    ),
+    Option(
+        "scenarios",
+        "switch",
+        "collect the scenario files in folders named scenarios",
+        True,
+        ("pytest",),
+        shown="yes",
+    ),
+    Option(
+        "lane_snapshots",
+        "text",
+        "every worker writes heap snapshots to DIR/LANE/",
+        None,
+        ("pytest",),
+        metavar="DIR",
+        pytest_key="leak_snapshots",
+    ),
+    Option(
+        "snapshot_interval",
+        "number",
+        "time between two of them, in seconds",
+        30.0,
+        ("pytest",),
+        least=0,
+        metavar="SECONDS",
+    ),
+    Option(
+        "trace",
+        "text",
+        "resident size and exact counters for each test file and worker; JSON lines to FILE (in the ini file: or true "
+        "for the summary alone)",
+        None,
+        ("pytest",),
+        metavar="FILE",
+    ),
+    Option(
+        "isolate",
+        "text",
+        "run the files of this manifest in processes of their own",
+        None,
+        ("pytest",),
+        metavar="MANIFEST",
+    ),
+)
+
+BY_NAME: Mapping[str, Option] = {option.name: option for option in TABLE}
+DEFAULTS: Mapping[str, Any] = {option.name: option.default for option in TABLE if option.plan}
+"""The defaults of what steers a measurement, by name."""
+
+
+BY_INI_KEY: Mapping[str, Option] = {option.ini_key: option for option in TABLE if "pytest" in option.places}
+"""Those of pytest, by the key of the ini file."""
+
+
+def options_at(place: Place) -> tuple[Option, ...]:
+    """The options that can be given at ``place``, in the order of the table."""
+    return tuple(option for option in TABLE if place in option.places)
+
+
+def names_at(place: Place) -> frozenset[str]:
+    """The names of the options that can be given at ``place``."""
+    return frozenset(option.name for option in options_at(place))
+
+
+def default_of(name: str) -> Any:
+    """The default of the option ``name``. Raises KeyError for a name that is not in the table."""
+    return BY_NAME[name].default
+
+
+def checked(name: str, value: Any, source: str) -> Any:
+    """``value`` as the option ``name`` keeps it; None stays None and means that nothing was said.
+
+    ``source`` says where it was given. Raises OptionError for a value that the table does not allow.
+    """
+    option = BY_NAME[name]
+    if value is None or (option.word and value == option.word):
+        return None
+    return CHECKS[option.kind](option, value, source)
+
+
+def _checked_number(option: Option, value: Any, source: str) -> Any:
+    whole = option.kind == "whole"
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or (whole and value != int(value)):
+        raise OptionError(f"{option.flag} {value!r} ({source}): a {'whole' if whole else 'finite'} number is needed")
+    if option.least is not None and value < option.least:
+        raise OptionError(f"{option.flag} {value} ({source}): at least {option.least:g}")
+    return int(value) if whole else float(value)
+
+
+def _checked_choice(option: Option, value: Any, source: str) -> Any:
+    if value not in option.choices:
+        raise OptionError(f"{option.flag} {value!r} ({source}): it is one of {', '.join(option.choices)}")
+    return value
+
+
+def _checked_text(option: Option, value: Any, source: str) -> Any:
+    if not isinstance(value, str):
+        raise OptionError(f"{option.flag} {value!r} ({source}): text is needed")
+    return value
+
+
+def _checked_switch(option: Option, value: Any, source: str) -> Any:
+    if not isinstance(value, bool):
+        raise OptionError(f"{option.flag} {value!r} ({source}): true or false is needed")
+    return value
+
+
+CHECKS: Mapping[Kind, Callable[[Option, Any, str], Any]] = {
+    "whole": _checked_number,
+    "number": _checked_number,
+    "choice": _checked_choice,
+    "text": _checked_text,
+    "switch": _checked_switch,
+}
+"""By kind: the value as it is kept, or OptionError. Arguments: the option, the value, where it was given."""
+
+
+def reference() -> str:
+    """The reference of all options in markdown: a table for the commands, and one for pytest."""
+    return "\n".join(
+        [
+            "## Options of the commands",
+            "",
+            "An option may be given in more than one place. The nearest counts: command line, `Scenario()`, "
+            "`[tool.leakharness]` in pyproject.toml, default. *functions* are `leakharness.run()` and "
+            "`leakharness.check()`; in Python and in pyproject.toml a name is written with underscores.",
+            "",
+            *_table(("Option", "Means", "Default", "At least", "Where"), _command_rows()),
+            "",
+            "## Options under pytest",
+            "",
+            "The nearest counts: command line, marker (or the argument of `assert_no_leak`), ini file, "
+            "`[tool.leakharness]` in pyproject.toml, default.",
+            "",
+            *_table(("Flag", "Ini key", "In the marker", "Means", "Default"), _pytest_rows()),
+            "",
+        ]
+    )
+
+
+def _command_rows() -> Iterator[tuple[str, ...]]:
+    for option in TABLE:
+        where = [known for place, known in PLACES.items() if place in option.places and place not in _TESTS]
+        if where:
+            flag = f"`{option.flag} {option.metavar}`" if option.metavar else f"`{option.flag}`"
+            least = "" if option.least is None else f"{option.least:g}"
+            yield flag, option.help, option.default_text, least, ", ".join(where)
+
+
+def _pytest_rows() -> Iterator[tuple[str, ...]]:
+    for option in TABLE:
+        places = set(option.places)
+        if places & set(_TESTS):
+            flag, key = (f"`{option.pytest_flag}`", f"`{option.ini_key}`") if "pytest" in places else ("", "")
+            marker = f"`{option.name}=`" if "marker" in places else ""
+            yield flag, key, marker, option.pytest_help or option.help, option.default_text
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lines of a markdown table."""
+    for cells in (head, ["---"] * len(head), *rows):
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

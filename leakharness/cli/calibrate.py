@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from leakharness.cli.measuring import Json, MaxRuns, MaxSeconds, Python, Quiet, Scenario, ScopeBytes
+from leakharness.cli.measuring import Given, Scenario, measuring
 
 __all__ = ["register"]
 
@@ -20,26 +20,21 @@ def register(app: typer.Typer) -> None:
     )(calibrate_command)
 
 
+@measuring("calibrate")
 def calibrate_command(
+    *,
     scenario: Scenario,
     repeats: Annotated[int, typer.Option(help="Measurements of each planted leak.", min=1)] = 3,
-    scope_bytes: ScopeBytes = None,
-    max_runs: MaxRuns = None,
-    max_seconds: MaxSeconds = None,
-    python: Python = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    given: Given,
 ) -> None:
     """Plant leaks into the default mode, and see which are found."""
     from leakharness.cli.terminal import Progress, emit_json
-    from leakharness.measure.arm import Settings
     from leakharness.proof.calibrate import calibrate, table
     from leakharness.scenario.find import find
 
-    options = {"scope_bytes": scope_bytes, "max_runs": max_runs, "max_seconds": max_seconds}
-    with Progress(quiet=quiet or json) as progress:
-        result = calibrate(find(scenario), Settings(options, python=python), repeats=repeats, listener=progress)
-    if json:
+    with Progress(quiet=given.silent) as progress:
+        result = calibrate(find(scenario), given.settings(), repeats=repeats, listener=progress)
+    if given.json:
         emit_json(result.document())
     else:
         typer.echo(table(result))

@@ -1,4 +1,4 @@
-"""Options that every measuring command has, declared once."""
+"""The options of the measuring commands, made from the table in ``leakharness.options``."""
 
 from __future__ import annotations
 
@@ -8,111 +8,120 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-__all__ = [
-    "Json",
-    "MaxRuns",
-    "MaxSeconds",
-    "Python",
-    "Quiet",
-    "ReportDir",
-    "Scenario",
-    "ScopeBytes",
-    "SnapDir",
-    "SnapshotsWhen",
-    "Target",
-    "measuring",
-    "report_folder",
-    "stored",
-]
+from leakharness.options import BY_NAME, Option, Place, options_at
+
+if TYPE_CHECKING:
+    from leakharness.measure.arm import Settings
+
+__all__ = ["Given", "Json", "Python", "Quiet", "Scenario", "measuring", "report_folder", "stored"]
+
+TYPES: dict[str, type] = {"whole": int, "number": float, "switch": bool}
+"""What typer reads an option of this kind as; everything else is text."""
+GIVEN = "given"
+
+
+def annotation(option: Option) -> Any:
+    """The option as an annotation that typer reads. Not given is None (False for a switch)."""
+    flags = [option.flag, *([option.short] if option.short else [])]
+    if option.kind == "switch":
+        return Annotated[bool, typer.Option(*flags, help=option.help_text)]
+    read_as = str if option.word else TYPES.get(option.kind, str)
+    return Annotated[read_as | None, typer.Option(*flags, help=option.help_text, show_default=False)]
+
 
 Scenario = Annotated[str, typer.Argument(help="A name, path/to/file.py, or path/to/file.py::name.", show_default=False)]
-ScopeBytes = Annotated[int | None, typer.Option(help="Payload of one run [2000000].", show_default=False)]
-MaxRuns = Annotated[int | None, typer.Option(help="Budget of runs for an unclear case [10000].", show_default=False)]
-MaxSeconds = Annotated[
-    float | None, typer.Option(help="Budget of seconds for an unclear case [20].", show_default=False)
-]
-SnapDir = Annotated[
-    str | None, typer.Option(help="Where snapshots go [.tmp/leakharness/SCENARIO].", show_default=False)
-]
-SnapshotsWhen = Annotated[
-    str | None,
-    typer.Option(help="never, on-fail or always [always for run, on-fail for check].", show_default=False),
-]
-ReportDir = Annotated[str | None, typer.Option(help="Where reports go [reports].", show_default=False)]
-Target = Annotated[
-    str | None, typer.Option(help="module:attribute that the production mode imports.", show_default=False)
-]
 Python = Annotated[
-    str | None,
-    typer.Option(
-        help="The interpreter to measure in; nothing of ours is installed there [this one].", show_default=False
-    ),
+    str | None, typer.Option(BY_NAME["python"].flag, help=BY_NAME["python"].help_text, show_default=False)
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-
-MEASURING: dict[str, Any] = {
-    "iters": Annotated[int | None, typer.Option(help="Runs a batch [50].", show_default=False)],
-    "batches": Annotated[int | None, typer.Option(help="Batches before the judge is asked [5].", show_default=False)],
-    "warmup": Annotated[str | None, typer.Option(help="Runs before the baseline, or auto [auto].", show_default=False)],
-    "scope_bytes": ScopeBytes,
-    "max_tracked_retention": Annotated[
-        int | None, typer.Option(help="FAIL if more tracked objects are retained [off].", show_default=False)
-    ],
-    "max_rss_growth_mb": Annotated[
-        float | None, typer.Option(help="FAIL if resident size grows by more MiB [off].", show_default=False)
-    ],
-    "max_runs": MaxRuns,
-    "max_seconds": MaxSeconds,
-    "timeout": Annotated[float | None, typer.Option(help="Seconds for one mode [300].", show_default=False)],
-}
-"""What a measurement can be told, by the name of the option."""
-OPTIONS = "options"
+Json = Annotated[bool, typer.Option(BY_NAME["json"].flag, help=BY_NAME["json"].help_text)]
+Quiet = Annotated[bool, typer.Option(BY_NAME["quiet"].flag, BY_NAME["quiet"].short, help=BY_NAME["quiet"].help_text)]
+"""For commands that measure nothing and have these."""
 
 
-def measuring(command: Callable[..., None]) -> Callable[..., None]:
-    """``command`` with the options of :data:`MEASURING` in place of its parameter ``options``, which it gets as one
-    dict: not given is None."""
-    parameters: list[inspect.Parameter] = []
-    # Not get_type_hints: before 3.11 it wraps what has the default None once more, and typer then reads no Annotated.
-    for own in inspect.signature(command, eval_str=True).parameters.values():
-        if own.name != OPTIONS:
-            parameters.append(own.replace(kind=own.KEYWORD_ONLY))
-            continue
-        parameters += [
-            inspect.Parameter(name, own.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in MEASURING.items()
-        ]
+class Given(NamedTuple):
+    """What was said on the command line of a measuring command."""
 
-    @functools.wraps(command)
-    def with_options(**given: Any) -> None:
-        options = {name: given.pop(name) for name in MEASURING}
-        options["warmup"] = _warmup(options["warmup"])
-        command(**given, **{OPTIONS: options})
+    options: dict[str, Any]
+    """Those that steer the measurement, by name; None is: not said."""
+    rest: dict[str, Any]
 
-    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return with_options
+    @property
+    def json(self) -> bool:
+        return bool(self.rest["json"])
+
+    @property
+    def silent(self) -> bool:
+        """Whether no progress is wanted."""
+        return bool(self.rest["quiet"]) or self.json
+
+    @property
+    def report_dir(self) -> str | None:
+        text: str | None = self.rest["report_dir"]
+        return text
+
+    def settings(self, **more: Any) -> Settings:
+        """All of it, as a measurement takes it."""
+        from leakharness.measure.arm import Settings
+
+        names = ("target", "python", "snap_dir", "trace_allocations", "confirm")
+        return Settings(self.options, **{name: self.rest[name] for name in names if name in self.rest}, **more)
 
 
-def _warmup(given: str | None) -> int | str | None:
+def measuring(place: Place) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that the table has at ``place``, in the place of its parameter ``given``."""
+    options = options_at(place)
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        parameters: list[inspect.Parameter] = []
+        # Not get_type_hints: before 3.11 it wraps what has the default None once more, and typer reads no Annotated.
+        for own in inspect.signature(command, eval_str=True).parameters.values():
+            if own.name != GIVEN:
+                parameters.append(own.replace(kind=own.KEYWORD_ONLY))
+                continue
+            parameters += [
+                inspect.Parameter(
+                    option.name,
+                    own.KEYWORD_ONLY,
+                    default=False if option.kind == "switch" else None,
+                    annotation=annotation(option),
+                )
+                for option in options
+            ]
+
+        @functools.wraps(command)
+        def with_options(**words: Any) -> None:
+            said = {option.name: _read(option, words.pop(option.name)) for option in options}
+            steering = {option.name: said.pop(option.name) for option in options if option.plan}
+            command(**words, **{GIVEN: Given(steering, said)})
+
+        with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return with_options
+
+    return decorated
+
+
+def _read(option: Option, value: Any) -> Any:
+    """The value of one word. Raises OptionError where an option takes a number or a word, and it is neither."""
     from leakharness.errors import OptionError
 
-    if given is None or given == "auto":
-        return given
-    if not given.isdecimal():
-        raise OptionError(f"--warmup {given!r}: a number of runs, or auto")
-    return int(given)
+    if not option.word or value is None:
+        return value
+    found = option.from_text(value)
+    if isinstance(found, str) and found != option.word:
+        raise OptionError(f"{option.flag} {value!r}: a number of runs, or {option.word}")
+    return found
 
 
 def report_folder(given: str | None) -> Path:
     """Where reports go: as given, else as pyproject.toml says, else ``reports``. Raises OptionError for a place that
     can have no folder: asked before anything is measured."""
     from leakharness.errors import OptionError
-    from leakharness.options import pyproject_options
+    from leakharness.resolve import pyproject_options
 
     folder = Path(given or pyproject_options(Path.cwd()).get("report_dir") or "reports")
     nearest = next((str(place) for place in (folder, *folder.parents) if os.path.lexists(place)), ".")

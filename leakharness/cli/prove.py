@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leakharness.cli.measuring import (
-    Json,
-    Python,
-    Quiet,
-    ReportDir,
-    Scenario,
-    Target,
-    measuring,
-    report_folder,
-    stored,
-)
+from leakharness.cli.measuring import Given, Json, Python, Quiet, Scenario, measuring, report_folder, stored
 
 if TYPE_CHECKING:
     from leakharness.model import Retainer, RunResult
@@ -53,7 +43,7 @@ def register(app: typer.Typer) -> None:
     )(verify_command)
 
 
-@measuring
+@measuring("prove")
 def prove_command(
     *,
     scenario: Scenario,
@@ -74,16 +64,10 @@ def prove_command(
     env_dir: Annotated[
         Path | None, typer.Option(help="Where environments are kept [the user's cache].", show_default=False)
     ] = None,
-    options: dict[str, Any],
-    report_dir: ReportDir = None,
-    target: Target = None,
-    python: Python = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    given: Given,
 ) -> None:
     """Measure the real code before a change and after it."""
     from leakharness.cli.terminal import Progress, colour_verdict, emit_json
-    from leakharness.measure.arm import Settings
     from leakharness.proof.prove import Question, prove
     from leakharness.proof.seal import seal_proof, write_sealed
     from leakharness.scenario.find import find
@@ -99,17 +83,17 @@ def prove_command(
         after,
         with_ or (),
         mode,
-        Settings(options, target, python),
+        given.settings(),
         on_path,
         wheels and wheels.absolute(),
         env_dir,
     )
     found = find(scenario)
-    folder = report_folder(report_dir)
-    with Progress(quiet=quiet or json) as progress:
-        proof = prove(found, question, progress, lambda text: None if quiet or json else typer.echo(text, err=True))
+    folder = report_folder(given.report_dir)
+    with Progress(quiet=given.silent) as progress:
+        proof = prove(found, question, progress, lambda text: None if given.silent else typer.echo(text, err=True))
     report, _ = stored(write)
-    if json:
+    if given.json:
         emit_json(proof.document())
     else:
         typer.echo(colour_verdict(proof_block(proof, report=report)))

@@ -6,19 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from leakharness.cli.measuring import (
-    Json,
-    Python,
-    Quiet,
-    ReportDir,
-    Scenario,
-    SnapDir,
-    SnapshotsWhen,
-    Target,
-    measuring,
-    report_folder,
-    stored,
-)
+from leakharness.cli.measuring import Given, Json, Python, Scenario, measuring, report_folder, stored
 
 __all__ = ["register"]
 
@@ -86,70 +74,42 @@ def list_command(json: Json = False, python: Python = None) -> None:
         typer.echo(f"    {row['origin']}: {row['path']}:{row['line']}\n")
 
 
-@measuring
+@measuring("run")
 def run_command(
     *,
     scenario: Scenario,
     mode: Annotated[
         str | None, typer.Option("--mode", help="Which mode [the default one].", show_default=False)
     ] = None,
-    options: dict[str, Any],
-    snap_dir: SnapDir = None,
-    snapshots: SnapshotsWhen = None,
-    report_dir: ReportDir = None,
-    target: Target = None,
-    python: Python = None,
-    trace_allocations: Annotated[
-        bool, typer.Option("--trace-allocations", help="Say where memory is born even if nothing leaks.")
-    ] = False,
-    confirm: Annotated[
-        bool, typer.Option("--confirm", help="On FAIL, cut the named edge in a forked copy and count what that frees.")
-    ] = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    given: Given,
 ) -> None:
     """Measure one mode."""
     from dataclasses import replace
 
     from leakharness.cli.terminal import Progress, colour_verdict, emit_json, say
-    from leakharness.measure.arm import Settings, run_found
+    from leakharness.measure.arm import run_found
     from leakharness.report.text import run_block
     from leakharness.scenario.find import find
     from leakharness.store import write_report
 
-    settings = Settings(
-        {**options, "snapshots": snapshots},
-        target,
-        python,
-        snap_dir,
-        trace_allocations=trace_allocations,
-        confirm=confirm,
-    )
-    folder = report_folder(report_dir)
-    with Progress(quiet=quiet or json) as progress:
-        result = run_found(find(scenario), mode, settings, progress)
+    folder = report_folder(given.report_dir)
+    with Progress(quiet=given.silent) as progress:
+        result = run_found(find(scenario), mode, given.settings(), progress)
     report, lack = stored(lambda: write_report(result, folder))
     result = replace(result, notes=result.notes + lack)
-    if json:
+    if given.json:
         emit_json(result.document())
     else:
         say(colour_verdict(run_block(result, report=report)))
     raise typer.Exit(result.exit_code)
 
 
-@measuring
+@measuring("check")
 def check_command(
     *,
     scenarios: Annotated[list[str] | None, typer.Argument(help="Scenarios, as for run.", show_default=False)] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every scenario that can be named from here.")] = False,
-    options: dict[str, Any],
-    snap_dir: SnapDir = None,
-    snapshots: SnapshotsWhen = None,
-    report_dir: ReportDir = None,
-    target: Target = None,
-    python: Python = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    given: Given,
 ) -> None:
     """Measure every arm of each scenario, and certify."""
     from dataclasses import replace
@@ -157,7 +117,6 @@ def check_command(
 
     from leakharness.cli.terminal import Progress, colour_verdict, emit_json, say
     from leakharness.errors import OptionError
-    from leakharness.measure.arm import Settings
     from leakharness.proof.certify import check_found
     from leakharness.proof.seal import seal_certificate
     from leakharness.report.text import certificate_block
@@ -166,20 +125,20 @@ def check_command(
 
     if all_ == bool(scenarios):
         raise OptionError("check needs scenarios or --all, and not both: see `leakharness list`")
-    settings = Settings({**options, "snapshots": snapshots}, target, python, snap_dir)
+    settings = given.settings()
     found = all_scenarios() if all_ else [find(name) for name in scenarios or ()]
-    folder = report_folder(report_dir)
+    folder = report_folder(given.report_dir)
     certificates = []
     for place in found:
-        with Progress(quiet=quiet or json) as progress:
+        with Progress(quiet=given.silent) as progress:
             certificate = check_found(place, settings, progress)
         sealed = seal_certificate(certificate, place, settings)
         report, lack = stored(partial(write_certificate, certificate, sealed, folder))
         certificate = replace(certificate, notes=certificate.notes + lack)
         certificates.append(certificate)
-        if not json:
+        if not given.json:
             say(colour_verdict(certificate_block(certificate, report=report)))
-    if json:
+    if given.json:
         documents = [certificate.document() for certificate in certificates]
         emit_json(
             documents[0] if len(documents) == 1 else {"schema": "leakharness.checks/1", "certificates": documents}

@@ -19,7 +19,7 @@ from leakharness.measure.loop import measure
 from leakharness.measure.measurement import Evidence, Measurement, Request, WorkerClient
 from leakharness.measure.worker_process import WorkerProcess, interpreter
 from leakharness.model import Plan, Reading, Retainer, RunResult
-from leakharness.options import checked_target, known_leaks, pyproject_options, resolve
+from leakharness.resolve import checked_target, known_leaks, pyproject_options, resolve
 from leakharness.scenario.declarations import reference_to
 from leakharness.scenario.find import ScenarioRef
 

@@ -16,7 +16,8 @@ from leakharness.measure.describe import declaration_of
 from leakharness.measure.jobs import _end_processes_of, _results
 from leakharness.measure.worker_process import interpreter
 from leakharness.model import Certificate, CertificateVerdict, RunResult
-from leakharness.options import DEFAULTS, checked_target, pyproject_options
+from leakharness.options import DEFAULTS
+from leakharness.resolve import checked_target, pyproject_options
 from leakharness.scenario.declare import SYNTHETIC_LEAK
 from leakharness.scenario.find import ScenarioRef
 from leakharness.worker.protocol import ScenarioFacts

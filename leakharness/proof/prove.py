@@ -29,8 +29,9 @@ from leakharness.measure.known import forgive_known
 from leakharness.measure.measurement import Request
 from leakharness.measure.worker_process import WorkerProcess, interpreter
 from leakharness.model import Retainer, RunResult
-from leakharness.options import DEFAULTS, known_leaks, pyproject_options
+from leakharness.options import DEFAULTS
 from leakharness.proof.environments import Recipe, build, cache_folder, checkout, clean_environment, installed
+from leakharness.resolve import known_leaks, pyproject_options
 from leakharness.scenario.declarations import reference_to
 from leakharness.scenario.find import ScenarioRef
 from leakharness.worker.protocol import ScenarioFacts
@@ -146,7 +147,7 @@ class Proof:
     def document(self) -> dict[str, Any]:
         rows = {"before": self.before, "after": self.after}
         return {
-            "schema": "leakharness.proof.prove/1",
+            "schema": "leakharness.prove/1",
             "scenario": self.scenario,
             "mode": self.mode,
             "verdict": self.verdict,

@@ -25,11 +25,11 @@ from leakharness.measure.arm import Listener, Settings
 from leakharness.measure.describe import declaration_of
 from leakharness.measure.worker_process import interpreter
 from leakharness.model import EXIT_CODES, Certificate, Growth, RunResult
-from leakharness.options import pyproject_options
 from leakharness.proof.certify import certify, check_found
 from leakharness.proof.environments import installed
 from leakharness.proof.prove import EXIT_CODES as PROOF_EXIT_CODES
 from leakharness.proof.prove import Proof, Question, judge_proof, prove
+from leakharness.resolve import pyproject_options
 from leakharness.scenario.find import ScenarioRef, find, packaged_folder
 from leakharness.worker.protocol import ScenarioFacts
 
@@ -37,7 +37,7 @@ __all__ = ["Verification", "digest", "seal_certificate", "seal_proof", "verify",
 
 Status = Literal["HOLDS", "STALE", "TAMPERED"]
 CHECK_SCHEMA = "leakharness.check/1"
-PROVE_SCHEMA = "leakharness.proof.prove/1"
+PROVE_SCHEMA = "leakharness.prove/1"
 SOURCE_SUFFIXES = (".py", ".pyi", ".pyx", ".so", ".pyd", ".dylib")
 """Files of a package that decide what it does."""
 PACKAGED = "packaged:"
@@ -137,7 +137,7 @@ def verify(
     again: Certificate | Proof | None = None
     if rerun and found is not None:
         again = _measure_again(document, found, python or _asked_python(seal), listener)
-        now = again.verdict if isinstance(again, Proof) else again.certificate
+        now = again.verdict
         if now != verdict:
             reasons.append(f"measured again it is {now}: {again.reason}")
     return Verification("STALE" if reasons else "HOLDS", verdict, tuple(reasons), tuple(notes), again)
@@ -264,7 +264,7 @@ def _broken(document: Mapping[str, Any], verdict: str) -> str | None:
     try:
         if document["schema"] == CHECK_SCHEMA:
             arms = [_result(arm) for arm in document["arms"]]
-            ours: str = certify(document["scenario"], arms).certificate
+            ours: str = certify(document["scenario"], arms).verdict
         else:
             sides = [[_result(arm) for arm in document[side]["arms"]] for side in ("before", "after")]
             ours = judge_proof(sides[0], sides[1], [_result(arm) for arm in document["controls"]])[0]

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from leakharness.errors import LeakFound, LeakHarnessError, NotJudged, OptionError, UsageError
-from leakharness.options import DEFAULTS
+from leakharness.options import BY_NAME, DEFAULTS, names_at, options_at
 from leakharness.pytest_plugin.in_fork import CAN_FORK, in_forked_copy
 from leakharness.pytest_plugin.in_process import CheckOutcome, CheckTarget, Judge, error_text
 from leakharness.pytest_plugin.item_body import TestBody
@@ -21,9 +21,9 @@ from leakharness.worker.runs import Runs
 
 __all__ = ["LeakHarness", "common_options", "prepare"]
 
-MARK_OPTIONS = frozenset({*DEFAULTS, "fresh_fixtures", "process"}) - {"snapshots", "scope_bytes"}
-CALLABLE_OPTIONS = (MARK_OPTIONS | {"scope_bytes", "abort", "abort_after"}) - {"fresh_fixtures"}
-PROCESSES = ("auto", "fork", "here")
+MARK_OPTIONS = names_at("marker")
+CALLABLE_OPTIONS = names_at("callable") | {"abort", "abort_after"}
+PROCESSES = BY_NAME["process"].choices
 _JUDGE = pytest.StashKey[Judge]()
 
 
@@ -250,7 +250,7 @@ def _mark_options(item: pytest.Function, everything: bool) -> dict[str, Any]:
     marked = item.get_closest_marker("leakcheck") is not None
     fresh = said.pop("fresh_fixtures", None)
     if fresh is None:
-        fresh = everything and not marked and bool(item.config.getini("leak_fresh_fixtures"))
+        fresh = everything and not marked and setting(item.config, "leak_fresh_fixtures") is not False
     where = _process(said.pop("process", None), item.config)
     return {**_all_options(item.config, said), "fresh_fixtures": bool(fresh), "process": where}
 
@@ -265,29 +265,23 @@ def common_options(config: pytest.Config) -> dict[str, Any]:
     return {**_from_ini(config), **_from_command_line(config)}
 
 
-def _names() -> dict[str, str]:
-    return {
-        "iters": "leak_iters",
-        "batches": "leak_batches",
-        "max_seconds": "leak_max_seconds",
-        "timeout": "leak_timeout",
-    }
+MEASURING = {option.name: option.ini_key for option in options_at("pytest") if option.plan}
+"""The options of a measurement that pytest's command line and ini file have, with their keys."""
 
 
 def _from_command_line(config: pytest.Config) -> dict[str, Any]:
-    found = {name: config.getoption(key, None) for name, key in _names().items()}
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: setting(config, key) for name, key in MEASURING.items() if config.getoption(key, None) is not None}
 
 
 def _from_ini(config: pytest.Config) -> dict[str, Any]:
-    found = {name: setting(config, key) for name, key in _names().items()}
+    found = {name: setting(config, key) for name, key in MEASURING.items()}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _process(asked: str | None, config: pytest.Config) -> str:
     how = setting(config, "leak_process") or asked or "auto"
     if how not in PROCESSES:
-        raise pytest.UsageError(f"leak_process = {how!r}: it is one of {', '.join(PROCESSES)}")
+        raise pytest.UsageError(f"process={how!r} of the marker: it is one of {', '.join(PROCESSES)}")
     if how == "auto":
         return "fork" if CAN_FORK and hasattr(config, "workerinput") else "here"
     if how == "fork" and not CAN_FORK:

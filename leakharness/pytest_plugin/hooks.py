@@ -11,27 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from leakharness.pytest_plugin.options import MARKER, SWITCHES, VALUES, setting
+from leakharness.pytest_plugin.options import MARKER, TRACE_FLAG, add_options, setting
 
 if TYPE_CHECKING:
     from leakharness.pytest_plugin.checks import LeakHarness
-TRACE_FLAG = "--leak-trace"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("leakharness", "memory leaks (leakharness)")
-    for flag, key, text in SWITCHES:
-        group.addoption(flag, action="store_true", default=None, dest=key, help=text)
-        parser.addini(key, text, type="bool", default=False)
-    for flag, key, kind, metavar, text in VALUES:
-        group.addoption(flag, action="store", type=kind, default=None, dest=key, metavar=metavar, help=text)
-        parser.addini(key, text, default=None)
-    text = "resident size and exact counters for each test file and worker; JSON lines to FILE"
-    group.addoption(TRACE_FLAG, nargs="?", const="", default=None, dest="leak_trace", metavar="FILE", help=text)
-    parser.addini("leak_trace", text + " (or true for the summary alone)", default=None)
-    text = "whether --leakcheck sets function-scoped fixtures up anew for every run"
-    parser.addini("leak_fresh_fixtures", text, type="bool", default=True)
-    parser.addini("leak_scenarios", "collect the scenario files in folders named scenarios", type="bool", default=True)
+    add_options(parser)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -61,7 +48,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Scenario files: ``.py`` files in a folder named ``scenarios`` that declare one."""
-    if file_path.suffix != ".py" or file_path.parent.name != "scenarios" or not parent.config.getini("leak_scenarios"):
+    if (
+        file_path.suffix != ".py"
+        or file_path.parent.name != "scenarios"
+        or not setting(parent.config, "leak_scenarios")
+    ):
         return None
     from leakharness.pytest_plugin.scenario_items import scenario_file
 

@@ -19,10 +19,10 @@ from leakharness.measure.evidence import Snapshots
 from leakharness.measure.loop import measure
 from leakharness.measure.measurement import Measurement, Request, WorkerClient
 from leakharness.model import Reading, RunResult
-from leakharness.options import pyproject_options, resolve
 from leakharness.pytest_plugin.judge_messages import VERDICT, CheckOrder, CheckOutcome, JudgeSaid
 from leakharness.pytest_plugin.timeout_signal import ringing_after
 from leakharness.report.text import run_block
+from leakharness.resolve import pyproject_options, resolve
 from leakharness.worker.codec import decode, decode_answer, encode_command
 from leakharness.worker.protocol import A, Failure, Question
 

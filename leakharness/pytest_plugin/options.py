@@ -1,59 +1,65 @@
-"""The plugin's options: names, ini keys, defaults, and how one is looked up."""
+"""pytest's flags, ini keys and marker, made from the table in ``leakharness.options``, and how one is looked up."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import argparse
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    pass
+from leakharness.errors import OptionError
+from leakharness.options import BY_INI_KEY, Option, checked, options_at
 
-__all__ = ["setting"]
+__all__ = ["MARKER", "TRACE_FLAG", "add_options", "setting"]
 
 MARKER = (
-    "leakcheck(iters=, batches=, warmup=, max_runs=, max_seconds=, timeout=, fresh_fixtures=False, process=): the body "
-    "of this test is run many times and must leave nothing behind (leakharness)."
+    "leakcheck("
+    + ", ".join(f"{option.name}=" for option in options_at("marker"))
+    + "): the body of this test is run many times and must leave nothing behind (leakharness)."
 )
+TRACE_FLAG = "--leak-trace"
+TYPES: dict[str, type] = {"whole": int, "number": float}
+"""What argparse reads an option of this kind as; everything else is text."""
 
-SWITCHES: tuple[tuple[str, str, str], ...] = (
-    ("--leakcheck", "leak_check", "check every selected test for leaks: its unmodified body is the run"),
-)
-VALUES: tuple[tuple[str, str, Any, str, str], ...] = (
-    ("--leak-iters", "leak_iters", int, "N", "runs a batch [50]"),
-    ("--leak-batches", "leak_batches", int, "N", "batches before the judge is asked [5]"),
-    ("--leak-max-seconds", "leak_max_seconds", float, "S", "budget of an unclear test, in seconds [20]"),
-    ("--leak-timeout", "leak_timeout", float, "S", "one check may take that long, in seconds [300]"),
-    (
-        "--leak-process",
-        "leak_process",
-        str,
-        "HOW",
-        "where test bodies are measured: here, or in a forked copy [auto: fork under xdist, else here]",
-    ),
-    ("--leak-target", "leak_target", str, "MODULE:ATTR", "what the production mode of scenarios imports"),
-    ("--leak-snapshots", "leak_snapshots", str, "DIR", "every worker writes heap snapshots to DIR/LANE/"),
-    ("--leak-snapshot-interval", "leak_snapshot_interval", float, "SECONDS", "time between two of them [30]"),
-    ("--leak-isolate", "leak_isolate", str, "MANIFEST", "run the files of this manifest in processes of their own"),
-)
-"""(flag, ini key, type, metavar, help) of every option that takes a value."""
+
+def add_options(parser: pytest.Parser) -> None:
+    """A flag and an ini key for each option that the table has at pytest."""
+    group = parser.getgroup("leakharness", "memory leaks (leakharness)")
+    for option in options_at("pytest"):
+        key, text = option.ini_key, option.pytest_help_text
+        if option.kind == "switch":
+            action = "store_true" if option.default is False else argparse.BooleanOptionalAction
+            group.addoption(option.pytest_flag, action=action, default=None, dest=key, help=text)
+            parser.addini(key, text, type="bool", default=option.default)
+            continue
+        kind: Any = {} if option.word else {"type": TYPES.get(option.kind, str)}
+        if option.pytest_flag == TRACE_FLAG:
+            kind = {"nargs": "?", "const": ""}
+        group.addoption(option.pytest_flag, default=None, dest=key, metavar=option.metavar, help=text, **kind)
+        parser.addini(key, text, default=None)
 
 
 def setting(config: pytest.Config, key: str) -> Any:
     """The option ``key``: command line, else ini; None where neither says anything.
 
-    Raises pytest.UsageError where the ini file's value is of the wrong type.
+    Raises pytest.UsageError for a value that the table does not allow.
     """
-    value = config.getoption(key, None)
-    if value is not None:
-        return value
-    value = config.getini(key)
-    if value in (None, "", False):
-        return None
-    kind = next((kind for _, name, kind, _, _ in VALUES if name == key), None)
-    if kind is None or kind is str:
-        return value
+    option = BY_INI_KEY[key]
+    value, where = config.getoption(key, None), "command line"
+    if value is None:
+        value, where = config.getini(key), "ini file"
+        if value in (None, "") or (option.kind == "switch" and value == option.default):
+            return option.default if option.kind == "switch" else None
+    if not isinstance(value, str) or option.kind == "text":
+        return value if option.kind in ("text", "switch") else _checked(option, value, where)
+    read = option.from_text(value)
+    if isinstance(read, str) and option.kind in TYPES and read != option.word:
+        raise pytest.UsageError(f"ini option {key} = {value!r}: a number is needed")
+    return read if read == option.word else _checked(option, read, where)
+
+
+def _checked(option: Option, value: Any, where: str) -> Any:
     try:
-        return kind(value)
-    except ValueError:
-        raise pytest.UsageError(f"ini option {key} = {value!r}: a number is needed") from None
+        return checked(option.name, value, where)
+    except OptionError as exc:
+        raise pytest.UsageError(str(exc).replace(option.flag, option.pytest_flag, 1)) from None

@@ -161,8 +161,8 @@ class CertificateItem(_LeakItem):
         if certificate.exit_code == 0:
             return
         text = certificate_block(certificate)
-        if certificate.certificate == "LEAK":
+        if certificate.verdict == "LEAK":
             raise LeakFound(text)
-        if certificate.certificate == "NOT_JUDGED":
+        if certificate.verdict == "NOT_JUDGED":
             raise NotJudged(text)
         raise UsageError(text)

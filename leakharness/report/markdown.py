@@ -37,7 +37,7 @@ def certificate_report(certificate: Certificate) -> str:
     table = "\n".join(["| arm | must | gave | retained | grows per run |", "| --- | --- | --- | --- | --- |", *rows])
     notes = "\n".join(f"- {note}" for note in certificate.notes)
     arms = "\n\n".join(run_report(arm).replace("\n# ", "\n## ").replace("# ", "## ", 1) for arm in certificate.arms)
-    head = f"# {certificate.certificate}: {certificate.scenario}\n\n{certificate.reason}."
+    head = f"# {certificate.verdict}: {certificate.scenario}\n\n{certificate.reason}."
     return "\n\n".join(part for part in (head, table, notes, arms) if part) + "\n"
 
 

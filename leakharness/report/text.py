@@ -62,7 +62,7 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
 
 def certificate_block(certificate: Certificate, *, report: str | None = None, width: int = WIDTH) -> str:
     """The certificate: a row for each arm, what was asked of it and what it gave."""
-    lines = [f"{certificate.certificate}  {certificate.scenario}", ""]
+    lines = [f"{certificate.verdict}  {certificate.scenario}", ""]
     lines.append(f"  {'arm':<20}{'must':<6}{'gave':<12}{'retained':>10}  grows")
     for arm in certificate.arms:
         retained = f"{arm.retained}/{arm.born}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeVar, overload
 
 from leakharness.errors import ScenarioError
+from leakharness.options import default_of, names_at
 
 __all__ = ["ABORT_STYLES", "SYNTHETIC_LEAK", "Abort", "Known", "Mode", "Must", "Run", "Scenario"]
 
@@ -30,23 +31,10 @@ USUAL_MUST: Final[Mapping[str, Must]] = {
 }
 """What the modes of the usual names must give, where the declaration does not say."""
 SYNTHETIC_LEAK: Final = "synthetic-leak"
-DEFAULT_SCOPE_BYTES: Final = 2_000_000
+DEFAULT_SCOPE_BYTES: Final[int] = default_of("scope_bytes")
 DEFAULT_DEADLINE_S: Final = 0.01
 """Deadline of ``abort="timeout"``, seconds: long enough for the run to reach its wait, short enough to loop."""
-SCENARIO_OPTIONS: Final = frozenset(
-    {
-        "iters",
-        "batches",
-        "warmup",
-        "scope_bytes",
-        "max_tracked_retention",
-        "max_rss_growth_mb",
-        "max_runs",
-        "max_seconds",
-        "timeout",
-        "snapshots",
-    }
-)
+SCENARIO_OPTIONS: Final = names_at("scenario")
 
 
 class Recorder(Protocol):

@@ -12,7 +12,7 @@ from leakharness.errors import UsageError
 
 __all__ = ["LIMIT", "MIN_DELTA_KB", "Hotspot", "Manifest", "merge", "read_manifest", "suite_files"]
 
-SCHEMA = "leakharness.suite.hotspots/1"
+SCHEMA = "leakharness.hotspots/1"
 LIMIT = 64
 """Files in a manifest: each costs a process start, so the list must stay short."""
 MIN_DELTA_KB = 32_768

@@ -132,7 +132,7 @@ def test_a_known_leak_is_forgiven_by_name_and_an_idle_rule_reported(held_twice: 
 def test_the_control_is_shown_in_a_check(held_twice: Path) -> None:
     """Every arm carries what the empty loop gave."""
     certificate = leakharness.check("embedded-run", snapshots="never")
-    assert certificate.certificate == "CERTIFIED"
+    assert certificate.verdict == "CERTIFIED"
     assert [arm.mode for arm in certificate.arms] == ["closure-extracted", "closure-inline", "synthetic-leak"]
     assert all("objects" in arm.control for arm in certificate.arms)
     assert certificate.arms[0].control["objects"] == 0
@@ -256,7 +256,7 @@ def test_a_known_leak_hides_no_other(mode: str, beside: Path) -> None:
 def test_a_known_leak_with_all_that_hangs_on_it_is_forgiven(beside: Path) -> None:
     """And the arm with the planted leak, of the same type and held elsewhere, must FAIL all the same."""
     certificate = leakharness.check(beside, snapshots="never")
-    assert certificate.certificate == "CERTIFIED", certificate.reason
+    assert certificate.verdict == "CERTIFIED", certificate.reason
     assert [(arm.mode, arm.verdict) for arm in certificate.arms] == [
         ("known-alone", "PASS"),
         ("synthetic-leak", "FAIL"),

@@ -113,4 +113,4 @@ def test_the_gallery_is_certified(name: str, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     found: ScenarioRef = find(name)
     certificate = check_found(found, Settings())
-    assert certificate.certificate == "CERTIFIED", certificate.reason
+    assert certificate.verdict == "CERTIFIED", certificate.reason

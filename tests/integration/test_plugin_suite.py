@@ -286,9 +286,7 @@ def test_a_failing_isolated_file_fails_the_session_and_lf_runs_it_again(tmp_path
     make_suite(tmp_path, light=1)
     (tmp_path / "tests" / "test_heavy.py").write_text("def test_bad(): assert 1 == 2\ndef test_good(): pass\n")
     (tmp_path / "m.json").write_text(
-        json.dumps(
-            {"schema": "leakharness.suite.hotspots/1", "files": [{"file": "tests/test_heavy.py", "delta_kb": 9}]}
-        )
+        json.dumps({"schema": "leakharness.hotspots/1", "files": [{"file": "tests/test_heavy.py", "delta_kb": 9}]})
     )
     command = [sys.executable, "-m", "pytest", "-p", "no:asyncio", "--leak-isolate=m.json", "-q"]
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -310,9 +308,7 @@ def test_an_isolated_process_that_dies_is_a_failure_that_names_its_test(tmp_path
     make_suite(tmp_path, light=1)
     (tmp_path / "tests" / "test_heavy.py").write_text("import os\ndef test_dies(): os.kill(os.getpid(), 9)\n")
     (tmp_path / "m.json").write_text(
-        json.dumps(
-            {"schema": "leakharness.suite.hotspots/1", "files": [{"file": "tests/test_heavy.py", "delta_kb": 9}]}
-        )
+        json.dumps({"schema": "leakharness.hotspots/1", "files": [{"file": "tests/test_heavy.py", "delta_kb": 9}]})
     )
     done = run_pytest(tmp_path, "--leak-isolate=m.json", "-q")
     assert done.returncode == 1
@@ -327,7 +323,7 @@ def test_only_files_that_ran_are_counted_where_a_failure_stops_the_session(
     if fails:
         (tmp_path / "tests" / fails).write_text("def test_fails(): assert 0\n")
     files = [{"file": f"tests/{name}", "delta_kb": 9} for name in ("test_heavy.py", "test_leaky.py")]
-    (tmp_path / "m.json").write_text(json.dumps({"schema": "leakharness.suite.hotspots/1", "files": files}))
+    (tmp_path / "m.json").write_text(json.dumps({"schema": "leakharness.hotspots/1", "files": files}))
     done = run_pytest(tmp_path, "--leak-isolate=m.json", "-q", "-x")
     assert f"{ran} of 2 files of the manifest ran in processes of their own" in done.stdout
     assert ("the session was stopped before" in done.stdout) == bool(fails)
@@ -412,8 +408,8 @@ def test_unused_the_plugin_imports_nothing_and_hooks_no_test(pytester: pytest.Py
         def test_it(request):
             mine = [name for name in sys.modules if name.startswith("leakharness")]
             assert sorted(mine) == [
-                "leakharness", "leakharness._version", "leakharness.pytest_plugin", "leakharness.pytest_plugin.hooks",
-                "leakharness.pytest_plugin.options"
+                "leakharness", "leakharness._version", "leakharness.errors", "leakharness.options",
+                "leakharness.pytest_plugin", "leakharness.pytest_plugin.hooks", "leakharness.pytest_plugin.options"
             ]
             plugin = request.config.pluginmanager.get_plugin("leakharness")
             hooks = [name for name in dir(plugin) if name.startswith("pytest_")]

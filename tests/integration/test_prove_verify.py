@@ -57,7 +57,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         found = find("attach")
         settings = Settings({"iters": 10, "warmup": 10, "snapshots": "never"})
         certificate = check_found(found, settings)
-        assert certificate.certificate == "CERTIFIED", certificate.reason
+        assert certificate.verdict == "CERTIFIED", certificate.reason
         write_sealed(seal_certificate(certificate, found, settings), folder / "certificate.json")
     return folder
 

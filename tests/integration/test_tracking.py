@@ -302,7 +302,7 @@ def test_a_sabotaged_tracker_certifies_nothing(
     path = scenario_file(text.replace("\n        ", "\n    ") + ARMS.format(late=late))
     monkeypatch.chdir(tmp_path)
     certificate = leakharness.check(path, snapshots="never", iters=10, warmup=10)
-    assert certificate.certificate in ("INVALID", "NOT_JUDGED"), certificate.reason
+    assert certificate.verdict in ("INVALID", "NOT_JUDGED"), certificate.reason
     assert certificate.exit_code in (3, 4)
 
 
@@ -313,4 +313,4 @@ def test_the_same_scenario_unharmed_is_certified(
     path = scenario_file(ARMS.format(late=False))
     monkeypatch.chdir(tmp_path)
     certificate = leakharness.check(path, snapshots="never", iters=10, warmup=10)
-    assert certificate.certificate == "CERTIFIED", certificate.reason
+    assert certificate.verdict == "CERTIFIED", certificate.reason

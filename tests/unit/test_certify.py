@@ -58,7 +58,7 @@ def test_certificate_follows_from_its_arms(name: str, changes: dict[int, RunResu
     """One row, one rule; the exit code is the contract's."""
     arms = [changes.get(index, original) for index, original in enumerate(GOOD)]
     certificate = certify("s", arms)
-    assert (certificate.certificate, certificate.exit_code) == (verdict, code), name
+    assert (certificate.verdict, certificate.exit_code) == (verdict, code), name
     assert certificate.reason
 
 

@@ -123,7 +123,7 @@ def test_a_manifest_reads_back_as_it_was_written_and_names_no_machine_path(tmp_p
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"schema": "other/1", "files": []}', '{"schema": "leakharness.suite.hotspots/1"}']
+    "text", ["", "[]", "{}", '{"schema": "other/1", "files": []}', '{"schema": "leakharness.hotspots/1"}']
 )
 def test_what_is_no_manifest_is_a_usage_error_that_says_how_to_make_one(tmp_path: Path, text: str) -> None:
     path = tmp_path / "hotspots.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 from leakharness.errors import OptionError
-from leakharness.options import DEFAULTS, checked_target, known_leaks, pyproject_options, resolve
+from leakharness.model import Plan
+from leakharness.options import DEFAULTS
+from leakharness.resolve import checked_target, known_leaks, pyproject_options, resolve
 from leakharness.scenario.declare import SCENARIO_OPTIONS
 
 VALUES: dict[str, tuple[Any, Any, Any]] = {
@@ -30,6 +33,12 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
 def test_every_option_is_in_the_table() -> None:
     """The matrix below leaves none out, and a scenario takes all of them."""
     assert set(VALUES) == set(DEFAULTS) == set(SCENARIO_OPTIONS)
+    assert set(DEFAULTS) == {field.name for field in dataclasses.fields(Plan)} - {"iters_given"}
+
+
+def test_the_plan_has_the_defaults_of_the_table() -> None:
+    """A plan that nobody said anything about is what no option at all resolves to."""
+    assert Plan() == resolve({})
 
 
 @pytest.mark.parametrize("said", itertools.product([True, False], repeat=3), ids=lambda s: "".join("01"[x] for x in s))
