@@ -68,8 +68,9 @@ def prove_command(
 ) -> None:
     """Measure the real code before a change and after it."""
     from leakharness.cli.terminal import Progress, colour_verdict, emit_json
-    from leakharness.proof.prove import Question, prove
+    from leakharness.proof.prove import prove
     from leakharness.proof.seal import seal_proof, write_sealed
+    from leakharness.proof.sides import Question
     from leakharness.scenario.find import find
     from leakharness.store import new_folder
 

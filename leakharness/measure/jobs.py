@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 
 from leakharness.measure.worker_process import end_all
 
+__all__ = ["side_by_side"]
+
+T = TypeVar("T")
+
 ENDING_PAUSE_S = 0.05
-WAKING_S = 0.2
+"""Seconds between two attempts to end the processes of an interrupted pool."""
+WAKE_S = 0.2
+"""Seconds between two looks of the main thread: a signal that another thread receives does not wake it by itself."""
 
 
-def _results(jobs: Sequence[Future[Any]]) -> list[Any]:
-    """What the jobs gave. Woken now and then: a main thread that waits without end may not notice a Ctrl-C."""
-    while wait(jobs, timeout=WAKING_S, return_when=FIRST_EXCEPTION).not_done:
-        for job in jobs:
-            if job.done():
-                job.result()
-    return [job.result() for job in jobs]
+def side_by_side(calls: Sequence[Callable[[], T]], at_once: int) -> list[T]:
+    """What the calls give, in their order, ``at_once`` of them at a time.
+
+    Raises what the first failed call raised. An interruption ends the processes that the calls wait for.
+    """
+    with ThreadPoolExecutor(at_once) as pool:
+        jobs: list[Future[T]] = []
+        try:
+            for call in calls:
+                jobs.append(pool.submit(call))
+            while wait(jobs, timeout=WAKE_S, return_when=FIRST_EXCEPTION).not_done:
+                for job in jobs:
+                    if job.done():
+                        job.result()
+            return [job.result() for job in jobs]
+        except BaseException as exc:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if not isinstance(exc, Exception):
+                _end_processes_of(jobs)
+            raise
 
 
 def _end_processes_of(jobs: Sequence[Future[Any]]) -> None:
-    """After Ctrl-C: leaving the pool would wait for what its threads wait for, so their processes are ended; again
-    and again, as a thread may just be starting one."""
+    """End what the threads of the pool wait for, again and again: one of them may just be starting a process."""
     while not all(job.done() for job in jobs):
         end_all()
         time.sleep(ENDING_PAUSE_S)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from leakharness.errors import LeakHarnessError
 from leakharness.measure.arm import Listener, Settings, control_rise, run_found
 from leakharness.measure.describe import declaration_of
-from leakharness.measure.jobs import _end_processes_of, _results
+from leakharness.measure.jobs import side_by_side
 from leakharness.measure.worker_process import interpreter
 from leakharness.model import Certificate, CertificateVerdict, RunResult
 from leakharness.options import DEFAULTS
@@ -35,18 +35,12 @@ def check_found(found: ScenarioRef, settings: Settings, listener: Listener | Non
     scenario = declaration_of(found, python)
     has_target = bool(checked_target(settings.target or pyproject.get("target")) or scenario.target)
     arms, notes = _arms(scenario, has_target)
-    with ThreadPoolExecutor(max_workers=min(ARMS_AT_ONCE, os.cpu_count() or 1)) as pool:
-        jobs: list[Future[Any]] = []
-        try:
-            jobs.append(pool.submit(control_rise, DEFAULTS["iters"] * DEFAULTS["batches"], python, settings))
-            noise = _results(jobs)[0]
-            jobs += [pool.submit(run_found, found, mode, settings, listener, control=noise) for mode, _ in arms]
-            results = _results(jobs)[1:]
-        except BaseException as exc:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if not isinstance(exc, Exception):
-                _end_processes_of(jobs)
-            raise
+    at_once = min(ARMS_AT_ONCE, os.cpu_count() or 1)
+    control = partial(control_rise, DEFAULTS["iters"] * DEFAULTS["batches"], python, settings)
+    noise = side_by_side([control], 1)[0]
+    results = side_by_side(
+        [partial(run_found, found, mode, settings, listener, control=noise) for mode, _ in arms], at_once
+    )
     results = [replace(result, must=must, control=noise) for result, (_, must) in zip(results, arms, strict=True)]
     notes += _shape_notes(scenario, found, python)
     return certify(scenario.name, results, notes)

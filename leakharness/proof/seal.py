@@ -28,7 +28,8 @@ from leakharness.model import EXIT_CODES, Certificate, Growth, RunResult
 from leakharness.proof.certify import certify, check_found
 from leakharness.proof.environments import installed
 from leakharness.proof.prove import EXIT_CODES as PROOF_EXIT_CODES
-from leakharness.proof.prove import Proof, Question, judge_proof, prove
+from leakharness.proof.prove import Proof, judge_proof, prove
+from leakharness.proof.sides import Question
 from leakharness.resolve import pyproject_options
 from leakharness.scenario.find import ScenarioRef, find, packaged_folder
 from leakharness.worker.protocol import ScenarioFacts

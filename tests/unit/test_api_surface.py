@@ -263,7 +263,6 @@ REASON = "Long because"
 """How the docstring of a longer function begins the sentence that gives its reason."""
 BEING_SPLIT = {
     "heap/dominators.py",
-    "proof/prove.py",
     "measure/loop.py",
 }
 

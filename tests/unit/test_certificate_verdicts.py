@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from leakharness.errors import OptionError
 from leakharness.model import Growth, Retainer, RunResult
 from leakharness.proof.environments import Recipe
-from leakharness.proof.prove import PLANTED, compare_paths, judge_proof, parse_subject
+from leakharness.proof.prove import compare_paths, judge_proof
+from leakharness.proof.revisions import parse_subject
 from leakharness.proof.seal import digest
+from leakharness.proof.sides import PLANTED
 
 VERDICTS = ("PASS", "FAIL", "NOT_JUDGED")
 TRACKED = (Growth("tracked", 1.0, True, "grows"),)
