@@ -16,7 +16,7 @@ from leakharness.errors import OptionError, UsageError
 __all__ = ["FORMATS", "read_documents", "read_results", "render", "render_documents"]
 
 STORED = ("run.json", "certificate.json", "proof.json")
-SCHEMAS = ("leakharness.run/1", "leakharness.check/1", "leakharness.proof.prove/1")
+SCHEMAS = ("leakharness.run/1", "leakharness.check/1", "leakharness.prove/1")
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 LEVELS = {"FAIL": "error", "NOT_JUDGED": "warning", "PASS": "none"}
 """SARIF 2.1.0, section 3.27.10."""

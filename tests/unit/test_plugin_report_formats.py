@@ -155,7 +155,7 @@ def test_a_proof_has_a_report_in_every_format(tmp_path: Path) -> None:
     side = {"asked": ["1.0"], "commit": None, "source": "installed"}
     path = LEAK.retainers[0].document()
     proof = {
-        "schema": "leakharness.proof.prove/1",
+        "schema": "leakharness.prove/1",
         "scenario": "s",
         "mode": "production",
         "verdict": "PROVEN",
