@@ -54,4 +54,4 @@ def test_a_scenario_of_the_documentation_is_certified(page: Path, block: str, tm
     path = tmp_path / "documented.py"
     path.write_text(re.sub(r"\n *target=.*", "", block), encoding="utf-8")
     certificate = leakharness.check(str(path), iters=10, snapshots="never", snap_dir=str(tmp_path))
-    assert certificate.certificate == "CERTIFIED", certificate
+    assert certificate.verdict == "CERTIFIED", certificate
