@@ -17,26 +17,27 @@ once in twenty times,"""
 FLAT_BATCHES = 30
 """but this many batches without a rise are enough in any case."""
 FADING = 0.8
-"""A rise that slows below this share of its earlier pace is a cache that fills, not a leak; ask for more runs."""
-FADING_FEW = 0.4
-"""The same where the rise is a handful of objects, whose pace cannot be told sharply."""
-SLOWING = 0.98
-"""An uneven rise that slows below this share, and by more than it is uneven, is a cache that fills slowly."""
-FEW = 40
-"""A rise below this many units is a handful."""
+"""Share of the warm-up's pace, or of the first half's, below which a rise fades: a cache that fills, not a leak."""
+WIDEST = 0.8
+"""Runs measured over the time constant of a store that fills with keys at random, from which on such a store is a
+plausible explanation of an uneven rise: the last two fifths of it then rise by 62 % (exp(-0.6 x 0.8)) of the first
+two, and 55 % (1 - exp(-0.8)) of all its keys have been seen. A larger store is out of sight of any measurement."""
+SLOWS = 1.5
+"""Standard errors by which a rise must slow to be called slowing: half of that happens to a leak at random too often
+(one look in three), twice as much lets a store of 3,000 keys pass for a leak after 30 batches."""
+SLIGHT = 0.05
+"""Runs measured over the time constant below which a slow-down says nothing: a store of more than twenty times the
+runs is larger than any plausible one, and a few objects that come late in one reading look like it."""
+SURE = 2.5
+"""Standard errors by which a plausible store must be excluded: one look in 160 gets it wrong by chance."""
 UNEVEN_BATCHES = 30
 """A leak adds the same in every batch. What rises unevenly may as well be a cache whose keys come at random, and
 that slows too little to be seen in a short series: it is called a leak after this many batches at the earliest."""
 EVEN = 0.01
 """Relative difference of two batches' rises that still counts as the same: table growth, a stray object or two."""
-EVEN_STRAY = 0.6
-"""How far a series of fewer batches than the following may stray from a straight line, in steps of k to k + 1."""
 EVEN_EVENTS = 10
 """One object in N runs gives batches of k and k + 1. So many batches, and so many objects, before such a series is
 called even: keys at random do the same by chance, in one series of a thousand of this length."""
-AGREES = 0.05 + 1e-9
-"""Relative difference of the median batch's pace and the whole's within which they agree; the last digit keeps a
-series that lies just there on one side, whatever the size of its batches."""
 SWING_FACTOR = 2.0
 """A rise must exceed this many times what the series has given back at some time: its own noise."""
 LASTING = 10

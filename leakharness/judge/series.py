@@ -6,32 +6,31 @@ import itertools
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Literal
 
 from leakharness.judge.policy import (
-    AGREES,
     EVEN,
     EVEN_EVENTS,
-    EVEN_STRAY,
     FADING,
-    FADING_FEW,
-    FEW,
     FLAT_BATCHES,
     FLAT_GAPS,
     FLAT_TAIL,
     LASTING,
     LASTING_BATCHES,
     SEGMENTS,
-    SLOWING,
+    SLIGHT,
+    SLOWS,
     STRAY_FLOORS,
+    SURE,
     SWING_FACTOR,
     SWING_MEMORY,
     UNEVEN_BATCHES,
+    WIDEST,
 )
 
-__all__ = ["Trend", "trend"]
+__all__ = ["Filling", "Series", "Trend", "trend"]
 
 State = Literal["grows", "steady", "undecided"]
 
@@ -51,190 +50,264 @@ class Trend:
     """Whether every one of :data:`LASTING` stretches rises: that is no noise, however much the series swings."""
 
 
+@dataclass(frozen=True)
+class Series:
+    """Readings of one counter. ``runs`` are cumulative; ``values`` are in the counter's unit."""
+
+    runs: Sequence[int]
+    values: Sequence[float]
+
+    @property
+    def batches(self) -> int:
+        return len(self.values) - 1
+
+    @property
+    def total(self) -> int:
+        """Runs from the first reading to the last."""
+        return self.runs[-1] - self.runs[0]
+
+    @cached_property
+    def low(self) -> list[float]:
+        """The running minimum from the right: what was never given back."""
+        low = list(self.values)
+        for i in range(len(low) - 2, -1, -1):
+            low[i] = min(low[i], low[i + 1])
+        return low
+
+    @property
+    def rise(self) -> float:
+        return self.low[-1] - self.low[0]
+
+    @property
+    def swing(self) -> float:
+        """The most that was given back at some time."""
+        return max(value - bottom for value, bottom in zip(self.values, self.low, strict=True))
+
+    @cached_property
+    def paces(self) -> list[float]:
+        """What each batch leaves behind, per run."""
+        return [
+            (b - a) / (n - m)
+            for (a, b), (m, n) in zip(itertools.pairwise(self.low), itertools.pairwise(self.runs), strict=True)
+        ]
+
+    @cached_property
+    def odd_ones(self) -> int:
+        """How many batches rise otherwise than the median one."""
+        usual = statistics.median(self.paces)
+        return sum(abs(pace - usual) > EVEN * usual for pace in self.paces)
+
+    @property
+    def pace(self) -> float:
+        """Rise per run: the median batch's where all others but one agree with it (an odd batch then leaves the
+        figure exact); else the whole rise over all runs."""
+        return statistics.median(self.paces) if self.odd_ones <= 1 else self.rise / self.total
+
+    def part(self, start: int) -> Series:
+        """The readings from ``start`` on."""
+        return Series(self.runs[start:], self.values[start:])
+
+    def up_to(self, end: int) -> Series:
+        """The floor up to and with ``end``: what is given back later was not left behind there."""
+        return Series(self.runs[: end + 1], self.low[: end + 1])
+
+    def after(self, before: Series) -> Series:
+        """This series with ``before``, whose last reading is this one's first, put in front."""
+        ahead, more = self.runs[0] - before.runs[-1], self.values[0] - before.values[-1]
+        return Series(
+            [run + ahead for run in before.runs[:-1]] + list(self.runs),
+            [value + more for value in before.values[:-1]] + list(self.values),
+        )
+
+    def cuts(self, stretches: int) -> list[tuple[int, int]]:
+        """Where each of so many equal stretches begins and ends."""
+        return list(itertools.pairwise(round(i * self.batches / stretches) for i in range(stretches + 1)))
+
+    def rises_in_each(self, stretches: int) -> bool:
+        """Whether every one of so many equal stretches leaves something behind."""
+        return all(self.low[b] > self.low[a] for a, b in self.cuts(stretches))
+
+
+@dataclass(frozen=True)
+class Filling:
+    """The store of keys at random whose filling looks most like a series: after n draws from K keys it holds
+    K (1 - exp(-n / K)) of them."""
+
+    spent: float
+    """n / K: draws in this series over keys of the store; 0 where the series does not slow, less where it speeds up."""
+    error: float
+    """Standard error of ``spent``."""
+
+    @classmethod
+    def of(cls, series: Series) -> Filling:
+        """The most likely store, by the mean time at which the series rises.
+
+        For a rise that slows as exp(-t / K) that mean lies n² / 12 K before the middle, to first order in n / K: the
+        score test of 1 / K = 0. The variance of a stretch's rise is half the mean square of successive differences
+        (von Neumann et al., The mean square successive difference, 1941), which a slow trend does not enter, nor the
+        teeth of a saw that are shorter than a stretch.
+        """
+        low, runs, total, rise = series.low, series.runs, series.total, series.rise
+        cuts = series.cuts(min(series.batches, LASTING))
+        mean = sum((runs[a] + runs[b] - 2 * runs[0]) / 2 * (low[b] - low[a]) for a, b in cuts) / rise
+        paces = [(low[b] - low[a]) / (runs[b] - runs[a]) for a, b in cuts]
+        variance = sum((b - a) ** 2 for a, b in itertools.pairwise(paces)) / (2 * (len(cuts) - 1))
+        return cls(12 * (0.5 - mean / total), math.sqrt(12 * variance / len(cuts)) * total / rise)
+
+    @property
+    def pace(self) -> float:
+        """How the last two fifths rise, as a share of the first two, whose middles lie 0.6 of the series apart."""
+        return math.exp(-0.6 * self.spent)
+
+    def at_most(self, errors: float) -> Filling:
+        """The smallest store that is not excluded by so many standard errors."""
+        return replace(self, spent=self.spent + errors * self.error)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a series is judged; see :func:`trend`."""
+
+    floor: float
+    patience: int
+    final: bool
+    backed: bool
+    turns: int
+
+
 def trend(
     runs: Sequence[int],
     values: Sequence[float],
     *,
     floor: float = 0.0,
     patience: int = 3,
-    earlier_pace: float | None = None,
+    before: Series | None = None,
     final: bool = False,
     backed: bool = False,
     turns: int = EVEN_EVENTS,
 ) -> Trend:
-    """What a series of readings does. ``runs`` are cumulative; ``floor`` is in the counter's unit;
-    ``earlier_pace`` is the rise per run in the warm-up, where it is known; ``final``: the series gets no longer;
-    ``backed``: another counter grows for sure, so this one need not rise evenly; ``turns`` as in :class:`Rule`."""
-    batches = len(values) - 1
-    if batches < 1:
+    """What a series of readings does. ``runs`` are cumulative; ``floor`` is in the counter's unit; ``before`` is the
+    warm-up's series, where it counts; ``final``: the series gets no longer; ``backed``: another counter grows for
+    sure, so this one need not rise evenly; ``patience`` and ``turns`` as in :class:`Rule`."""
+    series = Series(runs, values)
+    if series.batches < 1:
         return Trend("undecided", 0.0, 0.0, 0.0, "no batch yet")
-    low = _floor_of(values)
-    rise = low[-1] - low[0]
-    swing = max(value - bottom for value, bottom in zip(values, low, strict=True))
-    total = runs[-1] - runs[0]
-    per_run = rise / total
+    rise = series.rise
     if rise <= 0:
-        return Trend(
-            "steady", 0.0, rise, swing, f"ends {_number(-rise)} below where it began" if rise else "stands still"
-        )
-    for start in _starts(low):
-        earlier = _middle_pace(runs[: start + 1], low[: start + 1]) if start else earlier_pace
-        seen = swing if batches - start < SWING_MEMORY * start else 0.0
-        even = _is_even(runs[start:], low[start:], turns)
-        found = _persists(
-            runs[start:], values[start:], low[start:], floor, earlier, seen, final=final, backed=backed or even
-        )
+        why = f"ends {_number(-rise)} below where it began" if rise else "stands still"
+        return Trend("steady", 0.0, rise, series.swing, why)
+    terms = Terms(floor, patience, final, backed, turns)
+    for start in _starts(series):
+        earlier = series.up_to(start) if start else before
+        # A rise that began after N batches may be the next tooth of a saw that was seen there.
+        seen = series.swing if series.batches - start < SWING_MEMORY * start else 0.0
+        found = _persists(series.part(start), terms, earlier, seen)
         if found is not None and found.state == "grows":
             return found
-    even = _is_even(runs, low, turns)
-    whole = _persists(runs, values, low, floor, earlier_pace, 0.0, final=final, backed=backed or even)
-    if whole is not None:
-        return whole
-    rises = [i for i in range(1, batches + 1) if low[i] > low[i - 1]]
-    last = rises[-1]
-    one_step = bool(floor) and len(rises) == 1 and batches >= SEGMENTS  # of an inexact counter: a table that doubled
-    if final and batches >= FLAT_BATCHES and (one_step or rise <= STRAY_FLOORS * floor):
-        why = f"rose by {_number(rise)} in {len(rises)} of {batches} batches: tables that doubled"
-        return Trend("steady", 0.0, rise, swing, why)
-    gaps = 0.0 if one_step else FLAT_GAPS * last / len(rises)
-    tail = max(batches * FLAT_TAIL, gaps)
-    tail = max(patience, math.ceil(min(tail, FLAT_BATCHES)))
-    if batches >= tail and low[-1] - low[batches - tail] <= 0:
-        return Trend(
-            "steady", 0.0, rise, swing, f"rose by {_number(rise)} and stopped after {runs[last] - runs[0]} runs"
-        )
-    risen_late = low[-1] - low[batches - tail] if batches >= tail else rise
-    if risen_late <= swing and low[min(batches, max(1, batches - tail))] <= low[0]:
-        return Trend("steady", 0.0, rise, swing, f"swings by {_number(swing)} and returns")
-    if rise <= floor:
-        return Trend("steady", per_run, rise, swing, f"rise of {_number(rise)} is below the floor of {_number(floor)}")
-    return Trend("undecided", per_run, rise, swing, f"rose by {_number(rise)} in {total} runs, not in every stretch")
+    return _persists(series, terms, before) or _came_to_rest(series, terms) or _not_yet(series)
 
 
-def _persists(
-    runs: Sequence[int],
-    values: Sequence[float],
-    low: Sequence[float],
-    floor: float,
-    earlier_pace: float | None,
-    earlier_swing: float,
-    *,
-    final: bool,
-    backed: bool,
-) -> Trend | None:
+def _persists(series: Series, terms: Terms, before: Series | None, earlier_swing: float = 0.0) -> Trend | None:
     """The test for persistent growth, or None where not every stretch rises."""
-    batches = len(values) - 1
-    if batches < SEGMENTS:
+    if series.batches < SEGMENTS or not series.rises_in_each(SEGMENTS):
         return None
-    cuts = [round(i * batches / SEGMENTS) for i in range(SEGMENTS + 1)]
-    rises = [low[b] - low[a] for a, b in itertools.pairwise(cuts)]
-    if min(rises) <= 0:
-        return None
-    rise, total = low[-1] - low[0], runs[-1] - runs[0]
-    swing = max(earlier_swing, *(value - bottom for value, bottom in zip(values, low, strict=True)))
-    per_run = _pace(runs, low)
+    rise, total, per_run = series.rise, series.total, series.pace
+    swing = max(earlier_swing, series.swing)
     numbers = f"+{_number(rise)} in {total} runs, in each of {SEGMENTS} stretches"
-    if rise <= floor:
-        return Trend("steady", per_run, rise, swing, f"{numbers}; below the floor of {_number(floor)}")
-    lasting = _lasts(low)
-    undecided = partial(Trend, "undecided", per_run, rise, swing, lasting=lasting)
+    if rise <= terms.floor:
+        return Trend("steady", per_run, rise, swing, f"{numbers}; below the floor of {_number(terms.floor)}")
+    lasting = series.batches >= LASTING_BATCHES and series.rises_in_each(LASTING)
     if rise <= SWING_FACTOR * swing and not lasting:
         return Trend("undecided", per_run, rise, swing, f"{numbers}; but it also swings by {_number(swing)}")
-    early, late = rises[0] + rises[1], rises[-2] + rises[-1]
-    limit = FADING if rise >= FEW else FADING_FEW
-    pace = late / early
-    if earlier_pace is not None and earlier_pace > 0:
-        pace = min(pace, per_run / earlier_pace)
-    if pace < limit:
-        needed = _runs_until_flat(per_run, pace, total)
-        return undecided(f"{numbers}; but it slows to {pace:.0%}", needed)
-    if backed:
-        return Trend("grows", per_run, rise, swing, numbers)
-    error = _crookedness(runs, low) * math.sqrt(2) / early
-    if pace < SLOWING and pace + error < 1:
-        needed = _runs_until_flat(per_run, pace, total)
-        return undecided(f"{numbers}; but it slows steadily, to {pace:.0%}", needed)
-    if batches < UNEVEN_BATCHES and not final:
-        return undecided(f"{numbers}; but unevenly, as a cache does that fills")
-    if pace - error < limit:
-        return undecided(f"{numbers}; but so unevenly that it may slow to {pace - error:.0%}")
+    doubt, needed = _doubt(series, terms, before)
+    if doubt:
+        return Trend("undecided", per_run, rise, swing, f"{numbers}; but {doubt}", needed, lasting)
     return Trend("grows", per_run, rise, swing, numbers)
 
 
-def _lasts(low: Sequence[float]) -> bool:
-    """Whether every one of :data:`LASTING` equal stretches rises, in a series that is long enough for it."""
-    batches = len(low) - 1
-    cuts = [round(i * batches / LASTING) for i in range(LASTING + 1)]
-    return batches >= LASTING_BATCHES and all(low[b] > low[a] for a, b in itertools.pairwise(cuts))
+def _doubt(series: Series, terms: Terms, before: Series | None) -> tuple[str, int | None]:
+    """What speaks against a rise in every stretch being a leak, or "", and the runs until it would have stopped.
+
+    One question: what is the smallest bounded store whose filling looks like this series, and is it larger than any
+    plausible one? A store of keys at random rises unevenly and slows; one of keys in turn rises evenly, and is told by
+    its bound or by the warm-up, not here.
+    """
+    until_flat = partial(_runs_until_flat, series)
+    if before is not None and before.rise > 0 and series.pace < FADING * before.pace:
+        slowed = series.pace / before.pace
+        return f"it slows to {slowed:.0%}", until_flat(-math.log(slowed))
+    filling = Filling.of(series)
+    if _is_even(series, terms.turns) or (terms.backed and filling.spent <= WIDEST):
+        return "", None
+    whole = filling if before is None else Filling.of(series.after(before))
+    for store in (filling, whole):
+        if store.spent > max(SLIGHT, SLOWS * store.error):
+            return f"it slows to {store.pace:.0%}", until_flat(store.spent)
+    if series.batches < UNEVEN_BATCHES and not terms.final:
+        return "unevenly, as a cache does that fills", None
+    smallest = filling.at_most(SURE)
+    if smallest.spent > WIDEST:
+        return f"so unevenly that it may slow to {smallest.pace:.0%}", None
+    return "", None
 
 
-def _is_even(runs: Sequence[int], low: Sequence[float], turns: int) -> bool:
+def _came_to_rest(series: Series, terms: Terms) -> Trend | None:
+    """The tests for a rise that is over, or was none; None where it may go on."""
+    low, batches = series.low, series.batches
+    steady = partial(Trend, "steady", 0.0, series.rise, series.swing)
+    rises = [i for i in range(1, batches + 1) if low[i] > low[i - 1]]
+    last, rise = rises[-1], _number(series.rise)
+    # Of an inexact counter: a table that doubled.
+    one_step = bool(terms.floor) and len(rises) == 1 and batches >= SEGMENTS
+    if terms.final and batches >= FLAT_BATCHES and (one_step or series.rise <= STRAY_FLOORS * terms.floor):
+        return steady(f"rose by {rise} in {len(rises)} of {batches} batches: tables that doubled")
+    gaps = 0.0 if one_step else FLAT_GAPS * last / len(rises)
+    tail = max(terms.patience, math.ceil(min(max(batches * FLAT_TAIL, gaps), FLAT_BATCHES)))
+    risen_late = low[-1] - low[batches - tail] if batches >= tail else series.rise
+    if risen_late <= 0:
+        return steady(f"rose by {rise} and stopped after {series.runs[last] - series.runs[0]} runs")
+    if risen_late <= series.swing and low[min(batches, max(1, batches - tail))] <= low[0]:
+        return steady(f"swings by {_number(series.swing)} and returns")
+    if series.rise <= terms.floor:
+        why = f"rise of {rise} is below the floor of {_number(terms.floor)}"
+        return Trend("steady", series.rise / series.total, series.rise, series.swing, why)
+    return None
+
+
+def _not_yet(series: Series) -> Trend:
+    why = f"rose by {_number(series.rise)} in {series.total} runs, not in every stretch"
+    return Trend("undecided", series.rise / series.total, series.rise, series.swing, why)
+
+
+def _is_even(series: Series, turns: int) -> bool:
     """Whether every batch adds the same, but for one; or, of one object in N runs, k or k + 1 by turns, for at least
-    so many batches."""
-    paces = _paces(runs, low)
-    odd = _odd_ones(paces)
-    rise = low[-1] - low[0]
-    if odd == 0 or (odd == 1 and len(paces) > SEGMENTS and rise >= EVEN_EVENTS * len(paces)):
+    so many batches. Such a series strays from the straight line by less than one step, and keys at random by more."""
+    paces, rise = series.paces, series.rise
+    if series.odd_ones == 0 or (series.odd_ones == 1 and len(paces) > SEGMENTS and rise >= EVEN_EVENTS * len(paces)):
         return rise >= EVEN_EVENTS
-    step = (max(paces) - min(paces)) * (runs[-1] - runs[0]) / len(paces)
+    step = (max(paces) - min(paces)) * series.total / len(paces)
     if len(paces) < turns or rise < EVEN_EVENTS * step:
         return False
-    most = step if len(paces) >= EVEN_EVENTS else EVEN_STRAY * step
-    return len(set(paces)) == 2 and _crookedness(runs, low) <= most
+    return len(set(paces)) == 2 and _crookedness(series) <= step
 
 
-def _crookedness(runs: Sequence[int], low: Sequence[float]) -> float:
-    """The farthest that the series strays from the straight line between its ends, in the counter's unit."""
-    slope = (low[-1] - low[0]) / (runs[-1] - runs[0])
+def _crookedness(series: Series) -> float:
+    """The farthest that the floor strays from the straight line between its ends, in the counter's unit."""
+    low, runs, slope = series.low, series.runs, series.rise / series.total
     return max(abs(value - low[0] - slope * (run - runs[0])) for run, value in zip(runs, low, strict=True))
 
 
-def _floor_of(values: Sequence[float]) -> list[float]:
-    """The running minimum from the right: what was never given back."""
-    low = list(values)
-    for i in range(len(low) - 2, -1, -1):
-        low[i] = min(low[i], low[i + 1])
-    return low
-
-
-def _pace(runs: Sequence[int], low: Sequence[float]) -> float:
-    """Rise per run: the median batch's where all others but one agree with it, or the whole does within a twentieth
-    (an odd batch then leaves the figure exact); else the whole rise over all runs."""
-    whole = (low[-1] - low[0]) / (runs[-1] - runs[0])
-    middle = _middle_pace(runs, low)
-    agreed = _odd_ones(_paces(runs, low)) <= 1 or abs(middle - whole) <= AGREES * abs(whole)
-    return middle if agreed else whole
-
-
-def _odd_ones(paces: Sequence[float]) -> int:
-    """How many batches rise otherwise than the median one."""
-    usual = statistics.median(paces)
-    return sum(abs(pace - usual) > EVEN * usual for pace in paces)
-
-
-def _middle_pace(runs: Sequence[int], low: Sequence[float]) -> float:
-    return statistics.median(_paces(runs, low))
-
-
-def _paces(runs: Sequence[int], low: Sequence[float]) -> list[float]:
-    """The rise per run of each batch."""
-    return [(b - a) / (n - m) for a, b, m, n in zip(low, low[1:], runs, runs[1:], strict=False)]
-
-
-def _starts(low: Sequence[float]) -> list[int]:
+def _starts(series: Series) -> list[int]:
     """Where growth may begin: at the baseline, after a flat beginning, or in the second half."""
-    batches = len(low) - 1
+    batches, low = series.batches, series.low
     flat = max(i for i in range(batches + 1) if low[i] <= low[0])
     return sorted({start for start in (0, flat, batches // 2) if batches - start >= SEGMENTS})
 
 
-def _runs_until_flat(per_run: float, pace: float, total: int) -> int:
+def _runs_until_flat(series: Series, spent: float) -> int:
     """Extrapolate a fading rise as an exponential: runs until less than one unit a stretch is left."""
-    if pace <= 0:
-        return total
-    decay = total * 0.6 / max(1e-9, -math.log(pace))  # 0.6: the middles of first and last two fifths lie so far apart
-    left = per_run * total / SEGMENTS
-    return int(decay * math.log(max(math.e, left)))
+    left = series.pace * series.total / SEGMENTS
+    return int(series.total / spent * math.log(max(math.e, left)))
 
 
 def _number(value: float) -> str:

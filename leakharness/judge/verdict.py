@@ -27,7 +27,7 @@ from leakharness.judge.policy import (
     SWING_FACTOR,
     Rule,
 )
-from leakharness.judge.series import State, Trend, _floor_of, _number, trend
+from leakharness.judge.series import Series, State, Trend, _number, trend
 from leakharness.model import COUNTERS, Detectable, Growth, Reading
 from leakharness.units import signed, size
 
@@ -114,7 +114,7 @@ def _trends(
             _values(readings, rule.counter) or (),
             floor=_floor(rule, control),
             patience=rule.patience,
-            earlier_pace=_earlier_pace(warm_up, rule.counter) if rule.floor == 0 and recent else None,
+            before=_settling_in(warm_up, rule.counter) if rule.floor == 0 and recent else None,
             final=final,
             backed=backed,
             turns=rule.turns,
@@ -177,17 +177,13 @@ def _values(readings: Sequence[Reading], counter: str) -> list[float] | None:
     return values
 
 
-def _earlier_pace(warm_up: Sequence[Reading], counter: str) -> float | None:
-    """Rise per run in the warm-up, without its first fifth, where everything is built for the first time."""
-    values = _values(warm_up, counter)
-    if values is None or len(values) < 4:
+def _settling_in(warm_up: Sequence[Reading], counter: str) -> Series | None:
+    """The warm-up's series without its first fifth, where everything is built for the first time."""
+    rows = [reading for reading in warm_up if reading.runs * 5 >= warm_up[-1].runs]
+    values = _values(rows, counter)
+    if values is None or len(values) < 3:
         return None
-    first = next((i for i, r in enumerate(warm_up) if r.runs * 5 >= warm_up[-1].runs), 0)
-    runs = warm_up[-1].runs - warm_up[first].runs
-    if runs <= 0 or len(values) - first < 3:
-        return None
-    low = _floor_of(values)
-    return (low[-1] - low[first]) / runs
+    return Series([reading.runs for reading in rows], values)
 
 
 def _declared_per_run(readings: Sequence[Reading], counter: str) -> float:
