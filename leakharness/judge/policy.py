@@ -38,6 +38,9 @@ EVEN = 0.01
 EVEN_EVENTS = 10
 """One object in N runs gives batches of k and k + 1. So many batches, and so many objects, before such a series is
 called even: keys at random do the same by chance, in one series of a thousand of this length."""
+AGREES = 0.05 + 1e-9
+"""Relative difference of the median batch's pace and the whole's within which they agree; the last digit keeps a
+series that lies just there on one side, whatever the size of its batches."""
 SWING_FACTOR = 2.0
 """A rise must exceed this many times what the series has given back at some time: its own noise."""
 LASTING = 10

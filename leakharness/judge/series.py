@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from typing import Literal
 
 from leakharness.judge.policy import (
+    AGREES,
     EVEN,
     EVEN_EVENTS,
     FADING,
@@ -99,9 +100,10 @@ class Series:
 
     @property
     def pace(self) -> float:
-        """Rise per run: the median batch's where all others but one agree with it (an odd batch then leaves the
-        figure exact); else the whole rise over all runs."""
-        return statistics.median(self.paces) if self.odd_ones <= 1 else self.rise / self.total
+        """Rise per run: the median batch's where all others but one agree with it, or the whole does within a
+        twentieth (an odd batch then leaves the figure exact); else the whole rise over all runs."""
+        middle, whole = statistics.median(self.paces), self.rise / self.total
+        return middle if self.odd_ones <= 1 or abs(middle - whole) <= AGREES * abs(whole) else whole
 
     def part(self, start: int) -> Series:
         """The readings from ``start`` on."""
