@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from leakharness.errors import SnapshotError
+from leakharness.heap.graph import NODE_KINDS
 
 __all__ = [
     "ALIASES_KEY",
@@ -180,6 +181,8 @@ def layout_of(text: mmap.mmap, sections: dict[str, tuple[int, int]]) -> Layout:
         meta = header["meta"]
         node_fields, edge_fields = _names(meta["node_fields"]), _names(meta["edge_fields"])
         node_kinds = _names(meta["node_types"][node_fields.index("type")])
+        if node_kinds == NODE_KINDS[: len(node_kinds)]:
+            node_kinds = NODE_KINDS  # V8 before 6.8 (Node 8, Chrome of 2015) writes symbols without declaring them
         edge_kinds = _names(meta["edge_types"][edge_fields.index("type")])
         nodes, edges = _count(header["node_count"]), _count(header["edge_count"])
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from leakharness.errors import SnapshotError
 from leakharness.heap import v8, v8_columns
-from leakharness.heap.graph import HeapGraph
+from leakharness.heap.graph import NODE_KINDS, HeapGraph
 
 COLUMNS = ("node_kind", "node_name", "self_size", "edge_start", "edge_kind", "edge_name", "edge_to")
 
@@ -318,3 +318,15 @@ def test_info_says_what_a_file_is(tmp_path: Path) -> None:
     named.write_text(json.dumps(small()))
     found = v8.info(named)
     assert (found.producer, found.pid, found.time, found.by_kind["object"]) == ("V8", 77, "20260101.120000", (1, 16))
+
+
+def test_a_node_type_that_an_old_v8_does_not_declare_is_read_as_what_it_is(tmp_path: Path) -> None:
+    """The header of V8 before 6.8 stops at the sliced string (11); its symbols are of type 12 all the same."""
+    file = small()
+    kinds = file["snapshot"]["meta"]["node_types"][0] = list(NODE_KINDS[:12])
+    width = len(file["snapshot"]["meta"]["node_fields"])
+    file["nodes"][0::width] = [kinds.index("synthetic"), *[12] * (len(file["nodes"]) // width - 1)]
+    path = tmp_path / "old.heapsnapshot"
+    path.write_text(json.dumps(file))
+    graph = v8.read(path)
+    assert {graph.node_kinds[kind] for kind in graph.node_kind[1:].tolist()} == {"symbol"}
