@@ -8,7 +8,7 @@ import typer
 
 __all__ = ["make_app"]
 
-MODULES = ("run", "calibrate", "heap", "shape", "prove", "suite")
+MODULES = ("run", "calibrate", "heap", "shape", "prove", "suite", "live")
 """In the order of ``--help``. A module that declares a command imports what the command needs inside of it."""
 
 

@@ -1,0 +1,92 @@
+"""A running process as /proc shows it: which Python it is, what memory it has, and why it may not be read."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from leakharness.errors import UsageError
+
+__all__ = ["Region", "Target", "find_target"]
+
+_LIBRARY = re.compile(r"(?:lib)?python3\.(\d+)(t?)(?:d?)(?:\.so[.\d]*)?$")
+YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
+
+
+@dataclass(frozen=True)
+class Region:
+    """One mapping of /proc/PID/maps: addresses in bytes, ``end`` exclusive."""
+
+    start: int
+    end: int
+    access: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """A CPython process that may be read."""
+
+    pid: int
+    version: tuple[int, int]
+    regions: tuple[Region, ...]
+
+
+def find_target(pid: int) -> Target:
+    """The process ``pid``. Raises UsageError, in one line with the cure, where it cannot be read."""
+    if not sys.platform.startswith("linux") or os.uname().machine != "x86_64":
+        raise UsageError("a running process can be looked at on Linux on x86-64 only: take a snapshot inside of it")
+    regions = _regions(pid)
+    names = [region.name for region in regions]
+    exe = _executable(pid)
+    found = next((m for m in (_LIBRARY.search(os.path.basename(name)) for name in [*names, exe]) if m), None)
+    if found is None:
+        raise UsageError(f"process {pid} ({exe}) is not a CPython 3: no libpython3 and no python3 is mapped in it")
+    if found[2]:
+        raise UsageError(f"process {pid} is a free-threaded build: its heap cannot be read from outside yet")
+    return Target(pid, (3, int(found[1])), regions)
+
+
+def _regions(pid: int) -> tuple[Region, ...]:
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text("utf-8", "replace").splitlines()
+        with open(f"/proc/{pid}/mem", "rb", 0):
+            pass
+    except FileNotFoundError:
+        raise UsageError(f"no process {pid}: it has ended, or it is in another PID namespace") from None
+    except ProcessLookupError:
+        raise UsageError(f"process {pid} has ended") from None
+    except PermissionError:
+        raise UsageError(_denied(pid)) from None
+    found = []
+    for line in lines:
+        span, access, _, _, _, *name = line.split(None, 5)
+        start, _, end = span.partition("-")
+        found.append(Region(int(start, 16), int(end, 16), access, name[0] if name else ""))
+    if not found:
+        raise UsageError(f"process {pid} has no memory of its own: it has ended, or is a thread of the kernel")
+    return tuple(found)
+
+
+def _executable(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return "?"
+
+
+def _denied(pid: int) -> str:
+    """Why the kernel refuses (ptrace(2), "Ptrace access mode checking"), with what helps."""
+    try:
+        owner = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return f"process {pid} has ended"
+    if owner not in (os.geteuid(),) and os.geteuid() != 0:
+        return f"process {pid} belongs to user {owner}, or is not dumpable: run as that user or as root"
+    scope = YAMA.read_text().strip() if YAMA.exists() else "0"
+    if scope not in ("", "0"):
+        return f"process {pid} may not be read (kernel.yama.ptrace_scope is {scope}): run as root, or with SYS_PTRACE"
+    return f"process {pid} may not be read: give this container SYS_PTRACE (docker run --cap-add SYS_PTRACE)"
