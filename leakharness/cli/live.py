@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from leakharness.heap.explain import RetainerGroup
+    from leakharness.heap.retainers import RetainerGroup
     from leakharness.live.look import Look
 
 __all__ = ["register"]
@@ -54,12 +54,12 @@ def look_command(
 
 
 def _lines(found: Look, groups: list[RetainerGroup], top: int) -> Iterator[str]:
-    from leakharness.heap.explain import sentence
+    from leakharness.heap.wording import sentence
     from leakharness.units import size
 
     share = found.reached / max(1, found.objects)
     yield f"process {found.pid}, CPython {found.python}: {found.objects} tracked objects, read in {found.seconds:.1f} s"
-    yield f"{share:.1%} are reached from modules; the rest is held by frames, by C or unknown"
+    yield f"{share:.1%} are reached from modules; the rest is held by frames, by C or unknown; {found.torn} torn"
     yield ""
     yield "     count     shallow  type"
     for family in found.families[:top]:

@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from leakharness.errors import UsageError
 from leakharness.heap.dominators import strong_edges
-from leakharness.heap.explain import RetainerGroup, explain
 from leakharness.heap.graph import EDGE_KINDS, NODE_KINDS, HeapGraph
 from leakharness.heap.paths import UNKNOWN, path_tree
+from leakharness.heap.retainers import RetainerGroup, explain
 from leakharness.live.dicts import Strings, entries_of
-from leakharness.live.layouts import layout_of
+from leakharness.live.layouts import Layout, layout_of
 from leakharness.live.memory import Memory
 from leakharness.live.objects import HEAP_TYPE, Objects, find_objects
-from leakharness.live.process import find_target
+from leakharness.live.process import Target, find_target
 from leakharness.live.references import Edges, References
 
 __all__ = ["Family", "Look", "look"]
@@ -28,6 +28,10 @@ __all__ = ["Family", "Look", "look"]
 Ints = npt.NDArray[np.int64]
 
 SCHEMA = "leakharness.live/1"
+ATTEMPTS, PAUSE_S = 4, 0.3
+"""How often the memory is read again, and the seconds between: a full collection of a million objects takes 0.25 s."""
+MOST_TORN = 0.1
+"""Share of torn objects that is believed: a busy heap has about one in 70,000, one that is being collected most."""
 FEWEST_REACHED = 0.5
 """Share of the objects that modules must lead to. A still process has 95 % and more; with less than half, the layout
 does not fit this build, and no name in the answer could be trusted."""
@@ -51,6 +55,7 @@ class Look:
     python: str
     graph: HeapGraph = field(repr=False)
     reached: int
+    torn: int
     seconds: float
     families: list[Family]
 
@@ -88,7 +93,7 @@ class Look:
             "python": self.python,
             "objects": self.objects,
             "reached": self.reached,
-            "torn": None,
+            "torn": self.torn,
             "stopped_ms": 0,
             "seconds": self.seconds,
             "families": [
@@ -105,8 +110,8 @@ def look(pid: int) -> Look:
     begin = time.perf_counter()
     target = find_target(pid)
     layout = layout_of(target.version)
-    memory = Memory(target)
-    objects = find_objects(memory, layout)
+    objects = _objects(target, layout)
+    memory = objects.memory
     strings = Strings(memory, layout)
     references = References(objects, strings)
     edges = references.collect()
@@ -116,7 +121,22 @@ def look(pid: int) -> Look:
     reached = int(np.count_nonzero(path_tree(graph, strong_edges(graph)).rank[1:] < UNKNOWN))
     _refuse_misfit(graph, reached, pid)
     families = _families(objects, words)
-    return Look(pid, graph.meta["python"], graph, reached, round(time.perf_counter() - begin, 3), families)
+    return Look(
+        pid, graph.meta["python"], graph, reached, objects.torn, round(time.perf_counter() - begin, 3), families
+    )
+
+
+def _objects(target: Target, layout: Layout) -> Objects:
+    """The objects of the process, read again where a collection was running."""
+    for _ in range(ATTEMPTS):
+        objects = find_objects(Memory(target), layout)
+        if objects.torn <= MOST_TORN * len(objects.address):
+            return objects
+        time.sleep(PAUSE_S)
+    raise UsageError(
+        f"process {target.pid}: {objects.torn} of its objects changed while they were read, {ATTEMPTS} times in a row; "
+        "look again when it is less busy"
+    )
 
 
 def _refuse_misfit(graph: HeapGraph, reached: int, pid: int) -> None:

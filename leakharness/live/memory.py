@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from leakharness.errors import UsageError
 from leakharness.live.process import Region, Target
+from leakharness.units import size
 
 __all__ = ["Memory"]
 
@@ -98,13 +99,11 @@ def _wanted(region: Region) -> bool:
     return "w" in region.access or readonly
 
 
-def _refuse_too_much(size: int) -> None:
+def _refuse_too_much(count: int) -> None:
     """Say it, rather than be killed for it."""
     pages, page = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     free = pages * page
     with open("/proc/meminfo", encoding="ascii") as lines:
         free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), free)
-    if size > free:
-        raise UsageError(
-            f"the process has {size >> 20} MiB to copy and {free >> 20} MiB are free: look from a larger host"
-        )
+    if count > free:
+        raise UsageError(f"the process has {size(count)} to copy and {size(free)} are free: look from a larger host")

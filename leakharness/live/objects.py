@@ -32,10 +32,14 @@ PIECE = 1 << 22
 
 
 class Objects:
-    """Tracked objects by address (sorted) and the types that they have."""
+    """Tracked objects by address (sorted) and the types that they have.
 
-    def __init__(self, memory: Memory, layout: Layout, address: Words) -> None:
-        self.memory, self.layout = memory, layout
+    ``torn`` counts objects left out because one of their two links does not lead back: they changed while they were
+    read, or a collection was running, which keeps reference counts in the place of one link.
+    """
+
+    def __init__(self, memory: Memory, layout: Layout, address: Words, torn: int) -> None:
+        self.memory, self.layout, self.torn = memory, layout, torn
         self.address = np.sort(address)
         types, self.type = np.unique(memory.read(self.address + OB_TYPE), return_inverse=True)
         self.types = types
@@ -55,35 +59,36 @@ class Objects:
 def find_objects(memory: Memory, layout: Layout) -> Objects:
     """Every tracked object. Raises UsageError where the memory does not look like a CPython of that layout."""
     kind = _type_of_types(memory, layout)
-    heads = np.concatenate([_linked(memory, number) for number in range(len(memory.regions))])
+    halves = [_linked(memory, number) for number in range(len(memory.regions))]
+    heads, whole = np.concatenate([half[0] for half in halves]), np.concatenate([half[1] for half in halves])
     objects = heads + GC_HEAD
-    of_object = memory.read(objects + OB_TYPE)
-    types, inverse = np.unique(of_object, return_inverse=True)
-    objects = objects[_are_types(memory, layout, types, kind)[inverse]]
+    types, inverse = np.unique(memory.read(objects + OB_TYPE), return_inverse=True)
+    is_object = _are_types(memory, layout, types, kind)[inverse]
+    torn = int(np.count_nonzero(is_object & ~whole))
+    objects = objects[is_object & whole]
     if not len(objects):
         raise UsageError("no object was found: the memory does not fit the layout of this version of CPython")
-    return Objects(memory, layout, objects)
+    return Objects(memory, layout, objects, torn)
 
 
-def _linked(memory: Memory, number: int) -> Words:
-    """Addresses in one region where two links lead there and back."""
+def _linked(memory: Memory, number: int) -> tuple[Words, npt.NDArray[np.bool_]]:
+    """Addresses in one region where the first link leads there and back, and whether the second one does, too."""
     region = memory.regions[number]
-    found = [np.zeros(0, np.uint64)]
-    if "w" not in region.access:
-        return found[0]
+    found: list[Words] = [np.zeros(0, np.uint64)]
+    whole = [np.zeros(0, np.bool_)]
     low, high = memory.start[0], memory.end[-1]
     first, last = int(memory.first[number]), int(memory.first[number + 1])
-    for begin in range(first, last, PIECE):
+    for begin in range(first, last if "w" in region.access else first, PIECE):
         words = memory.words[begin : min(begin + PIECE, last)]
         words = words[: len(words) // 2 * 2]
-        after, before = words[0::2], words[1::2]
-        place = np.flatnonzero((after > low) & (after < high) & (before > low) & (before < high))
+        after = words[0::2]
+        place = np.flatnonzero((after > low) & (after < high))
         head = np.uint64(region.start + (begin - first) * 8) + place.astype(np.uint64) * np.uint64(16)
-        after, before = after[place] & LINK, before[place] & LINK
-        back = (memory.read(after + np.uint64(8)) & LINK) == head
-        head, before = head[back], before[back]
-        found.append(head[(memory.read(before) & LINK) == head])
-    return np.concatenate(found)
+        back = (memory.read((after[place] & LINK) + np.uint64(8)) & LINK) == head
+        head, before = head[back], words[1::2][place[back]] & LINK
+        found.append(head)
+        whole.append((memory.read(before) & LINK) == head)
+    return np.concatenate(found), np.concatenate(whole)
 
 
 def _type_of_types(memory: Memory, layout: Layout) -> int:
