@@ -83,6 +83,12 @@ def _values(arm: Document, counter: str) -> list[tuple[float, float]]:
     return [(runs, value - points[0][1]) for runs, value in points if math.isfinite(value)]
 
 
+def _net(points: Sequence[tuple[float, float]], declared: float) -> list[tuple[float, float]]:
+    """``points`` without ``declared`` a run. What is declared excuses a rise and makes none a fall: the line does not
+    go below the baseline where the counter itself does not."""
+    return [(runs, max(value - declared * runs, min(value, 0.0))) for runs, value in points]
+
+
 def _scales(arms: Sequence[Document]) -> dict[str, tuple[float, float, float]]:
     """For each counter the most runs, and the least and the most of its rise over all arms: their common axes."""
     scales: dict[str, tuple[float, float, float]] = {}
@@ -90,7 +96,7 @@ def _scales(arms: Sequence[Document]) -> dict[str, tuple[float, float, float]]:
         for row in arm["growth"]:
             declared = float(row.get("declared") or 0.0)
             points = _values(arm, row["counter"])
-            for runs, value in [*points, *((runs, value - declared * runs) for runs, value in points)]:
+            for runs, value in [*points, *_net(points, declared)]:
                 most_runs, least, most = scales.get(row["counter"], (1.0, 0.0, 0.0))
                 scales[row["counter"]] = (max(most_runs, runs), min(least, value), max(most, value))
     return scales
@@ -114,7 +120,7 @@ def _plot(arm: Document, growth: Document, scale: tuple[float, float, float]) ->
     return {
         **growth,
         "line": " ".join(place(*point) for point in values),
-        "net": " ".join(place(runs, value - declared * runs) for runs, value in values) if declared else "",
+        "net": " ".join(place(*point) for point in _net(values, declared)) if declared else "",
         "zero": place(0, 0).split(",")[1],
         "what": COUNTERS.get(growth["counter"], growth["counter"]),
         "pace": ("+" if growth["per_run"] > 0 else "") + size(growth["per_run"])
