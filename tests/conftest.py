@@ -22,6 +22,8 @@ settings.load_profile("leakharness")
 
 HEADER = "from __future__ import annotations\nfrom leakharness import Run, Scenario\n"
 TIMEOUT_S = 120.0
+PYTHONS = [path for path in os.environ.get("LEAKHARNESS_PYTHONS", "").split(os.pathsep) if path] or [sys.executable]
+"""Interpreters to measure in: a list like PATH's, else this one."""
 
 
 @dataclass(frozen=True)

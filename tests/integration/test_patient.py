@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HEADER, clean_environment
+from conftest import HEADER, PYTHONS, clean_environment
 
 import leakharness
-
-PYTHONS = [path for path in os.environ.get("LEAKHARNESS_PYTHONS", "").split(os.pathsep) if path] or [sys.executable]
-"""Interpreters to measure in: a list like PATH's, else this one."""
 
 START = "import sys; sys.path = [p for p in sys.path if p]; from leakharness.__main__ import main; main()"
 """The tool, started so that the current folder is not on its own path."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import PYTHONS
 
 import leakharness
 from leakharness.model import RunResult
 
 EXACT = ("tracked", "fds", "threads", "children", "tasks", "objects", "blocks")
-PYTHONS = [path for path in os.environ.get("LEAKHARNESS_PYTHONS", "").split(os.pathsep) if path] or [sys.executable]
-"""Interpreters to measure in: a list like PATH's, else this one."""
 
 EMPTY = """
 import asyncio

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import PYTHONS
 
 from leakharness import RunResult, run
 
 SCENES = Path(__file__).parent / "scenes"
-PYTHONS = "LEAKHARNESS_TEST_PYTHONS"
-"""Environment variable: interpreters to measure in, separated like PATH."""
 BUSY = 2
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the exact counters are Linux's")
@@ -128,7 +127,7 @@ def test_with_jemalloc_preloaded() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("python", os.environ.get(PYTHONS, "").split(os.pathsep) if os.environ.get(PYTHONS) else [])
+@pytest.mark.parametrize("python", [python for python in PYTHONS if python != sys.executable])
 def test_in_another_interpreter(python: str) -> None:
-    """Set LEAKHARNESS_TEST_PYTHONS to run this."""
+    """Set LEAKHARNESS_PYTHONS to run this."""
     assert_all_twins_judged(python)
