@@ -128,6 +128,7 @@ def _semi_nca(  # type: ignore[no-untyped-def]
     """Semi-NCA from node 0. Fills ``vertex`` (nodes in depth-first order) and ``idom`` (by that number).
 
     Flat loops over arrays of integers alone, for `compiled`. Returns how many nodes were reached.
+    Long because numba compiles one function, and a call in its inner loops would cost more than the step itself.
     """
     number[0] = 0
     vertex[0] = 0

@@ -1,7 +1,8 @@
 """Where the fields of CPython's structs lie: one column a version, each struct with its source file in CPython.
 
 Offsets are in bytes, for 64-bit builds with the GIL; None where a version has no such field. The figures come from the
-headers of each version by ``scripts/struct_offsets.py``. Structs that have no header are in ``extension_layouts.py``.
+headers of each version by ``tests/bench/struct_offsets.py``. Structs without a header are in
+``extension_layouts.py``.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 
 import leakharness
 from leakharness.measure.arm import Settings, run_found
-from leakharness.measure.loop import REHEARSAL_RUNS
+from leakharness.measure.batches import REHEARSAL_RUNS
 from leakharness.proof.calibrate import calibrate, table
 from leakharness.scenario.find import find
 

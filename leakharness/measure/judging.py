@@ -1,0 +1,195 @@
+"""From the baseline to a verdict: batches until the judge is sure, or the budget ends.
+
+A small state machine. Each state does one thing and names the next one, or gives the outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from leakharness.judge import verdict as judge
+from leakharness.judge.policy import SEGMENTS
+from leakharness.measure.batches import Batches, is_310
+from leakharness.measure.bounded import _runs_to_fill, _runs_to_fill_declared
+from leakharness.measure.measurement import Measurement
+from leakharness.measure.warm_up import (
+    OPCODE_CACHES,
+    WARM_UP_RUNS_310,
+)
+from leakharness.model import Verdict
+from leakharness.worker.protocol import (
+    CENSUS,
+)
+
+__all__ = ["Judging", "Outcome"]
+
+PASS_SECONDS = 1.5
+"""A PASS of runs too slow for ``iters`` x ``batches`` of them needs at least this much measured time."""
+
+
+class State(Enum):
+    """What is to be done next."""
+
+    BATCH = "make a batch and read the counters"
+    ASSESS = "ask the judge about the readings"
+    SUSPECTED = "something grows: take a census, and read again with a long grace"
+    CONFIRMED = "it grows in the confirming reading too: fill the bounded container that explains it, if one does"
+    NOT_GROWING = "nothing grows: enough for a PASS, or more batches"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A verdict and its reason, one sentence."""
+
+    verdict: Verdict
+    reason: str
+
+
+class Judging:
+    """Judges one measurement, batch by batch. ``noise`` is what the control arm rose by, where it was asked."""
+
+    def __init__(
+        self, batches: Batches, control: Callable[[int], Mapping[str, float]] | None, clock: Callable[[], float]
+    ) -> None:
+        self.noise: Mapping[str, float] = {}
+        self._batches = batches
+        self._measurement = batches.m
+        self._control = control
+        self._clock = clock
+        self._number = 0
+        self._spent = 0
+        self._began = self._elapsed = 0.0
+        self._out_of_budget = False
+        self._found: judge.Assessment
+        self._steps: Mapping[State, Callable[[], State | Outcome]] = {
+            State.BATCH: self._batch,
+            State.ASSESS: self._assess,
+            State.SUSPECTED: self._suspected,
+            State.CONFIRMED: self._confirmed,
+            State.NOT_GROWING: self._not_growing,
+        }
+
+    def outcome(self) -> Outcome:
+        """Make batches until there is a verdict. Raises NotJudged where the measured process fails."""
+        self._began = self._clock()
+        step: State | Outcome = State.BATCH
+        while isinstance(step, State):
+            step = self._steps[step]()
+        return step
+
+    def _batch(self) -> State:
+        self._number += 1
+        self._batches.batch(self._number)
+        self._spent += self._measurement.iters
+        return State.BATCH if self._number < self._measurement.plan.batches else State.ASSESS
+
+    def _assess(self) -> State | Outcome:
+        m, plan = self._measurement, self._measurement.plan
+        self._elapsed = self._clock() - self._began
+        self._out_of_budget = self._spent + m.iters > plan.max_runs or self._elapsed >= plan.max_seconds
+        self._found = self._judged()
+        if _may_be_opcode_caches(m, self._found):
+            if self._out_of_budget:
+                return Outcome("NOT_JUDGED", f"not clear after {m.runs} runs: {self._found.why}; {OPCODE_CACHES}")
+            return State.BATCH
+        return State.SUSPECTED if self._found.state == "grows" else State.NOT_GROWING
+
+    def _suspected(self) -> State:
+        m, batches = self._measurement, self._batches
+        if self._control is not None and not self.noise and not _decided_by_exact(self._found):
+            self.noise = self._control(m.runs)
+            self._found = self._judged()
+        m.census[1:] = [(m.runs, batches.worker.request(CENSUS, doing="counting families").census)]
+        batches.observer.suspected(batches.worker, m)
+        batches.confirm()
+        self._found = self._judged()
+        if self._found.state == "grows":
+            return State.CONFIRMED
+        # The confirming reading froze the heap anew: from here on a census starts at nothing.
+        m.census = [(m.runs, {})]
+        return State.NOT_GROWING
+
+    def _confirmed(self) -> State | Outcome:
+        m, worker = self._measurement, self._batches.worker
+        refill, proven = _runs_to_fill(m, worker), True
+        if refill is None:
+            refill, proven = _runs_to_fill_declared(m, worker), False
+        if refill is None:
+            return Outcome("FAIL", self._found.why)
+        runs, sentence = refill
+        if self._spent + runs > m.plan.max_runs or runs * _run_seconds(m) > m.plan.max_seconds - self._elapsed:
+            if not proven:
+                return Outcome("FAIL", self._found.why)
+            m.assessment = self._found
+            return Outcome("NOT_JUDGED", f"{sentence}: it is full after about {runs:,} more runs (--max-runs)")
+        m.notes.append(f"{sentence}: filled by {runs} more runs of warm-up, then measured anew")
+        self._spent += runs
+        self._batches.warm_up_and_baseline(runs)
+        self._number = 0
+        return State.BATCH
+
+    def _not_growing(self) -> State | Outcome:
+        m, found = self._measurement, self._found
+        if len(m.readings) <= SEGMENTS:
+            if not self._out_of_budget:
+                return State.BATCH
+            why = f"{len(m.readings) - 1} batches are too few to judge by: {SEGMENTS} are needed"
+            return Outcome("NOT_JUDGED", f"{why} (--max-runs, --max-seconds, or a smaller --iters)")
+        if found.state == "steady" and (self._out_of_budget or _enough(m)):
+            return Outcome("PASS", _pass_reason(m, self._number))
+        if not self._out_of_budget:
+            return State.BATCH
+        needed = f"; it would take about {found.runs_needed:,} more runs" if found.runs_needed else ""
+        why = f"not clear after {m.runs} runs: {found.why}{needed} (--max-runs, --max-seconds)"
+        return Outcome("NOT_JUDGED", why)
+
+    def _judged(self) -> judge.Assessment:
+        m, plan = self._measurement, self._measurement.plan
+        limit = None if plan.max_rss_growth_mb is None else plan.max_rss_growth_mb * 2**20
+        m.assessment = judge.assess(
+            m.readings,
+            warm_up=m.warm_up,
+            control=self.noise,
+            max_tracked_retention=plan.max_tracked_retention,
+            max_rss_growth_bytes=limit,
+            final=self._out_of_budget,
+        )
+        return m.assessment
+
+
+def _may_be_opcode_caches(m: Measurement, found: judge.Assessment) -> bool:
+    """Whether what grows may be the caches that 3.10 makes at a function's 1,024th call, after a warm-up that was
+    too short for them: less than a block a run, and nothing else."""
+    if (
+        found.state != "grows"
+        or not is_310(m)
+        or m.warm_up_runs + m.runs >= WARM_UP_RUNS_310 + m.plan.iters * m.plan.batches
+    ):
+        return False
+    growing = {g.counter: g.per_run for g in found.growth if g.grows}
+    return growing.keys() <= {"blocks", "malloc_bytes", "mapped_bytes", "rss"} and growing.get("blocks", 1.0) < 1.0
+
+
+def _decided_by_exact(found: judge.Assessment) -> bool:
+    return any(g.grows and g.counter not in ("malloc_bytes", "mapped_bytes", "rss") for g in found.growth)
+
+
+def _enough(m: Measurement) -> bool:
+    """Whether a PASS rests on enough runs: what was asked for, or enough time where runs are slow."""
+    asked = m.plan.iters * m.plan.batches
+    return m.runs >= asked or m.readings[-1].seconds - m.readings[0].seconds >= PASS_SECONDS
+
+
+def _run_seconds(m: Measurement) -> float:
+    return (m.readings[-1].seconds - m.readings[0].seconds) / max(1, m.runs)
+
+
+def _pass_reason(m: Measurement, batches: int) -> str:
+    born = sum(row["born"] for row in m.tracked.values())
+    retained = sum(row["retained"] for row in m.tracked.values())
+    tracked = f"{retained}/{born} tracked objects retained; " if born else ""
+    extended = batches > m.plan.batches
+    why = f"settled after {batches} batches" if extended else "no counter grows"
+    return f"{tracked}{why} over {m.runs} runs"
