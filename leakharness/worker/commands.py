@@ -238,7 +238,14 @@ def main() -> None:
     pid = os.getpid()
     for line in commands:
         op, arguments = decode_command(line)
-        text = _encoded(op, answer_to(op, arguments, handlers))
+        try:
+            # Called from here and not by answer_to: a traceback that the scenario keeps holds the frames of its
+            # callers, too, and each one more of ours would be counted.
+            answer = handlers[op](*arguments)
+        except BaseException as exc:
+            answer = failure_of(exc)
+        text = _encoded(op, answer)
+        del answer
         if os.getpid() != pid:
             os._exit(0)  # a child that the scenario has forked and let go on: only its parent speaks here
         try:

@@ -93,6 +93,7 @@ def test_nothing_of_ours_but_the_probe_is_there(seen: Any, bare: Path) -> None:
         "leakharness.scenario",
         "leakharness.scenario.declare",
         "leakharness.errors",
+        "leakharness.options",
         "leakharness.worker",
         "scenarios.case",
     )
