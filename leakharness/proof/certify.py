@@ -17,7 +17,7 @@ from leakharness.measure.jobs import side_by_side
 from leakharness.measure.worker_process import interpreter
 from leakharness.model import Certificate, CertificateVerdict, RunResult
 from leakharness.options import DEFAULTS
-from leakharness.resolve import checked_target, pyproject_options
+from leakharness.resolve import checked_target, pyproject_options, resolve
 from leakharness.scenario.declare import SYNTHETIC_LEAK
 from leakharness.scenario.find import ScenarioRef
 from leakharness.worker.protocol import ScenarioFacts
@@ -32,7 +32,7 @@ def check_found(found: ScenarioRef, settings: Settings, listener: Listener | Non
     settings = replace(settings, defaults={"snapshots": "on-fail", **settings.defaults})
     pyproject = pyproject_options(Path.cwd())
     python = interpreter(settings.python or pyproject.get("python"))
-    scenario = declaration_of(found, python)
+    scenario = declaration_of(found, python, timeout=resolve(settings.options, None, pyproject).timeout)
     has_target = bool(checked_target(settings.target or pyproject.get("target")) or scenario.target)
     arms, notes = _arms(scenario, has_target)
     at_once = min(ARMS_AT_ONCE, os.cpu_count() or 1)
@@ -73,6 +73,9 @@ def certify(name: str, arms: Sequence[RunResult], notes: Sequence[str] = ()) -> 
         verdict, reason = "LEAK", f"{_names(leaky)} must PASS and failed: {leaky[0].reason}"
     elif unjudged:
         verdict, reason = "NOT_JUDGED", f"{_names(unjudged)} could not be measured: {unjudged[0].reason}"
+    elif not any(arm.must == "PASS" for arm in arms):
+        verdict = "NOT_JUDGED"
+        reason = "no arm that must PASS: the leak is seen, and nothing shows that it is fixed; add such a mode"
     else:
         verdict, reason = "CERTIFIED", "every arm gave what it must: the leak is seen where it is, and the fix has none"
     return Certificate(name, verdict, reason, tuple(arms), tuple(notes))

@@ -23,7 +23,7 @@ from leakharness.measure.worker_process import interpreter
 from leakharness.model import Retainer, RunResult
 from leakharness.proof.revisions import resolved
 from leakharness.proof.sides import PLANTED, SIDES_AT_ONCE, Question, Side, SideMeasurer, check_mode, make_side
-from leakharness.resolve import pyproject_options
+from leakharness.resolve import pyproject_options, resolve
 from leakharness.scenario.find import ScenarioRef
 
 __all__ = ["Paths", "Proof", "ProofVerdict", "compare_paths", "judge_proof", "prove"]
@@ -142,9 +142,11 @@ def prove(
 def _check_early(found: ScenarioRef, question: Question, cwd: Path) -> None:
     """Raise UsageError for a mode that is not there before anything is built for it, where the declaration can be
     read without what is to be built."""
-    python = interpreter(question.settings.python or pyproject_options(cwd).get("python"))
+    pyproject = pyproject_options(cwd)
+    python = interpreter(question.settings.python or pyproject.get("python"))
+    timeout = resolve(question.settings.options, None, pyproject).timeout
     try:
-        scenario = declaration_of(found, python)
+        scenario = declaration_of(found, python, timeout=timeout)
     except LeakHarnessError:
         return
     check_mode(scenario, question.mode)

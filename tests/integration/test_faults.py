@@ -220,6 +220,15 @@ SLOW_HANGS = ("plain in C", "async blocking call", "async that never waits", "as
 """They end in the same way as the others, at the cost of a second each."""
 
 
+def test_check_heeds_the_timeout_while_it_reads_the_declarations(
+    quick_cli: Callable[..., Answer], scenario_file: Callable[..., Path]
+) -> None:
+    """A file that hangs when it is imported ends check at --timeout too, not at the default of 300 s."""
+    answer = quick_cli("check", str(scenario_file(HANGS["while loading"])), "--timeout", "0.8")
+    assert answer.code == 3
+    assert "hung: no answer before --timeout while reading the declarations" in answer.stderr
+
+
 @pytest.mark.parametrize(
     "hang", [pytest.param(hang, marks=pytest.mark.slow) if hang in SLOW_HANGS else hang for hang in HANGS]
 )

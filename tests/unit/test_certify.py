@@ -53,6 +53,15 @@ TABLE = [
 ]
 
 
+def test_without_an_arm_that_must_pass_nothing_is_certified() -> None:
+    """A leak that is seen where it must be proves no fix; what else is wrong is told first."""
+    seen = GOOD[1:]
+    certificate = certify("s", seen)
+    assert (certificate.verdict, certificate.exit_code) == ("NOT_JUDGED", 3)
+    assert certificate.reason.startswith("no arm that must PASS")
+    assert certify("s", [arm("closure-inline", "FAIL", "PASS"), seen[1]]).verdict == "INVALID"
+
+
 @pytest.mark.parametrize(("name", "changes", "verdict", "code"), TABLE, ids=[row[0] for row in TABLE])
 def test_certificate_follows_from_its_arms(name: str, changes: dict[int, RunResult], verdict: str, code: int) -> None:
     """One row, one rule; the exit code is the contract's."""
