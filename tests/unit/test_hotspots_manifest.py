@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,4 +177,20 @@ def test_lanes_come_in_the_order_of_their_numbers() -> None:
         "gw2",
         "gw10",
         "main",
+    ]
+
+
+def test_the_manifest_is_made_where_pytest_is_not_installed(tmp_path: Path) -> None:
+    """A trace is read back on any machine: pytest is no dependency."""
+    (tmp_path / "trace.jsonl").write_text(json.dumps(row("tests/test_heavy.py", 300 * MIB)) + "\n")
+    code = (
+        "import sys; sys.modules['pytest'] = sys.modules['_pytest'] = None\n"
+        "from leakharness.__main__ import main\n"
+        "sys.argv = ['leakharness', 'hotspots', 'update', '--trace', 'trace.jsonl', '--out', 'hotspots.json']\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [entry["file"] for entry in json.loads((tmp_path / "hotspots.json").read_text())["files"]] == [
+        "tests/test_heavy.py"
     ]
