@@ -15,8 +15,8 @@ Ints = npt.NDArray[np.int64]
 
 MOST_ENTRIES = 1 << 28
 """Entries of one dict beyond which the words that say so are torn."""
-GENERAL, UNICODE, SPLIT = 0, 1, 2
-"""Include/internal/pycore_dict.h, DictKeysKind."""
+GENERAL, SPLIT = 0, 2
+"""Include/internal/pycore_dict.h, DictKeysKind; 1 is a table of string keys alone."""
 KEY_WIDTH = 100
 """Longer string keys are data rather than names (as in a capture)."""
 

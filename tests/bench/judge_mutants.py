@@ -103,7 +103,7 @@ def survives(mutant: Mutant, tests: tuple[str, ...]) -> bool:
         file = package / "judge" / mutant.file
         raw = file.read_bytes()
         file.write_bytes(raw[: mutant.start] + mutant.new.encode() + raw[mutant.end :])
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider", *tests]
         environment = {**os.environ, "PYTHONPATH": folder, "CI": "true", "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(
