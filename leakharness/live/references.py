@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from leakharness.heap.capture_tables import Edges
 from leakharness.heap.graph import EDGE_KINDS
 from leakharness.live.dicts import SPLIT, Strings, entries_of, key_columns, ragged, value_base
 from leakharness.live.objects import HEAP_TYPE, Objects
@@ -62,16 +62,6 @@ FIELDS = {
 """Fields of static types whose members are no ``PyMemberDef``: (offset, name, edge kind) by the type's own name."""
 CLOSED = ("cell", "function", "type", "module", "list", "tuple", "dict", "set", "frozenset")
 """Types (and what derives from them) whose struct has no further owned reference worth a name."""
-
-
-@dataclass
-class Edges:
-    """One row an edge; ``name`` is a number of `References.names`, for elements the position."""
-
-    source: Ints
-    target: Ints
-    name: Ints
-    kind: Ints
 
 
 class References:
