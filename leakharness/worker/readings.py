@@ -70,6 +70,7 @@ class CounterReader:
         Returns the bounded containers that are not full yet.
         """
         self._turn_loop()
+        self._recorder.declared.count_arrived()
         gc.unfreeze()
         gc.collect()
         gc.collect()
@@ -92,6 +93,7 @@ class CounterReader:
         """Settle, then read every counter. ``grace``: seconds to wait for what still falls. ``deep``: collect the
         frozen part of the heap as well (garbage that was alive at the baseline). ``census``: count types as well."""
         self._counters.reap()
+        self._recorder.declared.count_arrived()
         if deep:
             gc.unfreeze()
         self._settle(grace)

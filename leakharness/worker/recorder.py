@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import sys
 from typing import Any
 
+from leakharness.worker.declared import Declared
 from leakharness.worker.tracker import Tracker
-from leakharness.worker.weight import BLOCK_LIMIT_BYTES, Weight, malloc_chunk, weigh
 
-__all__ = ["PLANTED", "Declared", "Plant", "ScenarioRecorder"]
+__all__ = ["PLANTED", "Plant", "ScenarioRecorder"]
 
 PLANTED: list[Any] = []
 """The module-level bucket of planted leaks."""
@@ -65,34 +64,6 @@ class Plant:
                 self._libc.malloc(self.size)
 
 
-class Declared:
-    """Objects kept on purpose: what they weigh by themselves is no growth."""
-
-    def __init__(self) -> None:
-        self.wedged: list[Any] = []
-        self.held: list[Any] = []
-
-    def weight(self) -> Weight:
-        """What the declared objects weigh by themselves."""
-        futures = len(self.wedged)
-        each = weigh(self.wedged[0]) if futures else Weight(0, 0, 0, 0)
-        objects = sum(map(gc.is_tracked, self.wedged))
-        blocks, small, large = futures * each.blocks, futures * each.small_bytes, futures * each.malloc_bytes
-        for held in self.held:
-            own = weigh(held)
-            objects += own.objects
-            blocks += own.blocks
-            small += own.small_bytes
-            large += own.malloc_bytes
-        return Weight(objects, blocks, small, large)
-
-    def own_weight(self) -> Weight:
-        """What the two lists weigh that keep them: the harness's own."""
-        tables = [sys.getsizeof(table) - sys.getsizeof([]) for table in (self.wedged, self.held)]
-        large = sum(malloc_chunk(size) for size in tables if size > BLOCK_LIMIT_BYTES)
-        return Weight(0, sum(1 for size in tables if size), 0, large)
-
-
 class ScenarioRecorder:
     """The real recorder behind :class:`leakharness.scenario.declare.Run`."""
 
@@ -113,11 +84,11 @@ class ScenarioRecorder:
         import asyncio
 
         future = (self._loop or asyncio.get_running_loop()).create_future()
-        self.declared.wedged.append(future)
+        self.declared.wedge(future)
         return future
 
     def hold(self, obj: Any) -> None:
-        self.declared.held.append(obj)
+        self.declared.hold(obj)
 
     def after_run(self) -> None:
         if self.plant is not None:

@@ -1,0 +1,44 @@
+"""``hold`` and ``wedged`` excuse an object once, by identity, and one that was there before the baseline not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from leakharness import RunResult, run
+
+SCENES = Path(__file__).parent / "scenes" / "kept.py"
+
+LEAKY = {
+    "same": {"objects": 1.0},
+    "pool": {"objects": 1.0},
+    "fresh": {"objects": 2.0},
+    "table": {"rss": 4096.0},
+    "attribute": {"blocks": 1.0},
+    "future": {"objects": 4.0},
+}
+"""What each leaves behind in a run, besides what it holds on purpose."""
+
+
+def measured(name: str, mode: str) -> RunResult:
+    return run(f"{SCENES}::{name}", mode, snapshots="never")
+
+
+@pytest.mark.parametrize("name", LEAKY)
+def test_what_is_held_on_purpose_excuses_nothing_else(name: str) -> None:
+    """FAIL, by exactly what is left behind beside it."""
+    result = measured(name, "leaky")
+    assert result.verdict == "FAIL", result.reason
+    grown = {growth.counter: growth.per_run for growth in result.growth if growth.grows}
+    for counter, number in LEAKY[name].items():
+        assert grown.get(counter) == pytest.approx(number, rel=0.02), grown
+
+
+@pytest.mark.parametrize("name", LEAKY)
+def test_what_is_held_on_purpose_is_no_growth(name: str) -> None:
+    """PASS, and only what is new in each run is declared."""
+    result = measured(name, "clean")
+    assert result.verdict == "PASS", result.reason
+    declared = {growth.counter: growth.declared for growth in result.growth}
+    assert declared["objects"] == (1.0 if name == "fresh" else 0.0)
