@@ -54,6 +54,8 @@ whether it slows, and a few chance events of a short warm-up must not stand agai
 SWING_MEMORY = 2.0
 """A rise that began after N batches may be the next tooth of a saw that was seen there, until it has lasted this many
 times N."""
+FIRST_RUNS = 10
+"""Runs at the beginning of a warm-up whose rises and falls say nothing of later: everything is built there."""
 KIB = 1024
 MALLOC_FLOOR_BYTES = 2 * KIB
 """Rise of malloc's bytes below which it is forgiven: a chunk may be handed out up to 16 bytes larger than asked for,

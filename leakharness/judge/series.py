@@ -84,6 +84,28 @@ class Series:
         """The most that was given back at some time."""
         return max(value - bottom for value, bottom in zip(self.values, self.low, strict=True))
 
+    @property
+    def tooth(self) -> float:
+        """The largest fall that followed a rise as large: of a saw its height, of a release that followed nothing 0."""
+        lowest, tallest = self.values[0], 0.0
+        for value, bottom in zip(self.values, self.low, strict=True):
+            tallest = max(tallest, min(value - lowest, value - bottom))
+            lowest = min(lowest, value)
+        return tallest
+
+    @cached_property
+    def troughs(self) -> list[float]:
+        """The lowest value after each fall of half the swing: what is left where a saw starts anew."""
+        large, found = self.swing / 2, []
+        turn, falling = self.values[0], False
+        for value in self.values:
+            turn = min(turn, value) if falling else max(turn, value)
+            if large and abs(value - turn) >= large:
+                if falling:
+                    found.append(turn)
+                turn, falling = value, not falling
+        return [*found, turn] if falling else found
+
     @cached_property
     def paces(self) -> list[float]:
         """What each batch leaves behind, per run."""
@@ -101,9 +123,16 @@ class Series:
     @property
     def pace(self) -> float:
         """Rise per run: the median batch's where all others but one agree with it, or the whole does within a
-        twentieth (an odd batch then leaves the figure exact); else the whole rise over all runs."""
+        twentieth (an odd batch then leaves the figure exact); else from the first batch that rises to the last, so
+        that one object in 100 runs gives 0.01 wherever the series ends."""
         middle, whole = statistics.median(self.paces), self.rise / self.total
-        return middle if self.odd_ones <= 1 or abs(middle - whole) <= AGREES * abs(whole) else whole
+        if self.odd_ones <= 1 or abs(middle - whole) <= AGREES * abs(whole):
+            return middle
+        rises = [i for i, pace in enumerate(self.paces, 1) if pace > 0]
+        first, last = rises[0], rises[-1]
+        if len(rises) == self.batches or len(rises) < EVEN_EVENTS:
+            return whole
+        return (self.low[last] - self.low[first]) / (self.runs[last] - self.runs[first])
 
     def part(self, start: int) -> Series:
         """The readings from ``start`` on."""
@@ -175,6 +204,8 @@ class Terms:
     final: bool
     backed: bool
     turns: int
+    awaited: float
+    """The height of a saw's tooth that was seen in the warm-up, and not since."""
 
 
 def trend(
@@ -184,13 +215,15 @@ def trend(
     floor: float = 0.0,
     patience: int = 3,
     before: Series | None = None,
+    tooth: float = 0.0,
     final: bool = False,
     backed: bool = False,
     turns: int = EVEN_EVENTS,
 ) -> Trend:
     """What a series of readings does. ``runs`` are cumulative; ``floor`` is in the counter's unit; ``before`` is the
-    warm-up's series, where it counts; ``final``: the series gets no longer; ``backed``: another counter grows for
-    sure, so this one need not rise evenly; ``patience`` and ``turns`` as in :class:`Rule`."""
+    warm-up's series, where it counts, and ``tooth`` the largest rise and fall in it; ``final``: the series gets no
+    longer; ``backed``: another counter grows for sure, so this one need not rise evenly; ``patience`` and ``turns``
+    as in :class:`Rule`."""
     series = Series(runs, values)
     if series.batches < 1:
         return Trend("undecided", 0.0, 0.0, 0.0, "no batch yet")
@@ -198,7 +231,9 @@ def trend(
     if rise <= 0:
         why = f"ends {_number(-rise)} below where it began" if rise else "stands still"
         return Trend("steady", 0.0, rise, series.swing, why)
-    terms = Terms(floor, patience, final, backed, turns)
+    # A tooth that has come again in this series is its swing; one that has not may be half way up.
+    awaited = tooth if series.swing < tooth / SWING_FACTOR else 0.0
+    terms = Terms(floor, patience, final, backed, turns, awaited)
     for start in _starts(series):
         earlier = series.up_to(start) if start else before
         # A rise that began after N batches may be the next tooth of a saw that was seen there.
@@ -221,6 +256,9 @@ def _persists(series: Series, terms: Terms, before: Series | None, earlier_swing
     lasting = series.batches >= LASTING_BATCHES and series.rises_in_each(LASTING)
     if rise <= SWING_FACTOR * swing and not lasting:
         return Trend("undecided", per_run, rise, swing, f"{numbers}; but it also swings by {_number(swing)}")
+    if rise <= SWING_FACTOR * terms.awaited:
+        why = f"{numbers}; but it rose and fell by {_number(terms.awaited)} in the warm-up"
+        return Trend("undecided", per_run, rise, series.swing, why, lasting=True)
     doubt, needed = _doubt(series, terms, before)
     if doubt:
         return Trend("undecided", per_run, rise, swing, f"{numbers}; but {doubt}", needed, lasting)
@@ -270,6 +308,9 @@ def _came_to_rest(series: Series, terms: Terms) -> Trend | None:
         return steady(f"rose by {rise} and stopped after {series.runs[last] - series.runs[0]} runs")
     if risen_late <= series.swing and low[min(batches, max(1, batches - tail))] <= low[0]:
         return steady(f"swings by {_number(series.swing)} and returns")
+    later = series.part(batches // 2)
+    if len(later.troughs) > 1 and later.troughs[-1] <= later.troughs[0]:
+        return steady(f"swings by {_number(later.swing)} and returns")
     if series.rise <= terms.floor:
         why = f"rise of {rise} is below the floor of {_number(terms.floor)}"
         return Trend("steady", series.rise / series.total, series.rise, series.swing, why)
@@ -300,10 +341,11 @@ def _crookedness(series: Series) -> float:
 
 
 def _starts(series: Series) -> list[int]:
-    """Where growth may begin: at the baseline, after a flat beginning, or in the second half."""
+    """Where growth may begin: after a flat beginning, at the baseline, or in the second half; the first from which it
+    goes on gives the figure."""
     batches, low = series.batches, series.low
     flat = max(i for i in range(batches + 1) if low[i] <= low[0])
-    return sorted({start for start in (0, flat, batches // 2) if batches - start >= SEGMENTS})
+    return [start for start in dict.fromkeys((flat, 0, batches // 2)) if batches - start >= SEGMENTS]
 
 
 def _runs_until_flat(series: Series, spent: float) -> int:

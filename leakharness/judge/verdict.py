@@ -20,6 +20,7 @@ from leakharness.judge.policy import (
     _FLOORS,
     CONTROL_FACTOR,
     EARLIER_MEMORY,
+    FIRST_RUNS,
     LARGEST_LEAK,
     MAPPED_SHARE,
     RULES,
@@ -115,6 +116,7 @@ def _trends(
             floor=_floor(rule, control),
             patience=rule.patience,
             before=_settling_in(warm_up, rule.counter) if rule.floor == 0 and recent else None,
+            tooth=_tooth(warm_up, rule.counter),
             final=final,
             backed=backed,
             turns=rule.turns,
@@ -186,6 +188,13 @@ def _settling_in(warm_up: Sequence[Reading], counter: str) -> Series | None:
     return Series([reading.runs for reading in rows], values)
 
 
+def _tooth(warm_up: Sequence[Reading], counter: str) -> float:
+    """The largest rise and fall of a counter in the warm-up, without its first runs, where everything is built."""
+    rows = [reading for reading in warm_up if reading.runs >= FIRST_RUNS]
+    values = _values(rows, counter) if rows else None
+    return Series([reading.runs for reading in rows], values).tooth if values else 0.0
+
+
 def _declared_per_run(readings: Sequence[Reading], counter: str) -> float:
     total = readings[-1].runs - readings[0].runs
     if total <= 0:
@@ -199,6 +208,8 @@ def _beside_others(rule: Rule, found: Trend, others: Mapping[str, Trend], *, fin
         return found
     if any(t.state == "grows" for t in others.values()):
         return found
+    if found.runs_needed is not None and all(t.state == "steady" for t in others.values()):
+        return Trend("steady", 0.0, found.rise, found.swing, f"{found.why}; resident size alone decides nothing")
     mapped = others.get("mapped_bytes")
     if mapped is not None and mapped.rise < MAPPED_SHARE * found.rise:
         if found.state == "grows" and not final:

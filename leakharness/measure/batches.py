@@ -54,49 +54,54 @@ CONFIRM_GRACE_S = 0.5
 class Batches:
     """The steps of a measurement that talk to the worker."""
 
-    m: Measurement
+    measurement: Measurement
     worker: WorkerClient
     observer: Observer
     clock: Callable[[], float]
 
     def warm_up_and_baseline(self, extra: int = 0) -> None:
         """Make runs until the counters stand still, within a budget (or as many as asked for); then the baseline."""
-        m, plan = self.m, self.m.plan
-        m.warm_up.clear()
+        measurement, plan = self.measurement, self.measurement.plan
+        measurement.warm_up.clear()
         run_seconds = self._fixed_warm_up(plan.warmup + extra) if plan.warmup is not None else self._warm_up(extra)
-        m.iters = plan.iters if plan.iters_given else self._runs_a_batch(run_seconds)
-        m.bounded = self.worker.request(FREEZE, doing="collecting before the baseline").bounded
+        measurement.iters = plan.iters if plan.iters_given else self._runs_a_batch(run_seconds)
+        measurement.bounded = self.worker.request(FREEZE, doing="collecting before the baseline").bounded
         if plan.warmup is None or plan.warmup >= 4 * REHEARSAL_RUNS:
             for _ in range(2):
                 self._runs(REHEARSAL_RUNS, "warm-up")
                 self._read(0.0)
-        m.readings = [self.reading("baseline", 0, self.worker.request(BASELINE, GRACE_S, doing="taking the baseline"))]
-        self.observer.reading(self.worker, m.readings[0])
+        measurement.readings = [
+            self.reading("baseline", 0, self.worker.request(BASELINE, GRACE_S, doing="taking the baseline"))
+        ]
+        self.observer.reading(self.worker, measurement.readings[0])
 
     def batch(self, number: int) -> None:
-        m = self.m
+        measurement = self.measurement
         first = number == 1
         label = f"batch-{number}"
-        self.observer.phase(label, number, m.plan.batches)
-        self._runs(m.iters, label)
+        self.observer.phase(label, number, measurement.plan.batches)
+        self._runs(measurement.iters, label)
         answer = self.worker.request(READ, GRACE_S, False, first, doing=f"reading after {label}")
         if first:
-            m.census = [(m.iters, answer.census)]
-        m.readings.append(self.reading(label, m.runs + m.iters, answer))
-        if number <= m.plan.batches or number & (number - 1) == 0:  # of a long measurement, ever fewer
-            self.observer.reading(self.worker, m.readings[-1])
+            measurement.census = [(measurement.iters, answer.census)]
+        measurement.readings.append(self.reading(label, measurement.runs + measurement.iters, answer))
+        if number <= measurement.plan.batches or number & (number - 1) == 0:  # of a long measurement, ever fewer
+            self.observer.reading(self.worker, measurement.readings[-1])
 
     def confirm(self) -> None:
         """Read again, this time with the frozen heap collected and a long grace: what was only late is gone now."""
-        m = self.m
+        measurement = self.measurement
         answer = self.worker.request(READ, CONFIRM_GRACE_S, True, False, doing="confirming the leak")
-        m.readings[-1] = self.reading(m.readings[-1].label, m.readings[-1].runs, answer)
+        measurement.readings[-1] = self.reading(measurement.readings[-1].label, measurement.readings[-1].runs, answer)
 
     def reading(self, label: str, runs: int, answer: ReadingAnswer) -> Reading:
-        m = self.m
-        m.tracked = answer.by_label()
+        measurement = self.measurement
+        measurement.tracked = answer.by_label()
         alive = answer.tracked_alive
-        base = m.readings[0].declared["tracked_alive"] if m.readings and label != "baseline" else alive
+        if label == "baseline":
+            base = alive
+        else:
+            base = measurement.readings[0].declared["tracked_alive"] if measurement.readings else 0
         counters = {"tracked": alive - base, **answer.counters}
         declared = {**answer.declared, "tracked_alive": base}
         return Reading(label, runs, counters, declared, answer.collected, self.clock())
@@ -110,17 +115,17 @@ class Batches:
 
     def _warm_up(self, extra: int) -> float:
         """Warm up until the counters stand still. Returns the seconds of one run, at the end of it."""
-        m = self.m
+        measurement = self.measurement
         began = self.clock()
         made, run_seconds = 0, 0.0
-        enough = WARM_UP_RUNS_310 if is_310(m) else WARM_UP_RUNS
+        enough = WARM_UP_RUNS_310 if is_310(measurement) else WARM_UP_RUNS
         at_least = extra
         for size in _sizes():
             start = self.clock()
             self._runs(size, "warm-up")
             run_seconds = (self.clock() - start) / size
             made += size
-            m.warm_up.append(self.reading("warm-up", made, self._read(0.0)))
+            measurement.warm_up.append(self.reading("warm-up", made, self._read(0.0)))
             if made == WARM_UP_SIZES[0] + WARM_UP_SIZES[1]:
                 self.worker.request(FREEZE, doing="warming up")
             elapsed = self.clock() - began
@@ -132,7 +137,7 @@ class Batches:
                 break
             if made < enough and elapsed < WARM_UP_SECONDS:
                 continue
-            if _at_rest(m.warm_up) or (_linear(m.warm_up) and self._outlasted(made, elapsed)):
+            if _at_rest(measurement.warm_up) or (_linear(measurement.warm_up) and self._outlasted(made, elapsed)):
                 break
             if made >= WARM_UP_RUNS_LIMIT or elapsed >= WARM_UP_SECONDS_LIMIT:
                 break
@@ -140,7 +145,7 @@ class Batches:
 
     def _runs_a_batch(self, run_seconds: float) -> int:
         """Fewer runs a batch where a run is slow, or leaves very much behind; the note says so."""
-        m, iters = self.m, self.m.plan.iters
+        measurement, iters = self.measurement, self.measurement.plan.iters
         fit, why = iters, ""
         if run_seconds * iters > SLOW_BATCH_SECONDS:
             fit, why = int(SLOW_BATCH_SECONDS / run_seconds), f"a run takes {run_seconds * 1000:.0f} ms"
@@ -150,14 +155,14 @@ class Batches:
                 fit, why = int(most / left), f"a run leaves {left:,.0f} {COUNTERS[name]} behind"
         fit = min(iters, max(FEWEST_RUNS_A_BATCH, fit))
         if fit < iters:
-            m.notes.append(f"{why}: {fit} runs a batch instead of {iters} (--iters keeps its size)")
+            measurement.notes.append(f"{why}: {fit} runs a batch instead of {iters} (--iters keeps its size)")
         return fit
 
     def _left_a_run(self, name: str) -> float:
         """How much of a counter a run left behind, at the end of the warm-up."""
-        if len(self.m.warm_up) < 2:
+        if len(self.measurement.warm_up) < 2:
             return 0.0
-        before, last = self.m.warm_up[-2:]
+        before, last = self.measurement.warm_up[-2:]
         return (last.counters.get(name, 0) - before.counters.get(name, 0)) / max(1, last.runs - before.runs)
 
     def _outlasted(self, made: int, elapsed: float) -> bool:
@@ -166,20 +171,20 @@ class Batches:
         return costs or made >= WARM_UP_RUNS_LIMIT
 
     def _memory_left_behind(self) -> int:
-        first, last = self.m.warm_up[0].counters, self.m.warm_up[-1].counters
+        first, last = self.measurement.warm_up[0].counters, self.measurement.warm_up[-1].counters
         return max((last[name] - first[name] for name in ("rss", "malloc_bytes") if name in last), default=0)
 
     def _left_behind(self, name: str) -> int:
-        return self.m.warm_up[-1].counters.get(name, 0) - self.m.warm_up[0].counters.get(name, 0)
+        return self.measurement.warm_up[-1].counters.get(name, 0) - self.measurement.warm_up[0].counters.get(name, 0)
 
     def _runs(self, count: int, doing: str) -> None:
         self.worker.request(RUNS, count, doing=f"making the runs of {doing}")
         if doing == "warm-up":
-            self.m.warm_up_runs += count
+            self.measurement.warm_up_runs += count
 
     def _read(self, grace: float) -> ReadingAnswer:
         return self.worker.request(READ, grace, False, False, doing="reading during warm-up")
 
 
-def is_310(m: Measurement) -> bool:
-    return m.facts is not None and m.facts.python.startswith("3.10.")
+def is_310(measurement: Measurement) -> bool:
+    return measurement.facts is not None and measurement.facts.python.startswith("3.10.")

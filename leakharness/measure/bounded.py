@@ -16,37 +16,39 @@ REFILL_MARGIN = 1.1
 """Runs made to fill a bounded container, as a multiple of what its growth so far asks for."""
 
 
-def _runs_to_fill(m: Measurement, worker: WorkerClient) -> tuple[int, str] | None:
+def _runs_to_fill(measurement: Measurement, worker: WorkerClient) -> tuple[int, str] | None:
     """Whether the growth is that of bounded containers that are not full yet: (runs until they are, sentence).
 
     Decided by doing: a forked copy empties them and counts what is left.
     """
-    answer = worker.request(GROWTH_AFTER_CLEARING, m.bounded, doing="testing the bounded containers")
-    if not _explains(m, answer):
+    answer = worker.request(GROWTH_AFTER_CLEARING, measurement.bounded, doing="testing the bounded containers")
+    if not _explains(measurement, answer):
         return None
     slowest = max(answer.containers, key=lambda row: (row.bound - row.size) / row.grew)
-    return _until_full(m, slowest, slowest.grew / m.runs, "which is bounded and")
+    return _until_full(measurement, slowest, slowest.grew / measurement.runs, "which is bounded and")
 
 
-def _runs_to_fill_declared(m: Measurement, worker: WorkerClient) -> tuple[int, str] | None:
+def _runs_to_fill_declared(measurement: Measurement, worker: WorkerClient) -> tuple[int, str] | None:
     """The same for containers of the program, in an object that says how large they may become: one that got
     an entry in every other run at least. That they stop there is not proven, but shown by the runs."""
-    runs = m.runs + m.warm_up_runs
+    runs = measurement.runs + measurement.warm_up_runs
     doing = "testing the containers with a bound"
     answer = worker.request(GROWTH_AFTER_CLEARING_DECLARED, runs // 2, doing=doing)
-    if not _explains(m, answer):
+    if not _explains(measurement, answer):
         return None
     slowest = max(answer.containers, key=lambda row: (row.bound - row.size) / row.size)
-    return _until_full(m, slowest, slowest.size / runs, "which names a bound and")
+    return _until_full(measurement, slowest, slowest.size / runs, "which names a bound and")
 
 
-def _explains(m: Measurement, answer: ClearedAnswer) -> bool:
+def _explains(measurement: Measurement, answer: ClearedAnswer) -> bool:
     """Whether, with the containers emptied in a copy, nothing is left of the growth."""
     if not answer.containers or answer.counts is None:
         return False
     cleared = {"objects": answer.counts.objects, "blocks": answer.counts.blocks}
-    first, last = m.readings[0], m.readings[-1]
-    growing = {g.counter for g in m.assessment.growth if g.grows} if m.assessment is not None else set()
+    first, last = measurement.readings[0], measurement.readings[-1]
+    growing = (
+        {g.counter for g in measurement.assessment.growth if g.grows} if measurement.assessment is not None else set()
+    )
     in_containers = growing & {"objects", "blocks"}
     if not in_containers or answer.counts.alive > first.declared["tracked_alive"]:
         return False
@@ -59,11 +61,11 @@ def _explains(m: Measurement, answer: ClearedAnswer) -> bool:
     return True
 
 
-def _until_full(m: Measurement, container: Container, a_run: float, which: str) -> tuple[int, str]:
+def _until_full(measurement: Measurement, container: Container, a_run: float, which: str) -> tuple[int, str]:
     """Runs until the container is full, and the sentence that says so."""
     needed = int(REFILL_MARGIN * (container.bound - container.size) / a_run) + 1
     sentence = (
         f"the growth is held by {container.name}, {which} has {container.size:,} of "
-        f"{container.bound:,} entries after {m.runs + m.warm_up_runs:,} runs"
+        f"{container.bound:,} entries after {measurement.runs + measurement.warm_up_runs:,} runs"
     )
     return needed, sentence

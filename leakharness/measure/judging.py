@@ -13,6 +13,7 @@ from leakharness.judge import verdict as judge
 from leakharness.judge.policy import SEGMENTS
 from leakharness.measure.batches import Batches, is_310
 from leakharness.measure.bounded import _runs_to_fill, _runs_to_fill_declared
+from leakharness.measure.following import cut_short, followed_far_enough
 from leakharness.measure.measurement import Measurement
 from leakharness.measure.warm_up import (
     OPCODE_CACHES,
@@ -55,7 +56,7 @@ class Judging:
     ) -> None:
         self.noise: Mapping[str, float] = {}
         self._batches = batches
-        self._measurement = batches.m
+        self._measurement = batches.measurement
         self._control = control
         self._clock = clock
         self._number = 0
@@ -86,86 +87,102 @@ class Judging:
         return State.BATCH if self._number < self._measurement.plan.batches else State.ASSESS
 
     def _assess(self) -> State | Outcome:
-        m, plan = self._measurement, self._measurement.plan
+        measurement, plan = self._measurement, self._measurement.plan
         self._elapsed = self._clock() - self._began
-        self._out_of_budget = self._spent + m.iters > plan.max_runs or self._elapsed >= plan.max_seconds
+        self._out_of_budget = self._spent + measurement.iters > plan.max_runs or self._elapsed >= plan.max_seconds
         self._found = self._judged()
-        if _may_be_opcode_caches(m, self._found):
+        if _may_be_opcode_caches(measurement, self._found):
             if self._out_of_budget:
-                return Outcome("NOT_JUDGED", f"not clear after {m.runs} runs: {self._found.why}; {OPCODE_CACHES}")
+                return Outcome(
+                    "NOT_JUDGED", f"not clear after {measurement.runs} runs: {self._found.why}; {OPCODE_CACHES}"
+                )
             return State.BATCH
-        return State.SUSPECTED if self._found.state == "grows" else State.NOT_GROWING
+        if self._found.state == "grows" and not self.noise and not _decided_by_exact(self._found) and self._control:
+            self.noise = self._control(measurement.runs)
+            self._found = self._judged()
+        if self._found.state != "grows":
+            return State.NOT_GROWING
+        if self._out_of_budget or followed_far_enough(measurement, self._found):
+            return State.SUSPECTED
+        return State.BATCH
 
     def _suspected(self) -> State:
-        m, batches = self._measurement, self._batches
-        if self._control is not None and not self.noise and not _decided_by_exact(self._found):
-            self.noise = self._control(m.runs)
-            self._found = self._judged()
-        m.census[1:] = [(m.runs, batches.worker.request(CENSUS, doing="counting families").census)]
-        batches.observer.suspected(batches.worker, m)
+        measurement, batches = self._measurement, self._batches
+        measurement.census[1:] = [(measurement.runs, batches.worker.request(CENSUS, doing="counting families").census)]
+        batches.observer.suspected(batches.worker, measurement)
         batches.confirm()
         self._found = self._judged()
         if self._found.state == "grows":
             return State.CONFIRMED
         # The confirming reading froze the heap anew: from here on a census starts at nothing.
-        m.census = [(m.runs, {})]
+        measurement.census = [(measurement.runs, {})]
         return State.NOT_GROWING
 
     def _confirmed(self) -> State | Outcome:
-        m, worker = self._measurement, self._batches.worker
-        refill, proven = _runs_to_fill(m, worker), True
+        measurement, worker = self._measurement, self._batches.worker
+        refill, proven = _runs_to_fill(measurement, worker), True
         if refill is None:
-            refill, proven = _runs_to_fill_declared(m, worker), False
+            refill, proven = _runs_to_fill_declared(measurement, worker), False
         if refill is None:
-            return Outcome("FAIL", self._found.why)
+            return self._leak()
         runs, sentence = refill
-        if self._spent + runs > m.plan.max_runs or runs * _run_seconds(m) > m.plan.max_seconds - self._elapsed:
+        if (
+            self._spent + runs > measurement.plan.max_runs
+            or runs * _run_seconds(measurement) > measurement.plan.max_seconds - self._elapsed
+        ):
             if not proven:
-                return Outcome("FAIL", self._found.why)
-            m.assessment = self._found
+                return self._leak()
+            measurement.assessment = self._found
             return Outcome("NOT_JUDGED", f"{sentence}: it is full after about {runs:,} more runs (--max-runs)")
-        m.notes.append(f"{sentence}: filled by {runs} more runs of warm-up, then measured anew")
+        measurement.notes.append(f"{sentence}: filled by {runs} more runs of warm-up, then measured anew")
         self._spent += runs
         self._batches.warm_up_and_baseline(runs)
         self._number = 0
         return State.BATCH
 
+    def _leak(self) -> Outcome:
+        cut = cut_short(self._measurement, self._found)
+        if cut is not None:
+            self._measurement.notes.append(cut)
+        return Outcome("FAIL", self._found.why)
+
     def _not_growing(self) -> State | Outcome:
-        m, found = self._measurement, self._found
-        if len(m.readings) <= SEGMENTS:
+        measurement, found = self._measurement, self._found
+        if len(measurement.readings) <= SEGMENTS:
             if not self._out_of_budget:
                 return State.BATCH
-            why = f"{len(m.readings) - 1} batches are too few to judge by: {SEGMENTS} are needed"
+            why = f"{len(measurement.readings) - 1} batches are too few to judge by: {SEGMENTS} are needed"
             return Outcome("NOT_JUDGED", f"{why} (--max-runs, --max-seconds, or a smaller --iters)")
-        if found.state == "steady" and (self._out_of_budget or _enough(m)):
-            return Outcome("PASS", _pass_reason(m, self._number))
+        if found.state == "steady" and (self._out_of_budget or _enough(measurement)):
+            return Outcome("PASS", _pass_reason(measurement, self._number))
         if not self._out_of_budget:
             return State.BATCH
         needed = f"; it would take about {found.runs_needed:,} more runs" if found.runs_needed else ""
-        why = f"not clear after {m.runs} runs: {found.why}{needed} (--max-runs, --max-seconds)"
+        why = f"not clear after {measurement.runs} runs: {found.why}{needed} (--max-runs, --max-seconds)"
         return Outcome("NOT_JUDGED", why)
 
     def _judged(self) -> judge.Assessment:
-        m, plan = self._measurement, self._measurement.plan
+        measurement, plan = self._measurement, self._measurement.plan
         limit = None if plan.max_rss_growth_mb is None else plan.max_rss_growth_mb * 2**20
-        m.assessment = judge.assess(
-            m.readings,
-            warm_up=m.warm_up,
+        measurement.assessment = judge.assess(
+            measurement.readings,
+            warm_up=measurement.warm_up,
             control=self.noise,
             max_tracked_retention=plan.max_tracked_retention,
             max_rss_growth_bytes=limit,
             final=self._out_of_budget,
         )
-        return m.assessment
+        return measurement.assessment
 
 
-def _may_be_opcode_caches(m: Measurement, found: judge.Assessment) -> bool:
+def _may_be_opcode_caches(measurement: Measurement, found: judge.Assessment) -> bool:
     """Whether what grows may be the caches that 3.10 makes at a function's 1,024th call, after a warm-up that was
     too short for them: less than a block a run, and nothing else."""
     if (
         found.state != "grows"
-        or not is_310(m)
-        or m.warm_up_runs + m.runs >= WARM_UP_RUNS_310 + m.plan.iters * m.plan.batches
+        or not is_310(measurement)
+        or measurement.warm_up_runs + measurement.runs
+        >= WARM_UP_RUNS_310 + measurement.plan.iters * measurement.plan.batches
     ):
         return False
     growing = {g.counter: g.per_run for g in found.growth if g.grows}
@@ -176,20 +193,22 @@ def _decided_by_exact(found: judge.Assessment) -> bool:
     return any(g.grows and g.counter not in ("malloc_bytes", "mapped_bytes", "rss") for g in found.growth)
 
 
-def _enough(m: Measurement) -> bool:
+def _enough(measurement: Measurement) -> bool:
     """Whether a PASS rests on enough runs: what was asked for, or enough time where runs are slow."""
-    asked = m.plan.iters * m.plan.batches
-    return m.runs >= asked or m.readings[-1].seconds - m.readings[0].seconds >= PASS_SECONDS
+    asked = measurement.plan.iters * measurement.plan.batches
+    return (
+        measurement.runs >= asked or measurement.readings[-1].seconds - measurement.readings[0].seconds >= PASS_SECONDS
+    )
 
 
-def _run_seconds(m: Measurement) -> float:
-    return (m.readings[-1].seconds - m.readings[0].seconds) / max(1, m.runs)
+def _run_seconds(measurement: Measurement) -> float:
+    return (measurement.readings[-1].seconds - measurement.readings[0].seconds) / max(1, measurement.runs)
 
 
-def _pass_reason(m: Measurement, batches: int) -> str:
-    born = sum(row["born"] for row in m.tracked.values())
-    retained = sum(row["retained"] for row in m.tracked.values())
+def _pass_reason(measurement: Measurement, batches: int) -> str:
+    born = sum(row["born"] for row in measurement.tracked.values())
+    retained = sum(row["retained"] for row in measurement.tracked.values())
     tracked = f"{retained}/{born} tracked objects retained; " if born else ""
-    extended = batches > m.plan.batches
+    extended = batches > measurement.plan.batches
     why = f"settled after {batches} batches" if extended else "no counter grows"
-    return f"{tracked}{why} over {m.runs} runs"
+    return f"{tracked}{why} over {measurement.runs} runs"

@@ -44,17 +44,17 @@ def measure(
     asked only where its answer can change the verdict. A measurement that fails gives NOT_JUDGED with the reason;
     UsageError passes through.
     """
-    m = Measurement(request, plan if isinstance(plan, Plan) else Plan())
+    measurement = Measurement(request, plan if isinstance(plan, Plan) else Plan())
     began = clock()
     evidence = Evidence()
     noise: Mapping[str, float] = {}
     try:
-        m.facts = worker.request(LOAD, request.spec(), doing="loading the scenario")
-        m.notes += m.facts.notes
+        measurement.facts = worker.request(LOAD, request.spec(), doing="loading the scenario")
+        measurement.notes += measurement.facts.notes
         if not isinstance(plan, Plan):
-            m.plan = plan(m.facts.scenario.options)
-        worker.request(START, m.plan.scope_bytes, doing="setting up")
-        batches = Batches(m, worker, observer, clock)
+            measurement.plan = plan(measurement.facts.scenario.options)
+        worker.request(START, measurement.plan.scope_bytes, doing="setting up")
+        batches = Batches(measurement, worker, observer, clock)
         batches.warm_up_and_baseline()
         judging = Judging(batches, control, clock)
         outcome = judging.outcome()
@@ -63,22 +63,27 @@ def measure(
         if fault is not None:
             raise NotJudged(f"the tracker's self-test failed after the runs: {fault}")
         if outcome.verdict == "FAIL" and explain is not None:
-            evidence = explain(worker, m)
-        m.notes += worker.request(FINISH, doing="tearing down").notes
+            evidence = explain(worker, measurement)
+        measurement.notes += worker.request(FINISH, doing="tearing down").notes
     except NotJudged as exc:
-        return _result(m, "NOT_JUDGED", str(exc), clock() - began, noise, detail=exc.detail)
-    return evidence.added_to(_result(m, outcome.verdict, outcome.reason, clock() - began, noise))
+        return _result(measurement, "NOT_JUDGED", str(exc), clock() - began, noise, detail=exc.detail)
+    return evidence.added_to(_result(measurement, outcome.verdict, outcome.reason, clock() - began, noise))
 
 
 def _result(
-    m: Measurement, verdict: Verdict, reason: str, seconds: float, noise: Mapping[str, float], detail: str = ""
+    measurement: Measurement,
+    verdict: Verdict,
+    reason: str,
+    seconds: float,
+    noise: Mapping[str, float],
+    detail: str = "",
 ) -> RunResult:
-    facts = m.facts
-    mode, must = _mode_and_must(m)
-    found = m.assessment
+    facts = measurement.facts
+    mode, must = _mode_and_must(measurement)
+    found = measurement.assessment
     growth: tuple[Growth, ...] = found.growth if found is not None else ()
     return RunResult(
-        scenario=facts.scenario.name if facts is not None else m.request.name or m.request.path,
+        scenario=facts.scenario.name if facts is not None else measurement.request.name or measurement.request.path,
         mode=mode,
         verdict=verdict,
         must=must,
@@ -87,15 +92,15 @@ def _result(
         python=facts.python if facts is not None else "",
         executable=facts.executable if facts is not None else "",
         duration_s=seconds,
-        runs=m.runs,
-        warmup_runs=m.warm_up_runs,
-        tracked=m.tracked,
-        series=tuple(m.readings),
+        runs=measurement.runs,
+        warmup_runs=measurement.warm_up_runs,
+        tracked=measurement.tracked,
+        series=tuple(measurement.readings),
         growth=growth,
-        families=families(m.census) if verdict == "FAIL" and _more_objects(growth) else (),
-        detectable=judge.detectable(m.readings) if m.readings else Detectable(),
+        families=families(measurement.census) if verdict == "FAIL" and _more_objects(growth) else (),
+        detectable=judge.detectable(measurement.readings) if measurement.readings else Detectable(),
         forgiven=found.forgiven if found is not None else (),
-        notes=tuple(m.notes + _collector_note(m)),
+        notes=tuple(measurement.notes + _collector_note(measurement)),
         blind=facts.missing_counters if facts is not None else {},
         control=noise,
         known_declared=facts.scenario.known if facts is not None else (),
@@ -108,10 +113,10 @@ def _more_objects(growth: Sequence[Growth]) -> bool:
     return any(g.grows and g.counter in ("tracked", "objects") for g in growth)
 
 
-def _mode_and_must(m: Measurement) -> tuple[str, Any]:
-    scenario = m.facts.scenario if m.facts is not None else None
-    name = m.request.mode or (scenario.default if scenario is not None else "(default)")
-    if name == "synthetic-leak" or m.request.plant:
+def _mode_and_must(measurement: Measurement) -> tuple[str, Any]:
+    scenario = measurement.facts.scenario if measurement.facts is not None else None
+    name = measurement.request.mode or (scenario.default if scenario is not None else "(default)")
+    if name == "synthetic-leak" or measurement.request.plant:
         return name, "FAIL"
     for mode in scenario.modes if scenario is not None else ():
         if mode.name == name:
@@ -119,11 +124,11 @@ def _mode_and_must(m: Measurement) -> tuple[str, Any]:
     return name, None
 
 
-def _collector_note(m: Measurement) -> list[str]:
+def _collector_note(measurement: Measurement) -> list[str]:
     """What only the cyclic collector freed: no leak, but memory that stays until a collection is due."""
-    if m.runs == 0:
+    if measurement.runs == 0:
         return []
-    per_run = m.readings[-1].collected / m.runs
+    per_run = measurement.readings[-1].collected / measurement.runs
     if per_run < 0.5:
         return []
     return [f"freed only by the cyclic collector: {number(per_run)} objects a run (a collection is due before they go)"]

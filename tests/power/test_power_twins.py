@@ -7,6 +7,7 @@ Real processes, no snapshots. The scenarios are in ``scenes/``: ``pace`` (when i
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,7 @@ CLEAN = [
     *[("kinds", name) for name in ("task", "class", "resident")],
     *[("filling", name) for name in ("lru-128", "deque-128", "errors-512", "ring-512", "lazy-classes", "dict-resizes")],
     *[("filling", name) for name in ("imports", "random-1000", "random-tracked", "own-lru-2000", "lru-5000")],
+    *[("saws", name) for name in ("flush-500", "flush-1000", "cut-750", "cut-750-slow")],
 ]
 
 
@@ -140,7 +142,7 @@ def test_a_bound_beyond_the_budget_is_not_judged_and_the_runs_are_named() -> Non
     result = measured("filling", "lru-5000", "clean", max_runs=1000)
     assert result.verdict == "NOT_JUDGED", said(result)
     assert "lru_cache(maxsize=5000) of Record" in result.reason
-    assert "it is full after about 2," in result.reason
+    assert re.search(r"it is full after about [23],\d{3} more runs", result.reason), result.reason
 
 
 def test_a_bound_within_the_budget_is_filled_and_passes() -> None:

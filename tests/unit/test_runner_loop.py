@@ -285,6 +285,59 @@ def test_a_leak_beside_a_bounded_container_is_a_leak() -> None:
     assert result_of(worker).verdict == "FAIL"
 
 
+def sawing(first: int, cut: int, leak: float = 0.0) -> Series:
+    """A cache of one object a run that is cut back by ``cut`` when it has ``first``; beside it, a leak."""
+
+    def counters(runs: int) -> Mapping[str, int]:
+        held = runs if runs < first else first - cut + (runs - first) % cut
+        return {**STILL, "objects": 1000 + held + int(leak * runs)}
+
+    return counters
+
+
+SPEEDS = (0.00005, 0.0007, 0.002)
+
+
+@pytest.mark.parametrize("seconds_a_run", SPEEDS)
+@pytest.mark.parametrize("iters", [10, 40, 50, 100])
+@pytest.mark.parametrize(("first", "cut"), [(750, 250), (500, 500), (1000, 1000), (1900, 1), (1500, 300)])
+def test_a_cache_that_is_cut_back_passes_whatever_the_speed_and_the_batch_size(
+    first: int, cut: int, iters: int, seconds_a_run: float
+) -> None:
+    """How far even growth is followed is a matter of runs, not of the machine's load, nor of --iters."""
+    worker = FakeWorker(sawing(first, cut), seconds_a_run=seconds_a_run)
+    result = result_of(worker, Plan(iters=iters, iters_given=True))
+    assert result.verdict == "PASS", result.reason
+
+
+@pytest.mark.parametrize("seconds_a_run", SPEEDS)
+def test_even_growth_is_called_once_it_has_outgrown_the_usual_caches(seconds_a_run: float) -> None:
+    """2,048 runs, however long they take; the figure stays exact, and nothing was cut short."""
+    worker = FakeWorker(growing(objects=2), seconds_a_run=seconds_a_run)
+    result = result_of(worker)
+    assert (result.verdict, grown(result)) == ("FAIL", {"objects": 2.0})
+    assert 2048 <= worker.runs <= 2048 + 1000
+    assert not any(note.startswith("followed for") for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("per_run", "plan", "why"),
+    [
+        ({"objects": 1}, Plan(max_runs=300), "no more: --max-runs, --max-seconds"),
+        ({"objects": 1}, Plan(max_seconds=1.0), "no more: --max-runs, --max-seconds"),
+        ({"objects": 1000}, PLAN, "until they had left 0 B and"),
+        ({"objects": 1, "malloc_bytes": 2**20}, PLAN, "until they had left"),
+    ],
+)
+def test_growth_that_could_not_be_followed_so_far_says_why(per_run: dict[str, int], plan: Plan, why: str) -> None:
+    """By the budget, or by what it leaves behind: a mebibyte a run is not followed for 2,048 runs."""
+    worker = FakeWorker(growing(**per_run), seconds_a_run=0.004)
+    result = result_of(worker, plan)
+    assert result.verdict == "FAIL"
+    assert worker.runs < 1000
+    assert any(note.startswith("followed for") and why in note for note in result.notes), result.notes
+
+
 def test_a_descriptor_leak_ends_the_warm_up_early_and_makes_small_batches() -> None:
     """Eight a run would reach the usual limit of 1,024 before the baseline."""
     worker = FakeWorker(growing(fds=8))

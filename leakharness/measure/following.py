@@ -1,0 +1,63 @@
+"""How far growth is followed before it is called a leak: a cache of the program that is not full yet looks the same.
+
+Decided by runs and by what they leave behind, never by the clock: the verdict must not depend on how busy the machine
+is. Seconds only bound it (``--max-seconds``), and then the result says so.
+"""
+
+from __future__ import annotations
+
+from leakharness.judge import verdict as judge
+from leakharness.measure.measurement import Measurement
+from leakharness.model import Reading
+from leakharness.units import size
+
+__all__ = ["cut_short", "followed_far_enough"]
+
+FOLLOWED_RUNS = 2_048
+"""Runs from the process's first on that growth is followed: as many as a cache that gets an entry a run may hold.
+Few caches that show no bound hold more; see for instance SQLAlchemy's (750), sqlite3's, dateutil's and re's (512)."""
+FOLLOWED_BYTES = 64 * 2**20
+"""What the runs may leave behind meanwhile: a cache that holds more weighs as much as a leak, and the machine is not
+ours to fill."""
+FOLLOWED_OBJECTS = 200_000
+"""The same in objects: a hundred for each entry of a cache of 2,000."""
+BYTES = ("rss", "malloc_bytes", "mapped_bytes")
+FEW = ("fds", "threads", "children", "tasks")
+"""What no cache holds by the thousand: growth of these is not followed."""
+
+
+def followed_far_enough(measurement: Measurement, found: judge.Assessment) -> bool:
+    """Whether what grows has outgrown the usual bounds of caches, or is nothing that a cache holds."""
+    growing = {row.counter for row in found.growth if row.grows}
+    if not growing or growing.intersection(FEW):  # none grows: a hard limit was exceeded
+        return True
+    return _runs_made(measurement) >= FOLLOWED_RUNS or _weighs_enough(measurement)
+
+
+def cut_short(measurement: Measurement, found: judge.Assessment) -> str | None:
+    """Where growth could not be followed so far: the sentence that says why, and what it may be instead of a leak."""
+    growing = {row.counter for row in found.growth if row.grows}
+    runs = _runs_made(measurement)
+    if runs >= FOLLOWED_RUNS or not growing or growing.intersection(FEW):
+        return None
+    heavy = _weighs_enough(measurement)
+    left = f"{size(_left_behind(measurement, *BYTES))} and {_left_behind(measurement, 'objects'):,} objects"
+    why = f"until they had left {left} behind" if heavy else "no more: --max-runs, --max-seconds"
+    return f"followed for {runs:,} runs, {why}; a cache that shows no bound and holds more entries looks the same"
+
+
+def _runs_made(measurement: Measurement) -> int:
+    return measurement.warm_up_runs + measurement.runs
+
+
+def _weighs_enough(measurement: Measurement) -> bool:
+    heavy = _left_behind(measurement, *BYTES) >= FOLLOWED_BYTES
+    return heavy or _left_behind(measurement, "objects") >= FOLLOWED_OBJECTS
+
+
+def _left_behind(measurement: Measurement, *counters: str) -> int:
+    """The most that any of these counters rose by since the first reading of the process."""
+    first: Reading = (measurement.warm_up or measurement.readings)[0]
+    last = measurement.readings[-1]
+    both = [name for name in counters if name in last.counters and name in first.counters]
+    return max((last.counters[name] - first.counters[name] for name in both), default=0)
