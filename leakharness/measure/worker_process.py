@@ -25,6 +25,8 @@ STDERR_KEPT_BYTES = 16_384
 """How much of the end of the measured process's stderr is kept for a report."""
 MOST_ANSWER_BYTES = 1 << 26
 """A longer line is no answer: what is read of it is refused, and does not fill the memory."""
+CUT_ANSWER_BYTES = 100
+"""What is kept of such a line, to be shown: to parse it all could take a minute, and gigabytes."""
 POLL_S = 0.5
 """Seconds between two looks at whether a silent process is still there."""
 ABORT_WAIT_S = 2.0
@@ -238,7 +240,7 @@ class WorkerProcess:
     def _read_answers(self) -> None:
         assert self._process.stdout is not None
         while line := self._process.stdout.readline(MOST_ANSWER_BYTES):
-            self._answers.put(line)
+            self._answers.put(line if len(line) < MOST_ANSWER_BYTES else line[:CUT_ANSWER_BYTES])
         self._answers.put(None)
 
     def _read_stderr(self) -> None:
