@@ -289,6 +289,13 @@ TABLE: tuple[Option, ...] = (
         ("pytest",),
     ),
     Option(
+        "thorough",
+        "switch",
+        "measure every checked test in full: no quick look passes those whose counters stand still",
+        False,
+        ("pytest", "marker"),
+    ),
+    Option(
         "process",
         "choice",
         "where test bodies are measured: here, or in a forked copy",

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from leakharness.errors import NotJudged
 from leakharness.judge import verdict as judge
 from leakharness.measure.batches import Batches
 from leakharness.measure.census import families
-from leakharness.measure.judging import Judging
+from leakharness.measure.judging import Judging, Outcome
 from leakharness.measure.measurement import Evidence, Explainer, Measurement, Observer, Request, WorkerClient
+from leakharness.measure.quick_look import quick_look
 from leakharness.model import Detectable, Growth, Plan, RunResult, Verdict
 from leakharness.units import number
 from leakharness.worker.protocol import (
@@ -37,12 +39,13 @@ def measure(
     explain: Explainer | None = None,
     control: Callable[[int], Mapping[str, float]] | None = None,
     clock: Callable[[], float] = time.monotonic,
+    quick: bool = False,
 ) -> RunResult:
     """Measure one mode in ``worker`` and judge it. ``plan`` may depend on the options that the scenario declares.
 
     ``control`` gives, for a number of runs, how much each counter rises in the same loop with an empty body; it is
-    asked only where its answer can change the verdict. A measurement that fails gives NOT_JUDGED with the reason;
-    UsageError passes through.
+    asked only where its answer can change the verdict. ``quick``: pass at once what stands still in a quick look. A
+    measurement that fails gives NOT_JUDGED with the reason; UsageError passes through.
     """
     measurement = Measurement(request, plan if isinstance(plan, Plan) else Plan())
     began = clock()
@@ -55,10 +58,14 @@ def measure(
             measurement.plan = plan(measurement.facts.scenario.options)
         worker.request(START, measurement.plan.scope_bytes, doing="setting up")
         batches = Batches(measurement, worker, observer, clock)
-        batches.warm_up_and_baseline()
-        judging = Judging(batches, control, clock)
-        outcome = judging.outcome()
-        noise = judging.noise
+        passed = quick_look(batches) if quick else None
+        if passed is not None:
+            outcome = Outcome("PASS", passed.reason)
+        else:
+            batches.warm_up_and_baseline()
+            judging = Judging(batches, control, clock)
+            outcome = judging.outcome()
+            noise = judging.noise
         fault = worker.request(SELF_TEST, doing="testing the tracker").fault
         if fault is not None:
             raise NotJudged(f"the tracker's self-test failed after the runs: {fault}")
@@ -67,7 +74,8 @@ def measure(
         measurement.notes += worker.request(FINISH, doing="tearing down").notes
     except NotJudged as exc:
         return _result(measurement, "NOT_JUDGED", str(exc), clock() - began, noise, detail=exc.detail)
-    return evidence.added_to(_result(measurement, outcome.verdict, outcome.reason, clock() - began, noise))
+    result = _result(measurement, outcome.verdict, outcome.reason, clock() - began, noise)
+    return evidence.added_to(result if passed is None else replace(result, detectable=passed.detectable))
 
 
 def _result(

@@ -24,6 +24,8 @@ __all__ = ["LeakHarness", "common_options", "prepare"]
 MARK_OPTIONS = names_at("marker")
 CALLABLE_OPTIONS = names_at("callable") | {"abort", "abort_after"}
 PROCESSES = BY_NAME["process"].choices
+SIZES = {"iters", "batches", "warmup"}
+"""Whoever says how many runs there are to be gets them, and no quick look."""
 _JUDGE = pytest.StashKey[Judge]()
 
 
@@ -78,6 +80,7 @@ class _Measured:
         options = dict(self._options)
         fresh = options.pop("fresh_fixtures")
         where = options.pop("process")
+        quick = not options.pop("thorough")
         with TestBody(item, self._runtest, fresh=fresh) as body, self._running(body):
             if not body.first():
                 return  # subtests that failed, a unittest TestCase that failed or was skipped: reported already
@@ -88,6 +91,7 @@ class _Measured:
                 body.maker,
                 options=options,
                 passes_on=(KeyboardInterrupt, pytest.exit.Exception),
+                quick=quick,
             )
             verdict = _judged(item.config, subject, where)
         _raise_unless_passed(verdict)
@@ -252,7 +256,10 @@ def _mark_options(item: pytest.Function, everything: bool) -> dict[str, Any]:
     if fresh is None:
         fresh = everything and not marked and setting(item.config, "leak_fresh_fixtures") is not False
     where = _process(said.pop("process", None), item.config)
-    return {**_all_options(item.config, said), "fresh_fixtures": bool(fresh), "process": where}
+    thorough = said.pop("thorough", None) or setting(item.config, "leak_thorough")
+    options = _all_options(item.config, said)
+    thorough = bool(thorough) or not SIZES.isdisjoint(options)
+    return {**options, "fresh_fixtures": bool(fresh), "process": where, "thorough": thorough}
 
 
 def _all_options(config: pytest.Config, said: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from leakharness.worker.commands import Measuring, Session, answer_to, checked_t
 from leakharness.worker.counters import Counters
 from leakharness.worker.protocol import Failure, LoadSpec, ModeFacts, ScenarioFacts
 from leakharness.worker.recorder import ScenarioRecorder
+from leakharness.worker.weight import BLOCK_LIMIT_BYTES
 
 __all__ = ["Judge", "CheckTarget", "CheckOutcome", "error_text", "quiet_process"]
 
@@ -55,6 +56,8 @@ class CheckTarget:
     declared: Mapping[str, Any] = field(default_factory=dict)
     passes_on: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
     """Exceptions of a run that end the whole check and are raised as they are."""
+    quick: bool = False
+    """Whether what stands still in a quick look passes at once."""
 
 
 class LoadedCheck:
@@ -89,8 +92,8 @@ def _with_full_thread_cache(in_use: Callable[[], int]) -> Callable[[], int]:
 
     glibc counts the chunks that it parks in per-thread caches as in use, and they fill by and by, for thousands of
     runs. A worker is started without these caches; a pytest process has them, so every reading first fills all their
-    bins (malloc/malloc.c: 64 bins, 16 bytes apart, 7 chunks each, 16 from 2.42 on): then they weigh the same every
-    time.
+    bins (malloc/malloc.c: 64 bins, 16 bytes apart): then they weigh the same every time. What is larger than the
+    small-object allocator's blocks comes from malloc as a plain bytes object, which is quicker to make.
     """
     import ctypes
 
@@ -98,17 +101,34 @@ def _with_full_thread_cache(in_use: Callable[[], int]) -> Callable[[], int]:
     malloc, free = libc.malloc, libc.free
     malloc.restype, malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
     free.restype, free.argtypes = None, (ctypes.c_void_p,)
-    sizes = tuple(size for size in range(24, 1048, 16) for _ in range(16))
-    chunks = (ctypes.c_void_p * len(sizes))()
+    each = _chunks_a_bin(libc)
+    small = tuple(size for size in range(24, 1048, 16) if size <= BLOCK_LIMIT_BYTES for _ in range(each))
+    large = tuple(
+        size - sys.getsizeof(b"") for size in range(24, 1048, 16) if size > BLOCK_LIMIT_BYTES for _ in range(each)
+    )
+    chunks = (ctypes.c_void_p * len(small))()
+    objects: list[bytes] = [b""] * len(large)
 
     def read() -> int:
-        for index, size in enumerate(sizes):
+        for index, size in enumerate(small):
             chunks[index] = malloc(size)
+        for index, size in enumerate(large):
+            objects[index] = b"x" * size
+        for index in range(len(objects)):
+            objects[index] = b""
         for chunk in chunks:
             free(chunk)
         return in_use()
 
     return read
+
+
+def _chunks_a_bin(libc: Any) -> int:
+    """How many chunks glibc keeps in one bin of a thread's cache (malloc/malloc.c, TCACHE_FILL_COUNT)."""
+    version = libc.gnu_get_libc_version
+    version.restype = import_module("ctypes").c_char_p
+    major, minor = (int(part) for part in version().split(b".")[:2])
+    return 16 if (major, minor) >= (2, 42) else 7
 
 
 class Judge:
@@ -198,6 +218,7 @@ class Judge:
             dict(subject.options),
             dict(subject.declared),
             alarm.armed,
+            subject.quick,
         )
         handlers = session.handlers
         try:
@@ -248,6 +269,7 @@ def quiet_process() -> Iterator[None]:
         tracemalloc.stop()
     was_enabled = gc.isenabled()
     had_frozen = gc.get_freeze_count() > FROZEN_AT_START
+    gc.freeze()  # what is here already is neither collected nor counted again and again
     try:
         yield
     finally:

@@ -64,6 +64,7 @@ class TestBody:
         self._first_numbers = dict(self._numbers)
         self._test_case = _test_case_of(item)
         self._test_case_dict = dict(vars(self._test_case)) if self._test_case is not None else {}
+        self._renews = fresh and self._has_something_to_renew()
 
     def __enter__(self) -> TestBody:
         return self
@@ -100,7 +101,7 @@ class TestBody:
     def _again(self) -> None:
         failure = None
         try:
-            if self._fresh:
+            if self._renews:
                 self._renew()
             elif self._test_case is not None:
                 self._rewind_test_case()
@@ -155,6 +156,16 @@ class TestBody:
         space = vars(self._test_case)
         space.clear()
         space.update(self._test_case_dict)
+
+    def _has_something_to_renew(self) -> bool:
+        """Whether there is a function-scoped fixture, or an instance: the values of parameters are none."""
+        if isinstance(self._item.parent, pytest.Class):
+            return True
+        return any(
+            str(definition.scope) == "function"
+            and getattr(definition.func, "__name__", "") != "get_direct_param_fixture_func"
+            for definition in self._definitions()
+        )
 
     def _renew(self) -> None:
         """Tear the function-scoped fixtures down and set them up again, as pytest does between two tests."""

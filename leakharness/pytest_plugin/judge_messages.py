@@ -17,7 +17,7 @@ VERDICT = "verdict"
 
 class CheckOrder(NamedTuple):
     """What is to be judged, in process ``pid``. ``options`` were asked for, ``declared`` rank below them; ``alarm``:
-    the pytest process wants to be woken at the deadline."""
+    the pytest process wants to be woken at the deadline; ``quick``: what stands still in a quick look passes."""
 
     pid: int
     name: str
@@ -26,6 +26,7 @@ class CheckOrder(NamedTuple):
     options: dict[str, Any]
     declared: dict[str, Any]
     alarm: bool
+    quick: bool = False
 
 
 class CheckOutcome(NamedTuple):

@@ -82,6 +82,7 @@ def judge(order: CheckOrder, worker: WorkerClient) -> RunResult:
             worker,
             _Observer(snapshots),
             explain=snapshots.explain,
+            quick=order.quick,
         )
         return replace(
             result,

@@ -57,6 +57,8 @@ class CounterReader:
         self._objects_at_baseline = 0
         self._collected_at_baseline = 0
         self._settled: tuple[int, ...] = ()
+        self._unfrozen = self._frozen = -1
+        self._counts_frozen = True
 
     def rehearse(self) -> None:
         """Call once what is called between readings: 3.10 keeps a frame of each function that has run."""
@@ -64,13 +66,20 @@ class CounterReader:
         self.newest_of([])
         encode(ReadingAnswer({}, 0, {"": LabelCount(0, 0)}, {}, 0, {"": (0, 0)}))
 
-    def freeze(self) -> Frozen:
+    def freeze(self, collect: bool = True) -> Frozen:
         """Collect, and freeze what is there: later collections and counts then cost only what is new.
 
-        Returns the bounded containers that are not full yet.
+        Returns the bounded containers that are not full yet. Without ``collect`` nothing is walked, whatever the size
+        of the heap, and none are returned: garbage that is there stays, and frozen objects are not counted, so that
+        one that takes the place of a frozen one counts as one more.
         """
         self._turn_loop()
         self._recorder.declared.count_arrived()
+        self._unfrozen = -1
+        self._counts_frozen = collect
+        if not collect:
+            gc.freeze()
+            return Frozen({})
         gc.unfreeze()
         gc.collect()
         gc.collect()
@@ -99,6 +108,7 @@ class CounterReader:
         self._settle(grace)
         if deep:
             gc.freeze()
+            self._unfrozen = -1
         own, declared = self._recorder.declared.own_weight(), self._recorder.declared.weight()
         return ReadingAnswer(
             counters=self.counters(),
@@ -184,6 +194,7 @@ class CounterReader:
         answer = self._in_copy(empty) if rows else ClearedAnswer()
         growing.clear()
         gc.freeze()
+        self._unfrozen = -1
         return answer
 
     def growth_after_clearing_declared(self, least: int) -> ClearedAnswer:
@@ -196,6 +207,7 @@ class CounterReader:
         gc.unfreeze()
         answer = self._in_copy(lambda: tuple(empty_declared(least)))
         gc.freeze()
+        self._unfrozen = -1
         return answer
 
     def _in_copy(self, clear: Callable[[], tuple[Container, ...]]) -> ClearedAnswer:
@@ -238,10 +250,19 @@ class CounterReader:
 
     def _standing(self) -> tuple[int, ...]:
         """What must stand still. All but the first, the objects, may also fall by themselves a little later."""
-        return (self._count_objects(), self._tracker.alive, *self._counters.read_small())
+        return (len(gc.get_objects()), self._tracker.alive, *self._counters.read_small())
 
     def _count_objects(self) -> int:
-        return count_objects() - self._tracker.own_objects()
+        """Objects that the collector knows, without the tracker's.
+
+        ``gc.get_freeze_count`` walks the frozen heap (Modules/gcmodule.c, gc_list_size), so it is asked again only
+        where the number of objects beside it has moved since: as long as that stands still, the frozen ones can only
+        have become fewer, which is no growth.
+        """
+        unfrozen = len(gc.get_objects())
+        if unfrozen != self._unfrozen:
+            self._unfrozen, self._frozen = unfrozen, gc.get_freeze_count() if self._counts_frozen else 0
+        return unfrozen + self._frozen - self._tracker.own_objects()
 
     def _turn_loop(self) -> None:
         if self._loop is not None:

@@ -1,10 +1,12 @@
 """What the pytest plugin costs, unused and used, and the whole investigation on a suite of 30 files.
 
     python tests/bench/plugin.py unused|used|story [rounds]
+    python tests/bench/plugin.py checked|heap [tests]
 
 ``unused``: 2,000 trivial tests with the plugin and with ``-p no:leakharness``, alternating. ``used``: the 30-file suite
 plain, with ``--leak-trace`` and with ``--leak-snapshots`` every 5 seconds, as ratios. ``story``: trace, manifest,
-isolation and the investigation's reports.
+isolation and the investigation's reports. ``checked``: CPU seconds of ``--leakcheck`` for 1,000 trivial tests and for
+100 of 5 ms. ``heap``: milliseconds of one check beside .1, 1 and 5 million objects, which should be flat.
 """
 
 from __future__ import annotations
@@ -97,6 +99,43 @@ def compare(folder: Path, rounds: int, *kinds: tuple[str, tuple[str, ...]]) -> N
         )
 
 
+FIVE_MS = """
+    import time
+    import pytest
+    @pytest.mark.parametrize("i", range({tests}))
+    def test_five_ms(i):
+        end = time.process_time() + 0.005
+        while time.process_time() < end:
+            pass
+"""
+LARGE_HEAP = """
+    import pytest
+    HEAP = [[] for _ in range({objects})]
+    @pytest.mark.parametrize("i", range({tests}))
+    def test_trivial(i):
+        pass
+"""
+
+
+def checked(folder: Path, tests: int) -> None:
+    """What one check costs, above the same tests without it."""
+    (folder / "test_trivial.py").write_text("\n".join(f"def test_{i}(): pass" for i in range(tests)))
+    (folder / "test_five_ms.py").write_text(textwrap.dedent(FIVE_MS.format(tests=max(1, tests // 10))))
+    for name in ("test_trivial.py", "test_five_ms.py"):
+        _, plain = seconds(folder, name)
+        wall, cpu = seconds(folder, name, "--leakcheck")
+        print(f"{name:<18} plain CPU {plain:6.2f} s  --leakcheck CPU {cpu:6.2f} s, wall {wall:6.2f} s")
+
+
+def beside_a_large_heap(folder: Path, tests: int) -> None:
+    """Milliseconds of one check, by the size of the heap that is there already."""
+    for objects in (0, 100_000, 1_000_000, 5_000_000):
+        (folder / "test_large.py").write_text(textwrap.dedent(LARGE_HEAP.format(objects=objects, tests=tests)))
+        _, plain = seconds(folder, "test_large.py")
+        _, cpu = seconds(folder, "test_large.py", "--leakcheck")
+        print(f"{objects:>9,} objects: {(cpu - plain) / tests * 1000:6.1f} ms a check")
+
+
 def story(folder: Path) -> None:
     """Trace, manifest, isolation, snapshots, report."""
     tool = [sys.executable, "-m", "leakharness"]
@@ -123,6 +162,11 @@ def main() -> None:
         if what == "unused":
             trivial_suite(folder)
             compare(folder, rounds, ("without", ("-p", "no:leakharness")), ("with, unused", ()))
+            return
+        if what in ("checked", "heap"):
+            (folder / "pytest.ini").write_text("[pytest]\n")
+            given = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+            checked(folder, given or TESTS // 2) if what == "checked" else beside_a_large_heap(folder, given or 100)
             return
         sample_suite(folder)
         if what == "story":

@@ -72,14 +72,14 @@ class FakeWorker:
         self.now += count * self.seconds_a_run
         return {}
 
-    def answer_freeze(self) -> dict[str, Any]:
+    def answer_freeze(self, collect: bool = True) -> dict[str, Any]:
         return {"bounded": {}}
 
     def answer_baseline(self, grace: float) -> dict[str, Any]:
         self.baseline_runs = self.runs
         return self.answer_read(grace, False, False)
 
-    def answer_read(self, grace: float, deep: bool, census: bool) -> dict[str, Any]:
+    def answer_read(self, grace: float, deep: bool = False, census: bool = False) -> dict[str, Any]:
         source = self.confirmed if deep and self.confirmed is not None else self.counters
         alive = self.tracked(self.runs)
         return {
