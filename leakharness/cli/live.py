@@ -59,11 +59,11 @@ def _lines(found: Look, groups: list[RetainerGroup], top: int) -> Iterator[str]:
 
     share = found.reached / max(1, found.objects)
     yield f"process {found.pid}, CPython {found.python}: {found.objects} tracked objects, read in {found.seconds:.1f} s"
-    yield f"{share:.1%} are reached from modules; the rest is held by frames, by C or unknown; {found.torn} torn"
+    yield f"{share:.1%} are reached from modules, threads and the interpreter; the rest is held by C or unknown; {found.torn} torn"
     yield ""
-    yield "     count     shallow  type"
+    yield "     count  untracked     shallow  type"
     for family in found.families[:top]:
-        yield f"{family.count:>10}{size(family.shallow_bytes):>12}  {family.type}"
+        yield f"{family.count:>10}{family.untracked:>11}{size(family.shallow_bytes):>12}  {family.type}"
     for group in groups[:top]:
         yield ""
         yield sentence(group)

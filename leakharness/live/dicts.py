@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from leakharness.live.arrays import ragged
 from leakharness.live.layouts import Layout
 from leakharness.live.memory import Memory
 
-__all__ = ["Entries", "Strings", "entries_of", "key_columns", "ragged", "value_base"]
+__all__ = ["GENERAL", "KEY_WIDTH", "Entries", "Strings", "entries_of", "key_columns", "value_base"]
 
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
@@ -19,12 +20,6 @@ GENERAL, SPLIT = 0, 2
 """Include/internal/pycore_dict.h, DictKeysKind; 1 is a table of string keys alone."""
 KEY_WIDTH = 100
 """Longer string keys are data rather than names (as in a capture)."""
-
-
-def ragged(lengths: Ints) -> tuple[Ints, Ints]:
-    """(which, position): number of the sequence and position in it, for sequences of these lengths."""
-    which = np.repeat(np.arange(len(lengths)), lengths)
-    return which, np.arange(len(which)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 class Entries:
@@ -82,6 +77,7 @@ class Strings:
     def __init__(self, memory: Memory, layout: Layout) -> None:
         self._memory, self._layout = memory, layout
         self._known: dict[int, str | None] = {}
+        self._kinds: dict[int, bool] = {}
 
     def __call__(self, address: int, width: int = KEY_WIDTH) -> str | None:
         """The text at ``address``, None for what is no compact string or is longer than ``width``."""
@@ -93,7 +89,9 @@ class Strings:
     def _read(self, address: int) -> str | None:
         memory, layout = self._memory, self._layout
         kind = memory.word(address + 8)
-        if not kind or memory.c_string(memory.word(kind + layout("PyTypeObject.tp_name"))) != "str":
+        if kind not in self._kinds:
+            self._kinds[kind] = memory.c_string(memory.word(kind + layout("PyTypeObject.tp_name"))) == "str"
+        if not self._kinds[kind]:
             return None
         length = memory.word(address + layout("PyASCIIObject.length"))
         state = memory.word(address + layout("PyASCIIObject.state"))

@@ -1,8 +1,7 @@
 """Where the fields of CPython's structs lie: one column a version, each struct with its source file in CPython.
 
 Offsets are in bytes, for 64-bit builds with the GIL; None where a version has no such field. The figures come from the
-headers of each version by ``tests/bench/struct_offsets.py``. Structs without a header are in
-``extension_layouts.py``.
+headers of each version by ``tests/bench/struct_offsets.py``.
 """
 
 from __future__ import annotations
@@ -196,6 +195,29 @@ FIELDS: dict[str, tuple[str, dict[str, Column]]] = {
         "type":                  (   8,    8,    8,    8,    8,    8),
         "offset":                (  16,   16,   16,   16,   16,   16),
     }),
+    # Structs without a header, from the source files named.
+    "_asyncio": ("Modules/_asynciomodule.c, FutureObj_HEAD", {
+        "fut_loop":              (  16,   16,   16,   16,   16,   16),
+        "fut_callback0":         (  24,   24,   24,   24,   24,   24),
+        "fut_context0":          (  32,   32,   32,   32,   32,   32),
+        "fut_callbacks":         (  40,   40,   40,   40,   40,   40),
+    }),
+    "_lru_cache": ("Modules/_functoolsmodule.c, lru_cache_object, lru_list_elem", {
+        "cache":                 (  72,   72,   72,   72,   72,   72),
+        "func":                  (  88,   88,   88,   88,   88,   88),
+        "key":                   (  40,   40,   40,   40,   40,   40),
+        "result":                (  48,   48,   48,   48,   48,   48),
+    }),
+    "deque": ("Modules/_collectionsmodule.c, dequeobject, block", {
+        "leftblock":             (  24,   24,   24,   24,   24,   24),
+        "leftindex":             (  40,   40,   40,   40,   40,   40),
+        "data":                  (   8,    8,    8,    8,    8,    8),
+        "rightlink":             ( 520,  520,  520,  520,  520,  520),
+    }),
+    "hamt": ("Python/hamt.c, PyHamtNode_Bitmap, PyHamtNode_Array", {
+        "b_array":               (  32,   32,   32,   32,   32,   32),
+        "a_array":               (  16,   16,   16,   16,   16,   16),
+    }),
     "_PyRuntimeState": ("Include/internal/pycore_runtime.h, interpreters.head", {
         "interpreters":          (  32,   40,   40,  632,  808,  936),
     }),
@@ -214,7 +236,9 @@ FIELDS: dict[str, tuple[str, dict[str, Column]]] = {
         "extension_types":       (None, None, None, 192584, 189856, 190024),
     }),
     "static_type_state": ("Include/internal/pycore_typeobject.h, managed_static_type_state", {
+        "type":                  (None, None,    0,    0,    0,    0),
         "tp_dict":               (None, None,   16,   24,   24,   24),
+        "tp_subclasses":         (None, None,   24,   32,   32,   32),
     }),
     "PyThreadState": ("Include/cpython/pystate.h, struct _ts", {
         "next":                  (   8,    8,    8,    8,    8,    8),

@@ -16,12 +16,17 @@ from leakharness.heap.dominators import strong_edges
 from leakharness.heap.graph import EDGE_KINDS, NODE_KINDS, HeapGraph
 from leakharness.heap.paths import UNKNOWN, path_tree
 from leakharness.heap.retainers import RetainerGroup, explain
-from leakharness.live.dicts import Strings, entries_of
+from leakharness.live.dicts import Strings
+from leakharness.live.frames import Codes
 from leakharness.live.layouts import Layout, layout_of
 from leakharness.live.memory import Memory
-from leakharness.live.objects import HEAP_TYPE, Objects, find_objects
+from leakharness.live.names import Names
+from leakharness.live.objects import Objects, find_objects
 from leakharness.live.process import Target, find_target
-from leakharness.live.references import Edges, References
+from leakharness.live.references import References
+from leakharness.live.roots import Roots
+from leakharness.live.sizes import shallow_sizes
+from leakharness.live.special import collect_special
 
 __all__ = ["Family", "Look", "look"]
 
@@ -37,12 +42,24 @@ FEWEST_REACHED = 0.5
 does not fit this build, and no name in the answer could be trusted."""
 
 
+NODE_KIND_OF = {
+    "function": "closure",
+    "code": "code",
+    "str": "string",
+    "bytes": "string",
+    "int": "number",
+    "float": "number",
+}
+"""What is not an "object" in Chrome DevTools, as in captures."""
+
+
 @dataclass(frozen=True)
 class Family:
-    """Objects of one type: how many, and their shallow size in bytes (without buffers outside of the object)."""
+    """Objects of one type: how many the collector tracks, how many it does not, and their shallow size in bytes."""
 
     type: str
     count: int
+    untracked: int
     shallow_bytes: int
 
 
@@ -54,14 +71,11 @@ class Look:
     pid: int
     python: str
     graph: HeapGraph = field(repr=False)
+    objects: int
     reached: int
     torn: int
     seconds: float
     families: list[Family]
-
-    @property
-    def objects(self) -> int:
-        return self.graph.node_count - 1
 
     def nodes_of(self, wanted: str) -> list[int]:
         """Nodes of the type ``wanted``, or of those whose name ends with it after a dot. Raises UsageError for none."""
@@ -97,7 +111,12 @@ class Look:
             "stopped_ms": 0,
             "seconds": self.seconds,
             "families": [
-                {"type": family.type, "count": family.count, "shallow_bytes": family.shallow_bytes}
+                {
+                    "type": family.type,
+                    "count": family.count,
+                    "untracked": family.untracked,
+                    "shallow_bytes": family.shallow_bytes,
+                }
                 for family in self.families
             ],
             "retainers": [group.document() for group in groups],
@@ -111,26 +130,30 @@ def look(pid: int) -> Look:
     target = find_target(pid)
     layout = layout_of(target.version)
     objects = _objects(target, layout)
-    memory = objects.memory
-    strings = Strings(memory, layout)
+    strings = Strings(objects.memory, layout)
+    codes = Codes(objects.memory, layout, strings)
     references = References(objects, strings)
-    edges = references.collect()
-    words = _Names(objects, references, strings, _directory(pid))
-    graph = _graph(objects, references, edges, words)
+    names = Names(objects, references, strings, codes, _directory(pid))
+    roots = Roots(objects, references, names, codes).found
+    references.read_code(codes.addresses())
+    references.collect()
+    collect_special(references, codes)
+    references.follow()
+    graph = _graph(objects, references, names, roots)
     graph.meta.update(pid=pid, python=".".join(map(str, target.version)), time=time.time(), producer="leakharness")
-    reached = int(np.count_nonzero(path_tree(graph, strong_edges(graph)).rank[1:] < UNKNOWN))
-    _refuse_misfit(graph, reached, pid)
-    families = _families(objects, words)
-    return Look(
-        pid, graph.meta["python"], graph, reached, objects.torn, round(time.perf_counter() - begin, 3), families
-    )
+    rank = path_tree(graph, strong_edges(graph)).rank[1 : objects.tracked + 1]
+    reached = int(np.count_nonzero(rank < UNKNOWN))
+    _refuse_misfit(graph.meta["python"], reached, objects.tracked, pid)
+    families = _families(objects, names, graph.self_size[1:])
+    seconds = round(time.perf_counter() - begin, 3)
+    return Look(pid, graph.meta["python"], graph, objects.tracked, reached, objects.torn, seconds, families)
 
 
 def _objects(target: Target, layout: Layout) -> Objects:
     """The objects of the process, read again where a collection was running."""
     for _ in range(ATTEMPTS):
         objects = find_objects(Memory(target), layout)
-        if objects.torn <= MOST_TORN * len(objects.address):
+        if objects.torn <= MOST_TORN * len(objects):
             return objects
         time.sleep(PAUSE_S)
     raise UsageError(
@@ -139,11 +162,11 @@ def _objects(target: Target, layout: Layout) -> Objects:
     )
 
 
-def _refuse_misfit(graph: HeapGraph, reached: int, pid: int) -> None:
-    if reached < FEWEST_REACHED * (graph.node_count - 1):
+def _refuse_misfit(python: str, reached: int, tracked: int, pid: int) -> None:
+    if reached < FEWEST_REACHED * tracked:
         raise UsageError(
-            f"process {pid}: its modules lead to {reached} of {graph.node_count - 1} objects only, so the layout of "
-            f"CPython {graph.meta['python']} does not fit this build; a debug build cannot be read"
+            f"process {pid}: its modules lead to {reached} of {tracked} objects only: the layout of CPython {python} "
+            "does not fit this build. A debug build cannot be read"
         )
 
 
@@ -154,118 +177,50 @@ def _directory(pid: int) -> str:
         return ""
 
 
-def _families(objects: Objects, words: _Names) -> list[Family]:
-    item = np.abs(objects.item[objects.type])
-    count = objects.memory.read(objects.address + np.uint64(16)).astype(np.int64)
-    items = np.where((item > 0) & (count > 0) & (count < 1 << 28), item * count, 0)
-    sizes = np.bincount(objects.type, weights=16 + objects.basic[objects.type] + items, minlength=len(objects.types))
-    counts = np.bincount(objects.type, minlength=len(objects.types))
+def _families(objects: Objects, names: Names, sizes: Ints) -> list[Family]:
+    """Types by shallow size; what the collector does not track is counted apart."""
+    kinds = len(objects.types)
+    tracked = np.bincount(objects.kind[: objects.tracked], minlength=kinds).tolist()
+    all_ = np.bincount(objects.kind, minlength=kinds).tolist()
+    weights = np.bincount(objects.kind, weights=sizes, minlength=kinds).tolist()
     by_name: dict[str, list[int]] = {}
-    for name, number, size in zip(words.of_type, counts.tolist(), sizes.tolist(), strict=True):
-        row = by_name.setdefault(name, [0, 0])
-        row[0] += number
-        row[1] += int(size)
-    found = [Family(name, number, size) for name, (number, size) in by_name.items()]
+    for kind in range(kinds):
+        row = by_name.setdefault(names.name_of(kind), [0, 0, 0])
+        row[0] += tracked[kind]
+        row[1] += all_[kind] - tracked[kind]
+        row[2] += int(weights[kind])
+    found = [Family(name, *row) for name, row in by_name.items()]
     return sorted(found, key=lambda family: (-family.shallow_bytes, -family.count, family.type))
 
 
-class _Names:
-    """Names of nodes, as a capture has them: types by module and qualified name, functions with file and line."""
-
-    def __init__(self, objects: Objects, references: References, strings: Strings, directory: str) -> None:
-        self._objects, self._strings, self._directory = objects, strings, directory
-        self._memory, self._layout = objects.memory, objects.layout
-        self.of_type = [self.type_name(int(kind)) for kind in objects.types]
-        self.of_node = [self.of_type[kind] for kind in objects.type.tolist()]
-        for node in references.of_family("type").tolist():
-            self.of_node[node] = f"type {self.type_name(int(objects.address[node]))}"
-        for node in references.of_family("module").tolist():
-            space = self._memory.word(int(objects.address[node]) + self._layout("PyModuleObject.md_dict"))
-            self.of_node[node] = f"module {self.text_in(space, '__name__') or '?'}"
-        places: dict[int, str] = {}
-        for node in references.of_family("function").tolist():
-            address = int(objects.address[node])
-            code = self._memory.word(address + self._layout("PyFunctionObject.func_code"))
-            qualname = self._strings(self._memory.word(address + self._layout("PyFunctionObject.func_qualname")), 300)
-            if code not in places:
-                places[code] = self._place(code)
-            self.of_node[node] = f"function {(qualname or '?').rpartition('<locals>.')[2]} ({places[code]})"
-
-    def text_in(self, space: int, key: str) -> str | None:
-        """The text under ``key`` in a dict of the process."""
-        value = self.value_in(space, key)
-        return self._strings(value) if value else None
-
-    def value_in(self, space: int, key: str) -> int:
-        """The address under ``key`` in a dict of the process, 0 where there is none."""
-        if not space:
-            return 0
-        entries = entries_of(self._memory, self._layout, np.array([space], np.uint64))
-        pairs = zip(entries.key.tolist(), entries.value.tolist(), strict=True)
-        return next((value for name, value in pairs if self._strings(name) == key), 0)
-
-    def type_name(self, kind: int) -> str:
-        """``module.qualname`` without ``builtins``, as in a capture."""
-        memory, layout = self._memory, self._layout
-        c_name = memory.c_string(memory.word(kind + layout("PyTypeObject.tp_name")))
-        if not memory.word(kind + layout("PyTypeObject.tp_flags")) & HEAP_TYPE:
-            return c_name
-        qualname = self._strings(memory.word(kind + layout("PyHeapTypeObject.ht_qualname")), 300) or c_name
-        module = self.text_in(memory.word(kind + layout("PyTypeObject.tp_dict")), "__module__")
-        return qualname if module in (None, "builtins") else f"{module}.{qualname}"
-
-    def _place(self, code: int) -> str:
-        memory, layout = self._memory, self._layout
-        file = self._strings(memory.word(code + layout("PyCodeObject.co_filename")), 1000) or "?"
-        at = layout("PyCodeObject.co_firstlineno")
-        line = (memory.word((code + at) & ~7) >> (32 if at % 8 else 0)) & 0xFFFFFFFF
-        for lead in (self._directory + "/", *(part for part in ("/site-packages/", "/dist-packages/"))):
-            if lead != "/" and lead in file:
-                file = file.partition(lead)[2]
-                break
-        return f"{file}:{line}"
-
-
-def _roots(objects: Objects, references: References, words: _Names) -> list[tuple[str, int]]:
-    """What ``sys.modules`` holds, then modules that it does not."""
-    modules = references.of_family("module")
-    named: list[tuple[str, int]] = []
-    system = next((node for node in modules.tolist() if words.of_node[node] == "module sys"), None)
-    if system is not None:
-        space = objects.memory.word(int(objects.address[system]) + objects.layout("PyModuleObject.md_dict"))
-        table = words.value_in(space, "modules")
-        entries = entries_of(objects.memory, objects.layout, np.array([table], np.uint64))
-        nodes = objects.number(entries.value).tolist()
-        for key, node in zip(entries.key.tolist(), nodes, strict=True):
-            text = words._strings(key)
-            if node >= 0 and text is not None:
-                named.append(("builtins" if text == "builtins" else f"sys.modules[{text!r}]", node))
-    known = {node for _, node in named}
-    return named + [("module not in sys.modules", node) for node in modules.tolist() if node not in known]
-
-
-def _graph(objects: Objects, references: References, edges: Edges, words: _Names) -> HeapGraph:
-    roots = _roots(objects, references, words)
-    root_name = [references.name(text) for text, _ in roots]
-    node_name = np.array([references.name(text) for text in words.of_node], np.int64)
-    root = references.name("(root)")
+def _graph(objects: Objects, references: References, names: Names, roots: list[tuple[str, int]]) -> HeapGraph:
+    edges = references.edges()
     order = np.argsort(edges.source, kind="stable")
-    counts = np.concatenate([[len(roots)], np.bincount(edges.source, minlength=len(objects.address))])
+    sizes = shallow_sizes(objects, references)
+    root_name = [references.name(text) for text, _ in roots]
+    counts = np.concatenate([[len(roots)], np.bincount(edges.source, minlength=len(objects))])
     start = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=start[1:])
-    kinds = np.full(len(counts), NODE_KINDS.index("object"), np.uint8)
-    kinds[1 + references.of_family("function")] = NODE_KINDS.index("closure")
-    kinds[0] = NODE_KINDS.index("synthetic")
     into = np.array([node for _, node in roots], np.int64) + 1
     first = np.full(len(roots), EDGE_KINDS.index("property"), np.int64)
     return HeapGraph(
-        node_kind=kinds,
-        node_name=np.concatenate([[root], node_name]).astype(np.int32),
+        node_kind=np.concatenate([[NODE_KINDS.index("synthetic")], _kinds(objects, references)]).astype(np.uint8),
+        node_name=np.concatenate([[references.name("(root)")], names.of_nodes()]).astype(np.int32),
         node_id=np.concatenate([np.zeros(1, np.uint64), objects.address]),
-        self_size=np.concatenate([[0], 16 + objects.basic[objects.type]]).astype(np.int64),
+        self_size=np.concatenate([[0], sizes]).astype(np.int64),
         edge_start=start,
         edge_kind=np.concatenate([first, edges.kind[order]]).astype(np.uint8),
         edge_name=np.concatenate([np.array(root_name, np.int64), edges.name[order]]).astype(np.int32),
         edge_to=np.concatenate([into, edges.target[order] + 1]).astype(np.int32),
         strings=list(references.names),
     )
+
+
+def _kinds(objects: Objects, references: References) -> Ints:
+    """Kinds of nodes, as those of a capture."""
+    found = np.full(len(objects), NODE_KINDS.index("object"), np.int64)
+    for bases, _, members in references.groups():
+        kind = next((kind for base, kind in NODE_KIND_OF.items() if base in bases), None)
+        if kind is not None:
+            found[members] = NODE_KINDS.index(kind)
+    return found

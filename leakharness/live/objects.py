@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leakharness.errors import UsageError
+from leakharness.live.arrays import distinct
 from leakharness.live.layouts import Layout
 from leakharness.live.memory import Memory
 
@@ -18,10 +19,11 @@ __all__ = ["HAVE_GC", "HEAP_TYPE", "Objects", "find_objects"]
 
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 LINK = np.uint64(0xFFFF_FFFF_FFFF_FFFC)
 """The low two bits of both links are flags (Include/internal/pycore_gc.h)."""
-HAVE_GC, HEAP_TYPE, TYPE_SUBCLASS = 1 << 14, 1 << 9, 1 << 31
+HAVE_GC, HEAP_TYPE, READY, TYPE_SUBCLASS = 1 << 14, 1 << 9, 1 << 12, 1 << 31
 """Include/object.h, Py_TPFLAGS_*."""
 LARGEST_BASIC = 1 << 16
 """Bytes: no type has larger instances without items; what says so is no type."""
@@ -32,46 +34,84 @@ PIECE = 1 << 22
 
 
 class Objects:
-    """Tracked objects by address (sorted) and the types that they have.
+    """Objects by number: first those that the collector tracks, by address; then untracked ones, as they are added.
 
-    ``torn`` counts objects left out because one of their two links does not lead back: they changed while they were
-    read, or a collection was running, which keeps reference counts in the place of one link.
+    ``kind`` is the type of each, an index into ``types`` (addresses) and its columns. ``torn`` counts objects left
+    out because one of their two links does not lead back: they changed while they were read, or a collection was
+    running, which keeps reference counts in the place of one link.
     """
 
-    def __init__(self, memory: Memory, layout: Layout, address: Words, torn: int) -> None:
-        self.memory, self.layout, self.torn = memory, layout, torn
-        self.address = np.sort(address)
-        types, self.type = np.unique(memory.read(self.address + OB_TYPE), return_inverse=True)
-        self.types = types
-        self.flags = memory.read(types + np.uint64(layout("PyTypeObject.tp_flags"))).astype(np.int64)
-        self.basic = memory.read(types + np.uint64(layout("PyTypeObject.tp_basicsize"))).astype(np.int64)
-        self.item = memory.read(types + np.uint64(layout("PyTypeObject.tp_itemsize"))).astype(np.int64)
-        names = memory.read(types + np.uint64(layout("PyTypeObject.tp_name")))
-        self.c_name = [memory.c_string(int(at)) for at in names]
+    def __init__(self, memory: Memory, layout: Layout, meta: int, address: Words, torn: int) -> None:
+        self.memory, self.layout, self.torn, self._meta = memory, layout, torn, meta
+        self.address: Words = np.sort(address)
+        self.tracked = len(self.address)
+        self.types: Words = np.zeros(0, np.uint64)
+        self.kind: Ints = np.zeros(0, np.int64)
+        self.flags: Ints = np.zeros(0, np.int64)
+        self.basic: Ints = np.zeros(0, np.int64)
+        self.item: Ints = np.zeros(0, np.int64)
+        self.c_name: list[str] = []
+        self._sorted, self._order = self.address, np.arange(len(self.address))
+        self._read_types(self.address)
+
+    def __len__(self) -> int:
+        return len(self.address)
 
     def number(self, addresses: Words) -> Ints:
         """Number of the object at each address; -1 for none."""
-        at = np.searchsorted(self.address, addresses)
-        at[at == len(self.address)] = 0
-        return np.where(self.address[at] == addresses, at, -1)
+        at = np.searchsorted(self._sorted, addresses)
+        at[at == len(self._sorted)] = 0
+        return np.where(self._sorted[at] == addresses, self._order[at], -1)
+
+    def add(self, candidates: Words) -> Ints:
+        """Take in what is an object at these addresses and is not known yet; the numbers of the new ones."""
+        new = distinct(candidates)
+        new = new[(self.number(new) < 0) & (new % np.uint64(8) == 0)]
+        kinds, inverse = np.unique(self.memory.read(new + OB_TYPE), return_inverse=True)
+        new = new[_are_types(self.memory, self.layout, kinds, self._meta)[inverse]] if len(new) else new
+        first = len(self.address)
+        self.address = np.concatenate([self.address, new])
+        self._order = np.argsort(self.address, kind="stable")
+        self._sorted = self.address[self._order]
+        self._read_types(new)
+        return np.arange(first, len(self.address))
+
+    def _read_types(self, address: Words) -> None:
+        """Types of further objects, after those known."""
+        memory, layout = self.memory, self.layout
+        found = memory.read(address + OB_TYPE)
+        unknown = np.setdiff1d(distinct(found), self.types, assume_unique=True)
+        self.types = np.concatenate([self.types, unknown])
+        order = np.argsort(self.types, kind="stable")
+        if len(address):
+            self.kind = np.concatenate([self.kind, order[np.searchsorted(self.types[order], found)]])
+
+        def column(field: str) -> Ints:
+            return memory.read(unknown + np.uint64(layout(f"PyTypeObject.{field}"))).astype(np.int64)
+
+        self.flags = np.concatenate([self.flags, column("tp_flags")])
+        self.basic = np.concatenate([self.basic, column("tp_basicsize")])
+        self.item = np.concatenate([self.item, column("tp_itemsize")])
+        self.c_name += [memory.c_string(at) for at in column("tp_name").tolist()]
 
 
 def find_objects(memory: Memory, layout: Layout) -> Objects:
     """Every tracked object. Raises UsageError where the memory does not look like a CPython of that layout."""
-    kind = _type_of_types(memory, layout)
+    meta = _type_of_types(memory, layout)
     halves = [_linked(memory, number) for number in range(len(memory.regions))]
     heads, whole = np.concatenate([half[0] for half in halves]), np.concatenate([half[1] for half in halves])
     objects = heads + GC_HEAD
     types, inverse = np.unique(memory.read(objects + OB_TYPE), return_inverse=True)
-    is_object = _are_types(memory, layout, types, kind)[inverse]
+    tracked = (memory.read(types + np.uint64(layout("PyTypeObject.tp_flags"))) & np.uint64(HAVE_GC)) != 0
+    is_object = (_are_types(memory, layout, types, meta) & tracked)[inverse]
     torn = int(np.count_nonzero(is_object & ~whole))
     objects = objects[is_object & whole]
     if not len(objects):
         raise UsageError("no object was found: the memory does not fit the layout of this version of CPython")
-    return Objects(memory, layout, objects, torn)
+    return Objects(memory, layout, meta, objects, torn)
 
 
-def _linked(memory: Memory, number: int) -> tuple[Words, npt.NDArray[np.bool_]]:
+def _linked(memory: Memory, number: int) -> tuple[Words, Bools]:
     """Addresses in one region where the first link leads there and back, and whether the second one does, too."""
     region = memory.regions[number]
     found: list[Words] = [np.zeros(0, np.uint64)]
@@ -95,20 +135,25 @@ def _type_of_types(memory: Memory, layout: Layout) -> int:
     """Address of ``type``: an object that is its own type and is called so."""
     name, flags = layout("PyTypeObject.tp_name"), layout("PyTypeObject.tp_flags")
     for number, region in enumerate(memory.regions):
-        words = memory.words[int(memory.first[number]) : int(memory.first[number + 1])]
-        here = np.uint64(region.start) + np.arange(len(words) - 1, dtype=np.uint64) * np.uint64(8)
-        for address in here[words[1:] == here].tolist():
-            if memory.word(address + flags) & TYPE_SUBCLASS and memory.c_string(memory.word(address + name)) == "type":
-                return int(address)
+        first, last = int(memory.first[number]), int(memory.first[number + 1])
+        for begin in range(first, last, PIECE):
+            words = memory.words[begin : min(begin + PIECE + 1, last)]
+            here = np.uint64(region.start + (begin - first) * 8) + np.arange(
+                len(words) - 1, dtype=np.uint64
+            ) * np.uint64(8)
+            for address in here[words[1:] == here].tolist():
+                is_type = memory.word(address + flags) & TYPE_SUBCLASS
+                if is_type and memory.c_string(memory.word(address + name)) == "type":
+                    return int(address)
     raise UsageError("no type object was found: this process does not run a CPython that can be read")
 
 
-def _are_types(memory: Memory, layout: Layout, types: Words, kind: int) -> npt.NDArray[np.bool_]:
-    """Which addresses are types with tracked instances and plausible sizes."""
+def _are_types(memory: Memory, layout: Layout, types: Words, meta: int) -> Bools:
+    """Which addresses are types with plausible sizes."""
     flags_at = np.uint64(layout("PyTypeObject.tp_flags"))
-    meta = memory.read(types + OB_TYPE)
-    is_type = (meta == np.uint64(kind)) | ((memory.read(meta + flags_at) & np.uint64(TYPE_SUBCLASS)) != 0)
-    flags = memory.read(types + flags_at)
+    kind = memory.read(types + OB_TYPE)
+    is_type = (kind == np.uint64(meta)) | ((memory.read(kind + flags_at) & np.uint64(TYPE_SUBCLASS)) != 0)
     basic = memory.read(types + np.uint64(layout("PyTypeObject.tp_basicsize")))
     plausible = (basic >= np.uint64(16)) & (basic < np.uint64(LARGEST_BASIC))
-    return np.asarray(is_type & ((flags & np.uint64(HAVE_GC)) != 0) & plausible)
+    plausible &= (memory.read(types + flags_at) & np.uint64(READY)) != 0
+    return np.asarray(is_type & plausible)

@@ -1,18 +1,17 @@
-"""Which tracked object refers to which, and under what name."""
+"""Which object refers to which, and under what name: fields, items, attributes, entries of dicts."""
 
 from __future__ import annotations
-
-from collections import defaultdict
 
 import numpy as np
 import numpy.typing as npt
 
 from leakharness.heap.capture_tables import Edges
 from leakharness.heap.graph import EDGE_KINDS
-from leakharness.live.dicts import SPLIT, Strings, entries_of, key_columns, ragged, value_base
-from leakharness.live.objects import HEAP_TYPE, Objects
+from leakharness.live.arrays import distinct, ragged
+from leakharness.live.dicts import SPLIT, Strings, entries_of, key_columns, value_base
+from leakharness.live.objects import HAVE_GC, HEAP_TYPE, Objects
 
-__all__ = ["Edges", "References"]
+__all__ = ["CONTEXT", "ELEMENT", "INTERNAL", "PROPERTY", "WEAK", "References"]
 
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
@@ -27,7 +26,21 @@ MOST_ITEMS = 1 << 28
 OBJECT_MEMBERS = (6, 16)
 """Include/structmember.h: T_OBJECT, T_OBJECT_EX."""
 MOST_MEMBERS = 500
+MOST_ATTRIBUTES = 64
+"""Attributes whose values lie beside the object (SHARED_KEYS_MAX_SIZE is 30)."""
 DEEPEST_BASES = 60
+ROUNDS = 8
+"""How deep containers that the collector does not track are followed: a dict of texts in a tuple in a dict."""
+KEY = "[*]"
+"""Name of a dict's key that is data."""
+LEFT_OUT = ("NoneType", "bool", "ellipsis", "NotImplementedType")
+"""Types with a fixed number of objects: everything refers to them."""
+_FUTURE = (
+    ("_asyncio.fut_loop", "_loop", PROPERTY),
+    ("_asyncio.fut_callback0", "_callbacks", PROPERTY),
+    ("_asyncio.fut_context0", "_callbacks context", INTERNAL),
+    ("_asyncio.fut_callbacks", "_callbacks", PROPERTY),
+)
 FIELDS = {
     "cell": (("PyCellObject.ob_ref", "cell_contents", PROPERTY),),
     "method": (("PyMethodObject.im_func", "__func__", PROPERTY), ("PyMethodObject.im_self", "__self__", PROPERTY)),
@@ -42,6 +55,7 @@ FIELDS = {
         for field, name, kind in (
             ("dict", "__dict__", INTERNAL),
             ("args", "args", PROPERTY),
+            ("notes", "__notes__", PROPERTY),
             ("traceback", "__traceback__", PROPERTY),
             ("context", "__context__", PROPERTY),
             ("cause", "__cause__", PROPERTY),
@@ -51,74 +65,125 @@ FIELDS = {
         *((f"PyFunctionObject.func_{n}", f"__{n}__", PROPERTY) for n in ("defaults", "kwdefaults", "dict")),
         *(
             (f"PyFunctionObject.func_{n}", f"__{n}__", INTERNAL)
-            for n in ("globals", "builtins", "code", "closure", "module", "annotations")
+            for n in ("globals", "builtins", "code", "closure", "module", "annotations", "annotate", "typeparams")
         ),
     ),
     "type": tuple(
         (f"PyTypeObject.tp_{name}", f"__{name}__", PROPERTY if name == "dict" else INTERNAL)
-        for name in ("dict", "mro", "bases", "base")
+        for name in ("dict", "mro", "bases", "base", "subclasses")
+    ),
+    "_asyncio.Future": _FUTURE,
+    "_asyncio.Task": _FUTURE,
+    "functools._lru_cache_wrapper": (("_lru_cache.func", "func", PROPERTY), ("_lru_cache.cache", "<cache>", INTERNAL)),
+    "ContextVar": (("PyContextVar.var_default", "default", PROPERTY),),
+    "code": tuple(
+        (f"PyCodeObject.{name}", name, INTERNAL)
+        for name in ("co_consts", "co_names", "co_localsplusnames", "co_varnames", "co_linetable", "co_exceptiontable")
     ),
 }  # fmt: skip
 """Fields of static types whose members are no ``PyMemberDef``: (offset, name, edge kind) by the type's own name."""
-CLOSED = ("cell", "function", "type", "module", "list", "tuple", "dict", "set", "frozenset")
+CLOSED = (
+    "cell", "function", "type", "module", "list", "tuple", "dict", "set", "frozenset", "code", "str", "bytes", "int",
+    "float", "bytearray", "functools._lru_cache_wrapper", "ContextVar",
+)  # fmt: skip
 """Types (and what derives from them) whose struct has no further owned reference worth a name."""
 
 
 class References:
-    """Collects the edges of all objects; ``names`` are the strings that they use."""
+    """Collects the references of all objects; ``names`` are the strings that they use.
+
+    What a tracked object refers to and the collector does not track (texts, numbers, dicts and tuples of such) is
+    added to the objects on the way.
+    """
 
     def __init__(self, objects: Objects, strings: Strings) -> None:
         self.objects, self.strings = objects, strings
         self.names: dict[str, int] = {"": 0}
-        self._parts: list[Edges] = []
-        self._base_names = [self._bases(int(kind)) for kind in objects.types]
+        self._parts: list[tuple[Ints, Words, Ints | int, int]] = []
+        self._base_names: list[set[str]] = []
         self._by_type: dict[int, Ints] = {}
-        order = np.argsort(objects.type, kind="stable")
-        for members in np.split(order, np.flatnonzero(np.diff(objects.type[order])) + 1):
-            self._by_type[int(objects.type[members[0]])] = members
+        self._in_code: Words = np.zeros(0, np.uint64)
+        self.group(np.arange(len(objects)))
 
     def name(self, text: str) -> int:
         """Number of a string."""
         return self.names.setdefault(text, len(self.names))
 
     def of_family(self, *families: str) -> Ints:
-        """Objects whose type is, or derives from, one of the static types of these names."""
-        found = [self._by_type[kind] for kind, bases in enumerate(self._base_names) if not bases.isdisjoint(families)]
+        """Objects of the present round whose type is, or derives from, one of the static types of these names."""
+        found = [members for kind, members in self._by_type.items() if not self._bases_of(kind).isdisjoint(families)]
         return np.sort(np.concatenate(found)) if found else np.zeros(0, np.int64)
 
-    def collect(self) -> Edges:
-        """Every edge between two tracked objects."""
+    def groups(self) -> list[tuple[set[str], int, Ints]]:
+        """(names of the static types it derives from, its number, its objects), for each type of the round."""
+        return [(self._bases_of(kind), kind, members) for kind, members in self._by_type.items()]
+
+    def collect(self) -> None:
+        """Read what the tracked objects refer to."""
         self._fields()
-        self._sequences()
-        self._sets()
+        self._containers()
         self._instances()
-        self._dicts()
-        self._closures()
-        parts = self._parts
-        return Edges(
-            *(
-                np.concatenate([getattr(part, column) for part in parts])
-                for column in ("source", "target", "name", "kind")
-            )
-        )
 
-    # -- adding
+    def follow(self) -> None:
+        """Take in the untracked objects that were found, and what they refer to."""
+        start = 0
+        for _ in range(ROUNDS):
+            values = [distinct(value) for _, value, _, _ in self._parts[start:]]
+            start = len(self._parts)
+            new = self.objects.add(np.concatenate([np.zeros(0, np.uint64), *values]))
+            if not len(new):
+                return
+            self.group(new)
+            self._containers()
+            if len(self.of_family("code", "type")):
+                self._fields()
 
-    def _add(self, source: Ints, value: Words, name: Ints | int, kind: int) -> None:
-        target = self.objects.number(value)
-        known = target >= 0
-        names = np.broadcast_to(np.asarray(name, np.int64), source.shape)[known]
-        self._parts.append(Edges(source[known], target[known], names, np.full(int(known.sum()), kind, np.int64)))
+    def edges(self) -> Edges:
+        """All references whose target is an object, apart from those to `LEFT_OUT`."""
+        left_out = np.array([name in LEFT_OUT for name in self.objects.c_name], np.bool_)
+        found: list[tuple[Ints, Ints, Ints, Ints]] = []
+        for source, value, name, kind in self._parts:
+            target = self.objects.number(value)
+            known = target >= 0
+            known[known] = ~left_out[self.objects.kind[target[known]]]
+            names = np.broadcast_to(np.asarray(name, np.int64), source.shape)[known]
+            found.append((source[known], target[known], names, np.full(len(names), kind, np.int64)))
+        return Edges(*(np.concatenate([part[column] for part in found]) for column in range(4)))
+
+    def add(self, source: Ints, value: Words, name: Ints | int, kind: int) -> None:
+        """References from the objects ``source`` to what lies at the addresses ``value``."""
+        known = value != 0
+        if not known.all():
+            source, value = source[known], value[known]
+            name = name if isinstance(name, int) else name[known]
+        if len(source):
+            self._parts.append((source, value, name, kind))
+
+    def group(self, nodes: Ints) -> None:
+        """Make these objects the present round."""
+        self._by_type = {}
+        if not len(nodes):
+            return
+        order = nodes[np.argsort(self.objects.kind[nodes], kind="stable")]
+        for members in np.split(order, np.flatnonzero(np.diff(self.objects.kind[order])) + 1):
+            self._by_type[int(self.objects.kind[members[0]])] = members
+
+    def _bases_of(self, kind: int) -> set[str]:
+        while len(self._base_names) <= kind:
+            self._base_names.append(self._bases(int(self.objects.types[len(self._base_names)])))
+        return self._base_names[kind]
 
     def _bases(self, kind: int) -> set[str]:
-        """Names of the static types that a type is or derives from."""
+        """Names of the types of C that a type is or derives from."""
         memory, layout = self.objects.memory, self.objects.layout
         found: set[str] = set()
         for _ in range(DEEPEST_BASES):
             if not kind:
                 break
-            if not memory.word(kind + layout("PyTypeObject.tp_flags")) & HEAP_TYPE:
-                found.add(memory.c_string(memory.word(kind + layout("PyTypeObject.tp_name"))))
+            name = memory.c_string(memory.word(kind + layout("PyTypeObject.tp_name")))
+            # A class of Python code has its bare name there; only what C declares has the module in it.
+            if "." in name or not memory.word(kind + layout("PyTypeObject.tp_flags")) & HEAP_TYPE:
+                found.add(name.removeprefix("_contextvars.").removeprefix("contextvars."))
             kind = memory.word(kind + layout("PyTypeObject.tp_base"))
         return found
 
@@ -127,11 +192,7 @@ class References:
     def _fields(self) -> None:
         """Declared members and known fields by name; what else is a reference is named by the type of its target."""
         memory, layout = self.objects.memory, self.objects.layout
-        weaklist = memory.read(self.objects.types + np.uint64(layout("PyTypeObject.tp_weaklistoffset"))).astype(
-            np.int64
-        )
-        for kind, members in self._by_type.items():
-            bases = self._base_names[kind]
+        for bases, kind, members in self.groups():
             named = self._members(int(self.objects.types[kind]))
             for family, fields in FIELDS.items():
                 if family in bases:
@@ -140,9 +201,10 @@ class References:
                     )
             address = self.objects.address[members]
             for offset, (name, edge) in named.items():
-                self._add(members, memory.read(address + np.uint64(offset)), self.name(name), edge)
-            if bases.isdisjoint(CLOSED):
-                skip = {*named, int(weaklist[kind])}
+                self.add(members, memory.read(address + np.uint64(offset)), self.name(name), edge)
+            if bases.isdisjoint(CLOSED) and self.objects.flags[kind] & HAVE_GC:
+                weaklist = memory.word(int(self.objects.types[kind]) + layout("PyTypeObject.tp_weaklistoffset"))
+                skip = {*named, weaklist}
                 is_weak = any("weakref" in base or "weakproxy" in base for base in bases)
                 for offset in range(16, min(int(self.objects.basic[kind]), 1024), 8):
                     if offset not in skip:
@@ -151,11 +213,11 @@ class References:
     def _unnamed(self, members: Ints, values: Words, *, weak: bool) -> None:
         target = self.objects.number(values)
         known = np.flatnonzero(target >= 0)
-        for kind in np.unique(self.objects.type[target[known]]).tolist():
-            which = known[self.objects.type[target[known]] == kind]
+        for kind in np.unique(self.objects.kind[target[known]]).tolist():
+            which = known[self.objects.kind[target[known]] == kind]
             short = self.objects.c_name[kind].rpartition(".")[2]
             name = self.name("<referent>" if weak else f"<{short}>")
-            self._add(members[which], values[which], name, WEAK if weak else INTERNAL)
+            self.add(members[which], values[which], name, WEAK if weak else INTERNAL)
 
     def _members(self, kind: int) -> dict[int, tuple[str, int]]:
         """``__slots__`` and members declared in C, through all bases: offset -> (name, edge kind)."""
@@ -168,14 +230,17 @@ class References:
                 offset = memory.word(at + layout("PyMemberDef.offset"))
                 if not name:
                     break
-                if (
-                    memory.word(at + layout("PyMemberDef.type")) & 0xFFFFFFFF in OBJECT_MEMBERS
-                    and 16 <= offset < 1 << 16
-                ):
+                is_object = memory.half(at + layout("PyMemberDef.type")) in OBJECT_MEMBERS
+                if is_object and 16 <= offset < 1 << 16:
                     found.setdefault(offset, (memory.c_string(name), PROPERTY))
                 at += 40  # sizeof(PyMemberDef)
             kind = memory.word(kind + layout("PyTypeObject.tp_base")) if kind else 0
         return found
+
+    def _containers(self) -> None:
+        self._sequences()
+        self._sets()
+        self._dicts()
 
     def _sequences(self) -> None:
         memory, layout = self.objects.memory, self.objects.layout
@@ -186,15 +251,16 @@ class References:
             start = address + np.uint64(layout("PyTupleObject.ob_item"))
             if not in_place:
                 start = memory.read(address + np.uint64(layout("PyListObject.ob_item")))
-            self._items(members, start, count)
+            self.items(members, start, count)
 
-    def _items(self, members: Ints, start: Words, count: Ints) -> None:
+    def items(self, members: Ints, start: Words, count: Ints) -> None:
+        """Arrays of references: ``count`` of them at ``start``, by position."""
         fits = (count > 0) & (count < MOST_ITEMS)
         last = start + np.where(fits, (count - 1) * 8, 0).astype(np.uint64)
         fits &= self.objects.memory.index(last) - self.objects.memory.index(start) == count - 1
         which, position = ragged(np.where(fits, count, 0))
         value = self.objects.memory.read(start[which] + position.astype(np.uint64) * np.uint64(8))
-        self._add(members[which], value, position, ELEMENT)
+        self.add(members[which], value, position, ELEMENT)
 
     def _sets(self) -> None:
         """Entries are (key, hash) (Include/cpython/setobject.h)."""
@@ -203,132 +269,130 @@ class References:
         address = self.objects.address[members]
         table = memory.read(address + np.uint64(layout("PySetObject.table")))
         size = memory.read(address + np.uint64(layout("PySetObject.mask"))).astype(np.int64) + 1
-        fits = (
-            (size > 0)
-            & (size < MOST_ITEMS)
-            & (memory.index(table + (np.maximum(size, 1) * 16 - 8).astype(np.uint64)) >= 0)
-        )
+        fits = (size > 0) & (size < MOST_ITEMS)
+        fits &= memory.index(table + (np.maximum(size, 1) * 16 - 8).astype(np.uint64)) >= 0
         which, position = ragged(np.where(fits, size, 0))
         value = memory.read(table[which] + position.astype(np.uint64) * np.uint64(16))
-        self._add(members[which], value, position, ELEMENT)
+        self.add(members[which], value, position, ELEMENT)
 
     def _instances(self) -> None:
         """Attributes: a dict where the type says, values beside the object from 3.11 on."""
         memory, layout = self.objects.memory, self.objects.layout
-        place = memory.read(self.objects.types + np.uint64(layout("PyTypeObject.tp_dictoffset"))).astype(np.int64)
-        for kind, members in self._by_type.items():
+        for bases, kind, members in self.groups():
             address = self.objects.address[members]
+            place = memory.word(int(self.objects.types[kind]) + layout("PyTypeObject.tp_dictoffset"))
             if int(self.objects.flags[kind]) & MANAGED_DICT and layout.version >= (3, 11):
                 self._managed(kind, members, address)
-            elif 0 < place[kind] < 1 << 16 and self._base_names[kind].isdisjoint(("type", "module", "function")):
-                value = memory.read(address + np.uint64(place[kind]))
-                self._add(members, value, self.name("__dict__"), INTERNAL)
+            elif 0 < place < 1 << 16 and bases.isdisjoint(("type", "module", "function")):
+                value = memory.read(address + np.uint64(place))
+                self.add(members, value, self.name("__dict__"), INTERNAL)
 
     def _managed(self, kind: int, members: Ints, address: Words) -> None:
-        """3.11: values and dict 4 and 3 words in front; 3.12: one word for either; 3.13: values behind the object."""
+        values, spaces = self._values(kind, address)
+        self.add(members, spaces, self.name("__dict__"), INTERNAL)
+        names = self._attributes(kind)
+        if names:
+            has = values != 0
+            for position, text in enumerate(names):
+                value = self.objects.memory.read(
+                    values[has] + np.uint64(value_base(self.objects.layout) + 8 * position)
+                )
+                self.add(members[has], value, self.name(text), PROPERTY)
+
+    def _values(self, kind: int, address: Words) -> tuple[Words, Words]:
+        """(values beside each object, its dict), 0 where it has none.
+
+        3.11: values and dict 4 and 3 words in front; 3.12: one word for either; 3.13: values behind the object.
+        """
         memory, version = self.objects.memory, self.objects.layout.version
         spaces = memory.read(address - np.uint64(24))
         if version == (3, 11):
-            values = memory.read(address - np.uint64(32))
-        elif version == (3, 12):
+            return memory.read(address - np.uint64(32)), spaces
+        if version == (3, 12):
             is_values = (spaces & np.uint64(1)) != 0
-            values, spaces = np.where(is_values, spaces + np.uint64(1), 0), np.where(is_values, 0, spaces)
-        else:
-            inline = bool(int(self.objects.flags[kind]) & INLINE_VALUES)
-            values = address + np.uint64(int(self.objects.basic[kind])) if inline else np.zeros(len(address), np.uint64)
-            valid = (memory.read(values) >> np.uint64(24)) & np.uint64(0xFF)  # PyDictValues.valid
-            values = np.where(valid == 1, values, np.uint64(0))
-        self._add(members, spaces, self.name("__dict__"), INTERNAL)
-        layout = self.objects.layout
+            return np.where(is_values, spaces + np.uint64(1), 0), np.where(is_values, 0, spaces)
+        inline = bool(int(self.objects.flags[kind]) & INLINE_VALUES)
+        values = address + np.uint64(int(self.objects.basic[kind])) if inline else np.zeros(len(address), np.uint64)
+        valid = (memory.read(values) >> np.uint64(24)) & np.uint64(0xFF)  # PyDictValues.valid
+        return np.where(valid == 1, values, np.uint64(0)), spaces
+
+    def _attributes(self, kind: int) -> list[str]:
+        """Names of the values beside the objects of a type, in their order."""
+        memory, layout = self.objects.memory, self.objects.layout
         keys = memory.word(int(self.objects.types[kind]) + layout("PyHeapTypeObject.ht_cached_keys"))
         if not keys:
-            return
+            return []
         first, count, table = key_columns(memory, layout, np.array([keys], np.uint64))
-        if table[0] != SPLIT or count[0] > 64:
-            return
-        has = values != 0
-        for position in range(int(count[0])):
-            text = self.strings(memory.word(int(first[0]) + 16 * position)) or "<str>"
-            value = memory.read(values[has] + np.uint64(value_base(layout) + 8 * position))
-            self._add(members[has], value, self.name(text), PROPERTY)
+        if table[0] != SPLIT or count[0] > MOST_ATTRIBUTES:
+            return []
+        return [self.strings(memory.word(int(first[0]) + 16 * position)) or KEY for position in range(int(count[0]))]
+
+    def attribute(self, address: int, name: str) -> int:
+        """Address of one attribute of an object with attributes of its own, 0 for none."""
+        node = int(self.objects.number(np.array([address], np.uint64))[0])
+        if node < 0:
+            return 0
+        memory, layout, kind = self.objects.memory, self.objects.layout, int(self.objects.kind[node])
+        space = memory.word(address + memory.word(int(self.objects.types[kind]) + layout("PyTypeObject.tp_dictoffset")))
+        if int(self.objects.flags[kind]) & MANAGED_DICT and layout.version >= (3, 11):
+            values, spaces = self._values(kind, np.array([address], np.uint64))
+            names, space = self._attributes(kind), int(spaces[0])
+            if values[0] and name in names:
+                return memory.word(int(values[0]) + value_base(layout) + 8 * names.index(name))
+        entries = entries_of(memory, layout, np.array([space], np.uint64))
+        pairs = zip(entries.key.tolist(), entries.value.tolist(), strict=True)
+        return next((value for key, value in pairs if self.strings(key) == name), 0)
 
     def _dicts(self) -> None:
         """A key of a namespace is a name; any other only where that very string stands in loaded code."""
         members = self.of_family("dict")
         entries = entries_of(self.objects.memory, self.objects.layout, self.objects.address[members])
-        spaces = np.isin(members, self._namespaces())
+        spaces = np.isin(self.objects.address[members], self._namespaces())
         keys, inverse = np.unique(entries.key, return_inverse=True)
-        in_code = self._strings_of_code()
+        in_code = np.isin(keys, self._in_code)
         in_space = np.zeros(len(keys), np.bool_)
         in_space[inverse[spaces[entries.which]]] = True
-        shown = in_space | np.isin(keys, in_code)
-        other = self.name("<key>")
+        other = self.name(KEY)
         names = np.full(len(keys), other, np.int64)
-        for at in np.flatnonzero(shown).tolist():
+        for at in np.flatnonzero(in_space | in_code).tolist():
             text = self.strings(int(keys[at]))
-            names[at] = self.name(text) if text is not None and text.replace(".", "_").isidentifier() else other
-        plain = np.isin(keys, in_code)[inverse] | spaces[entries.which]
-        named = np.where(plain, names[inverse], other)
-        self._add(members[entries.which], entries.value, named, PROPERTY)
-        self._add(members[entries.which], entries.key, other, PROPERTY)
+            names[at] = other if text is None else self.name(text)
+        shown = in_code[inverse] | spaces[entries.which]
+        self.add(members[entries.which], entries.value, np.where(shown, names[inverse], other), PROPERTY)
+        self.add(members[entries.which], entries.key, self.name("<key>"), PROPERTY)
 
-    def _namespaces(self) -> Ints:
+    def _namespaces(self) -> Words:
         """Dicts that an object, a type, a module or a function has for its attributes."""
-        number = self.name("__dict__")
-        found = [part.target[part.name == number] for part in self._parts if len(part.kind) and part.kind[0] != ELEMENT]
-        return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+        numbers = {self.name("__dict__"), self.name("__kwdefaults__"), self.name("__globals__")}
+        found = [
+            value
+            for _, value, name, kind in self._parts
+            if kind != ELEMENT and isinstance(name, int) and name in numbers
+        ]
+        return distinct(np.concatenate([np.zeros(0, np.uint64), *found]))
 
-    def _strings_of_code(self) -> Words:
-        """Addresses of the names and constants of all code objects."""
+    def read_code(self, running: list[int]) -> None:
+        """Learn which texts stand in loaded code: that of all functions, what is defined in it, and ``running``."""
         memory, layout = self.objects.memory, self.objects.layout
-        codes = np.unique(
-            memory.read(
-                self.objects.address[self.of_family("function")] + np.uint64(layout("PyFunctionObject.func_code"))
-            )
-        )
-        found = [np.zeros(0, np.uint64)]
-        for field in ("co_names", "co_consts", "co_localsplusnames", "co_varnames"):
-            offset = layout.get(f"PyCodeObject.{field}")
-            if offset is not None:
-                tuples = np.unique(memory.read(codes + np.uint64(offset)))
-                count = memory.read(tuples + np.uint64(16)).astype(np.int64)
-                which, position = ragged(np.where((count > 0) & (count < 1 << 20), count, 0))
-                start = tuples[which] + np.uint64(layout("PyTupleObject.ob_item"))
-                found.append(memory.read(start + position.astype(np.uint64) * np.uint64(8)))
-        return np.unique(np.concatenate(found))
+        address = self.objects.address[self.of_family("function")]
+        codes = memory.read(address + np.uint64(layout("PyFunctionObject.func_code")))
+        new = distinct(np.concatenate([codes, np.array(running, np.uint64)]))
+        found, known = [np.zeros(0, np.uint64)], new
+        kind = memory.read(new[:1] + np.uint64(8))
+        while len(new):
+            for field in ("co_names", "co_consts", "co_localsplusnames", "co_varnames"):
+                offset = layout.get(f"PyCodeObject.{field}")
+                if offset is not None:
+                    found.append(self._in_tuples(distinct(memory.read(new + np.uint64(offset)))))
+            inside = distinct(np.concatenate(found))
+            inside = inside[memory.read(inside + np.uint64(8)) == kind]
+            new = inside[~np.isin(inside, known)]
+            known = np.concatenate([known, new])
+        self._in_code = distinct(np.concatenate(found))
 
-    def _closures(self) -> None:
-        """From a function to its cells, by the names of its code's free variables."""
-        memory, layout = self.objects.memory, self.objects.layout
-        members = self.of_family("function")
-        address = self.objects.address[members]
-        closure = memory.read(address + np.uint64(layout("PyFunctionObject.func_closure")))
-        has = closure != 0
-        code = memory.read(address[has] + np.uint64(layout("PyFunctionObject.func_code")))
-        by_code: defaultdict[int, list[int]] = defaultdict(list)
-        for at, key in enumerate(code.tolist()):
-            by_code[key].append(at)
-        members, closure = members[has], closure[has]
-        for key, places in by_code.items():
-            which = np.array(places, np.int64)
-            for position, text in enumerate(self.free_variables(key)):
-                item = np.uint64(layout("PyTupleObject.ob_item") + 8 * position)
-                self._add(members[which], memory.read(closure[which] + item), self.name(text), CONTEXT)
-
-    def free_variables(self, code: int) -> list[str]:
-        """Names of the free variables of a code object: the last of its local names (3.11 and later)."""
-        memory, layout = self.objects.memory, self.objects.layout
-        direct = layout.get("PyCodeObject.co_freevars")
-        if direct is not None:
-            names = memory.word(code + direct)
-            first, last = 0, memory.word(names + 16)
-        else:
-            names = memory.word(code + layout("PyCodeObject.co_localsplusnames"))
-            last = memory.word(names + 16)
-            free = memory.word((code + layout("PyCodeObject.co_nfreevars")) & ~7)
-            shift = 32 if layout("PyCodeObject.co_nfreevars") % 8 else 0
-            first = last - ((free >> shift) & 0xFFFFFFFF)
-        item = layout("PyTupleObject.ob_item")
-        if not 0 <= first <= last < 1 << 16:
-            return []
-        return [self.strings(memory.word(names + item + 8 * place)) or "?" for place in range(first, last)]
+    def _in_tuples(self, tuples: Words) -> Words:
+        memory = self.objects.memory
+        count = memory.read(tuples + np.uint64(16)).astype(np.int64)
+        which, position = ragged(np.where((count > 0) & (count < 1 << 20), count, 0))
+        start = tuples[which] + np.uint64(self.objects.layout("PyTupleObject.ob_item"))
+        return memory.read(start + position.astype(np.uint64) * np.uint64(8))
