@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from leakharness.heap.compiled import compiled
 from leakharness.heap.graph import HeapGraph
-from leakharness.heap.paths import Links, links, ragged, reachable
+from leakharness.heap.paths import Links, depths, links, ragged, reachable, sums_upwards
 
 __all__ = ["Dominators", "dominators", "retained_sizes", "strong_edges"]
 
@@ -64,42 +64,14 @@ def retained_sizes(graph: HeapGraph, tree: Dominators) -> Ints:
     """Bytes that each node keeps alive: its own size and that of all it dominates; 0 where it is
     unreachable.
     """
-    retained = np.where(tree.depth >= 0, graph.self_size, 0).astype(np.int64)
-    order = np.argsort(tree.depth, kind="stable")
-    depths = tree.depth[order]
-    bounds = np.searchsorted(depths, np.arange(int(depths[-1]) + 2))
-    if len(bounds) > _DEEP * max(1.0, np.log2(len(order))):
-        return _retained_in_lists(retained, tree.parent, order[bounds[0] :])
-    for level in range(len(bounds) - 2, 0, -1):
-        nodes = order[bounds[level] : bounds[level + 1]]
-        np.add.at(retained, tree.parent[nodes], retained[nodes])
-    return retained
-
-
-# levels per doubling of the heap from which one numpy call a level costs more than a loop over all nodes
-_DEEP = 2000
-
-
-def _retained_in_lists(retained: Ints, parent: Ints, order: Ints) -> Ints:
-    sizes, parents = retained.tolist(), parent.tolist()
-    for node in reversed(order.tolist()[1:]):
-        sizes[parents[node]] += sizes[node]
-    return np.array(sizes, np.int64)
+    return sums_upwards(np.where(tree.depth >= 0, graph.self_size, 0), tree.parent, tree.depth)
 
 
 def _depths(parent: Ints) -> Ints:
-    """Depth of each node below the root, by pointer jumping: as many steps as the depth has binary digits."""
-    known = np.flatnonzero(parent >= 0)
-    depth = np.full(len(parent), UNREACHABLE, np.int64)
-    jump = np.where(parent >= 0, parent, 0)
-    steps = np.zeros(len(parent), np.int64)
-    steps[known] = 1
-    steps[0] = 0
-    while np.any(jump[known]):
-        steps[known] += steps[jump[known]]
-        jump[known] = jump[jump[known]]
-    depth[known] = steps[known]
-    return depth
+    """Depth of each node below the root, which is its own parent."""
+    above = parent.copy()
+    above[0] = UNREACHABLE
+    return np.where(parent >= 0, depths(above), UNREACHABLE)
 
 
 def _core(forward: Links, search: Any) -> Ints:

@@ -7,11 +7,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from leakharness.heap.chains import Chained, chained
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.paths import PathTree
 from leakharness.heap.wording import CONTAINERS, LINE_NUMBER, Names, shown_path
 
-__all__ = ["PathFamily", "PathGroups", "path_families"]
+__all__ = ["PathFamily", "PathGroup", "PathGroups", "path_families"]
+
+Ints = npt.NDArray[np.int64]
 
 _SEPARATE_KEYS = 3  # up to so many keys of one dict stay apart; more are one registry, shown as [*]
 # steps of a repeated piece of a path (a linked list, a chain of parents) that counts once
@@ -111,24 +117,62 @@ class _Chains:
         return chain
 
 
+@dataclass(frozen=True)
+class PathGroup:
+    """Nodes of one label that are held alike. ``heads`` are those that hang on no other of them (`chained`), and
+    ``links`` how the others hang on them."""
+
+    name: str
+    members: list[int]
+    heads: list[int]
+    links: tuple[str, ...] = ()
+
+
 class PathGroups:
     """Nodes of one graph by their paths, one family of nodes after the other."""
 
     def __init__(self, names: Names, tree: PathTree) -> None:
+        self.names, self.tree = names, tree
         self.exact, self.generic = _Chains(names, tree), _Chains(names, tree, generic_keys=True)
 
-    def groups(self, nodes: Sequence[int], names: Sequence[str]) -> list[tuple[str, list[int]]]:
-        """Nodes by label and fingerprint, the largest group first."""
+    def groups(self, nodes: Sequence[int], names: Sequence[str]) -> list[PathGroup]:
+        """Nodes by label and fingerprint, the largest group first. What hangs on another of the same label and type is
+        in its group."""
+        label_numbers: dict[str, int] = {}
+        labels = np.array([label_numbers.setdefault(name, len(label_numbers)) for name in names], np.int64)
+        wanted = np.asarray(nodes, np.int64)
+        families = labels * len(self.names.graph.strings) + self.names.graph.node_name[wanted]
+        chains = chained(self.names, self.tree, wanted, families)
+        places = np.arange(len(wanted))
+        heads = np.flatnonzero(chains.head == places).tolist()
         variants: dict[tuple[str, int], dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for node, name in zip(nodes, names, strict=True):
-            variants[name, self.generic.chain(node)][self.exact.chain(node)].append(node)
+        for place in heads:
+            node = nodes[place]
+            variants[names[place], self.generic.chain(node)][self.exact.chain(node)].append(place)
         groups: list[tuple[str, list[int]]] = []
         for (name, _), parts in variants.items():
             if len(parts) <= _SEPARATE_KEYS:
                 groups.extend((name, members) for members in parts.values())
             else:
-                groups.append((name, [node for members in parts.values() for node in members]))
-        return sorted(groups, key=lambda group: -len(group[1]))
+                groups.append((name, [place for members in parts.values() for place in members]))
+        if len(heads) == len(wanted):
+            found = [PathGroup(name, members := wanted[of].tolist(), members) for name, of in groups]
+        else:
+            found = self._with_chains(groups, wanted, chains)
+        return sorted(found, key=lambda group: -len(group.members))
+
+    def _with_chains(self, groups: list[tuple[str, list[int]]], wanted: Ints, chains: Chained) -> list[PathGroup]:
+        group_of = np.empty(len(wanted), np.int64)
+        for number, (_, heads) in enumerate(groups):
+            group_of[heads] = number
+        order = np.argsort(group_of[chains.head], kind="stable")
+        bounds = np.searchsorted(group_of[chains.head][order], np.arange(len(groups) + 1)).tolist()
+        found = []
+        for (name, heads), begin, end in zip(groups, bounds, bounds[1:], strict=False):
+            members = order[begin:end]
+            links = chains.links(members) if len(members) > len(heads) else ()
+            found.append(PathGroup(name, wanted[members].tolist(), wanted[heads].tolist(), links))
+        return found
 
 
 @dataclass(frozen=True)
@@ -145,6 +189,6 @@ def path_families(graph: HeapGraph, tree: PathTree, families: Iterable[Sequence[
     names = Names(graph)
     grouping = PathGroups(names, tree)
     for nodes in families:
-        groups = [members for _, members in grouping.groups(nodes, [""] * len(nodes))]
-        shown = [(shown_path(names, tree, members), members) for members in groups]
+        groups = grouping.groups(nodes, [""] * len(nodes))
+        shown = [(shown_path(names, tree, group.heads), group.members) for group in groups]
         yield [PathFamily(one.fingerprint, one.path, tuple(members)) for one, members in shown]

@@ -6,19 +6,33 @@ level) through a plain loop, so neither shape is slow.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from leakharness.heap.graph import HeapGraph
 
-__all__ = ["UNKNOWN", "Links", "PathTree", "links", "path_tree", "ragged", "reachable", "root_rank"]
+__all__ = [
+    "UNKNOWN",
+    "Links",
+    "PathTree",
+    "depths",
+    "links",
+    "path_tree",
+    "ragged",
+    "reachable",
+    "root_rank",
+    "sums_upwards",
+]
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 NARROW = 24  # nodes in a frontier up to which a plain loop beats half a dozen numpy calls
+_FEW_EDGES = 256  # edges of a node up to which the same holds
 _DENSE = 50  # from this fraction of all nodes on, marking them is quicker than sorting them
 NOBODY = -1
 
@@ -63,31 +77,83 @@ def reachable(forward: Links, closed: Mask | None = None, seeds: Ints | None = N
     seen[frontier] = True
     while len(frontier):
         if len(frontier) <= NARROW:
-            frontier = _narrow_step(forward, frontier, seen)
+            frontier = np.array(_narrow_levels(forward, frontier.tolist(), seen), np.int64)
+            if not len(frontier):
+                break
+        found = forward.to[ragged(forward.start, frontier)]
+        found = found[~seen[found]]
+        seen[found] = True
+        if len(found) > len(seen) // _DENSE:
+            fresh = np.zeros(len(seen), bool)
+            fresh[found] = True
+            frontier = np.flatnonzero(fresh)
         else:
-            found = forward.to[ragged(forward.start, frontier)]
-            found = found[~seen[found]]
-            seen[found] = True
-            fresh = np.zeros(len(seen), bool) if len(found) > len(seen) // _DENSE else None
-            if fresh is None:
-                frontier = np.unique(found)
-            else:
-                fresh[found] = True
-                frontier = np.flatnonzero(fresh)
+            frontier = np.unique(found).astype(np.int64)
     if closed is not None:
         seen &= ~closed
     return seen
 
 
-def _narrow_step(forward: Links, frontier: Ints, seen: Mask) -> Ints:
-    found: list[int] = []
-    for node in frontier.tolist():
-        targets = forward.to[forward.start[node] : forward.start[node + 1]]
-        fresh = targets[~seen[targets]]
-        if len(fresh):
-            seen[fresh] = True
-            found.extend(set(fresh.tolist()))
-    return np.array(found, np.int64)
+def _narrow_levels(forward: Links, frontier: list[int], seen: Mask) -> list[int]:
+    """Level after level by a plain loop, until one is wide (which is given back) or none is left."""
+    start, to, marked = forward.start.data, forward.to.data, seen.data
+    while frontier and len(frontier) <= NARROW:
+        found: list[int] = []
+        for node in frontier:
+            begin, end = start[node], start[node + 1]
+            if end - begin > _FEW_EDGES:
+                targets = forward.to[begin:end]
+                fresh = np.unique(targets[~seen[targets]])
+                seen[fresh] = True
+                found.extend(fresh.tolist())
+                continue
+            for at in range(begin, end):
+                target = to[at]
+                if not marked[target]:
+                    marked[target] = True
+                    found.append(target)
+        frontier = found
+    return frontier
+
+
+def depths(parent: Ints) -> Ints:
+    """How many steps each node is below the top of its tree; ``parent`` is -1 for a top, which has depth 0.
+
+    By pointer jumping: as many rounds as the depth has binary digits, each over what has not arrived yet.
+    """
+    depth = (parent >= 0).astype(np.int64)
+    jump = np.where(parent >= 0, parent, np.arange(len(parent)))
+    active = np.flatnonzero(parent >= 0)
+    while len(active):
+        over = jump[active]
+        going = depth[over] > 0
+        active, over = active[going], over[going]
+        further, above = depth[over], jump[over]
+        depth[active] += further
+        jump[active] = above
+    return depth
+
+
+def sums_upwards(values: Ints, parent: Ints, depth: Ints) -> Ints:
+    """For each node the sum of ``values`` over it and all below it in the tree that ``parent`` and ``depth`` say.
+    Nodes of negative depth are in no tree and keep their own value."""
+    total = values.astype(np.int64)
+    order = np.argsort(depth, kind="stable")
+    levels = depth[order]
+    bounds = np.searchsorted(levels, np.arange(1, int(levels[-1]) + 2)) if len(levels) else np.zeros(1, np.int64)
+    if len(bounds) > _DEEP * max(1.0, np.log2(len(order))):
+        sums, above = total.tolist(), parent.tolist()
+        for node in reversed(order[bounds[0] :].tolist()):
+            sums[above[node]] += sums[node]
+        return np.array(sums, np.int64)
+    for level in range(len(bounds) - 2, -1, -1):
+        nodes = order[bounds[level] : bounds[level + 1]]
+        np.add.at(total, parent[nodes], total[nodes])
+    return total
+
+
+# levels per doubling of the heap from which one numpy call a level costs more than a loop over all nodes
+_DEEP = 2000
 
 
 MODULE, DECLARED, THREAD, UNKNOWN = range(4)  # ranks of root candidates, most telling first
@@ -156,10 +222,16 @@ class PathTree:
     def steps(self, node: int) -> list[int]:
         """Edges from the root (or the topmost holder) to ``node``; empty where no path is known."""
         found: list[int] = []
-        while (edge := int(self.edge[node])) != NOBODY:
+        entered, source = self.edge.data, self.source.data
+        while (edge := entered[node]) != NOBODY:
             found.append(edge)
-            node = int(self.source[node])
+            node = source[node]
         return found[::-1]
+
+    @cached_property
+    def depth(self) -> Ints:
+        """Steps of each node's path."""
+        return depths(self.source)
 
 
 def path_tree(graph: HeapGraph, keep: Mask, closed: Mask | None = None) -> PathTree:
@@ -170,36 +242,32 @@ def path_tree(graph: HeapGraph, keep: Mask, closed: Mask | None = None) -> PathT
     goes through a ``closed`` node (the harness).
     """
     n = graph.node_count
-    cost = _edge_costs(graph)
     tree = PathTree(np.full(n, NOBODY, np.int64), np.full(n, NOBODY, np.int64), np.full(n, UNKNOWN, np.int8))
     settled = np.zeros(n, bool) if closed is None else closed.copy()
     settled[0] = True
+    search = _Search(graph, keep, tree, settled)
     root_edges = np.arange(int(graph.edge_start[0]), int(graph.edge_start[1]))
     root_edges = root_edges[keep[root_edges]]
     ranks = np.array([root_rank(_root_name(graph, edge)) for edge in root_edges.tolist()], np.int64)
     for rank in range(UNKNOWN + 1):
         chosen = root_edges[ranks == rank]
-        _search(graph, keep, cost, (chosen, np.zeros(len(chosen), np.int64)), tree, settled, rank)
-    _search_from_orphans(graph, keep, cost, tree, settled)
-    return tree
-
-
-def _search_from_orphans(
-    graph: HeapGraph, keep: Mask, cost: npt.NDArray[np.int8], tree: PathTree, settled: Mask
-) -> None:
-    """What no root candidate reaches gets a path from the topmost of its holders: C, or nobody we know,
-    holds that.
-    """
-    source = np.repeat(np.arange(graph.node_count), np.diff(graph.edge_start))
-    lost = keep & ~settled[source] & ~settled[graph.edge_to] & (source != graph.edge_to)
-    held = np.zeros(graph.node_count, bool)
-    held[graph.edge_to[lost]] = True
-    orphans = np.flatnonzero(~settled & ~held)
+        search.run(chosen, np.zeros(len(chosen), np.int64), rank)
+    orphans = _orphans(graph, keep, settled)
     settled[orphans] = True
     edges = ragged(graph.edge_start, orphans)
     sources = np.repeat(orphans, graph.edge_start[orphans + 1] - graph.edge_start[orphans])
     kept = keep[edges]
-    _search(graph, keep, cost, (edges[kept], sources[kept]), tree, settled, UNKNOWN)
+    search.run(edges[kept], sources[kept], UNKNOWN)
+    return tree
+
+
+def _orphans(graph: HeapGraph, keep: Mask, settled: Mask) -> Ints:
+    """What no root candidate reaches, the topmost of each: C, or nobody we know, holds that."""
+    source = np.repeat(np.arange(graph.node_count, dtype=np.int32), np.diff(graph.edge_start))
+    lost = keep & ~settled[source] & ~settled[graph.edge_to] & (source != graph.edge_to)
+    held = np.zeros(graph.node_count, bool)
+    held[graph.edge_to[lost]] = True
+    return np.flatnonzero(~settled & ~held)
 
 
 def _root_name(graph: HeapGraph, edge: int) -> str:
@@ -224,69 +292,79 @@ def _edge_costs(graph: HeapGraph) -> npt.NDArray[np.int8]:
     return cost
 
 
-def _search(
-    graph: HeapGraph,
-    keep: Mask,
-    cost: npt.NDArray[np.int8],
-    seeds: tuple[Ints, Ints],
-    tree: PathTree,
-    settled: Mask,
-    rank: int,
-) -> None:
-    """Dial's algorithm (buckets by cost) from ``seeds`` (edges, their sources) over nodes that are not
-    settled yet.
-    """
-    buckets: dict[int, list[tuple[Ints, Ints]]] = {0: [seeds]}
-    start, to = graph.edge_start, graph.edge_to
-    distance, last = 0, 0
-    while distance <= last:
-        waiting = buckets.pop(distance, None)
-        if waiting is not None:
-            edges = np.concatenate([edge for edge, _ in waiting])
-            sources = np.concatenate([source for _, source in waiting])
-            nodes = _settle(to, edges, sources, tree, settled, rank)
-            if len(nodes):
-                last = max(last, distance + _expand(start, keep, cost, to, nodes, settled, buckets, distance))
-        distance += 1
+class _Search:
+    """Dial's algorithm (buckets by cost) over nodes that are not settled yet: many nodes of a bucket by numpy, a few
+    by a plain loop."""
 
+    def __init__(self, graph: HeapGraph, keep: Mask, tree: PathTree, settled: Mask) -> None:
+        self.start, self.to, self.keep, self.tree, self.settled = graph.edge_start, graph.edge_to, keep, tree, settled
+        self.cost = _edge_costs(graph)
+        self.many: dict[int, list[tuple[Ints, Ints]]] = {}
+        self.few: dict[int, list[tuple[int, int]]] = defaultdict(list)
 
-def _settle(to: npt.NDArray[np.int32], edges: Ints, sources: Ints, tree: PathTree, settled: Mask, rank: int) -> Ints:
-    fresh = ~settled[to[edges]]
-    edges, sources = edges[fresh], sources[fresh]
-    if len(edges) > 1:
+    def run(self, edges: Ints, sources: Ints, rank: int) -> None:
+        """Settle all that ``edges`` (from ``sources``) lead to."""
+        self.many, distance = {0: [(edges, sources)]}, 0
+        while self.many or self.few:
+            waiting = self.many.pop(distance, [])
+            if waiting or len(self.few.get(distance, ())) > NARROW:
+                if distance in self.few:
+                    waiting.append(_columns(self.few.pop(distance)))
+                self._expand(self._settle(waiting, rank), distance)
+                distance += 1
+            else:
+                distance = self._plain(distance, rank)
+
+    def _settle(self, waiting: list[tuple[Ints, Ints]], rank: int) -> Ints:
+        edges = np.concatenate([edge for edge, _ in waiting])
+        sources = np.concatenate([source for _, source in waiting])
+        fresh = ~self.settled[self.to[edges]]
+        edges, sources = edges[fresh], sources[fresh]
         order = np.argsort(edges, kind="stable")
         edges, sources = edges[order], sources[order]
-        nodes, first = np.unique(to[edges], return_index=True)
-        edges, sources = edges[first], sources[first]
-    else:
-        nodes = to[edges]
-    tree.edge[nodes], tree.source[nodes], tree.rank[nodes] = edges, sources, rank
-    settled[nodes] = True
-    return nodes.astype(np.int64)
+        nodes, first = np.unique(self.to[edges], return_index=True)
+        tree = self.tree
+        tree.edge[nodes], tree.source[nodes], tree.rank[nodes] = edges[first], sources[first], rank
+        self.settled[nodes] = True
+        return nodes.astype(np.int64)
+
+    def _expand(self, nodes: Ints, distance: int) -> None:
+        """Put the edges of ``nodes`` into the buckets of their cost."""
+        edges = ragged(self.start, nodes)
+        sources = np.repeat(nodes, self.start[nodes + 1] - self.start[nodes])
+        open_ = self.keep[edges] & ~self.settled[self.to[edges]]
+        edges, sources = edges[open_], sources[open_]
+        prices = self.cost[edges]
+        for price in (_STEP, _INTERNAL_STEP, _DETOUR):
+            chosen = prices == price
+            count = int(np.count_nonzero(chosen))
+            if count > NARROW:
+                self.many.setdefault(distance + price, []).append((edges[chosen], sources[chosen]))
+            elif count:
+                self.few[distance + price].extend(zip(edges[chosen].tolist(), sources[chosen].tolist(), strict=True))
+
+    def _plain(self, distance: int, rank: int) -> int:
+        """Bucket after bucket by a plain loop, until one is large; returns the distance that comes next."""
+        start, to, keep, cost = self.start.data, self.to.data, self.keep.data, self.cost.data
+        entered, above, ranks = self.tree.edge.data, self.tree.source.data, self.tree.rank.data
+        settled, few, many = self.settled.data, self.few, self.many
+        while few and distance not in many and len(few.get(distance, ())) <= NARROW:
+            for edge, source in sorted(few.pop(distance, ())):
+                node = to[edge]
+                if settled[node]:
+                    continue
+                settled[node] = True
+                entered[node], above[node], ranks[node] = edge, source, rank
+                if start[node + 1] - start[node] > _FEW_EDGES:
+                    self._expand(np.array([node]), distance)
+                    continue
+                for further in range(start[node], start[node + 1]):
+                    if keep[further] and not settled[to[further]]:
+                        few[distance + cost[further]].append((further, node))
+            distance += 1
+        return distance if few or not many else min(many)
 
 
-def _expand(
-    start: Ints,
-    keep: Mask,
-    cost: npt.NDArray[np.int8],
-    to: npt.NDArray[np.int32],
-    nodes: Ints,
-    settled: Mask,
-    buckets: dict[int, list[tuple[Ints, Ints]]],
-    distance: int,
-) -> int:
-    """Put the edges of ``nodes`` into the buckets of their cost; returns the highest cost used."""
-    edges = ragged(start, nodes)
-    sources = np.repeat(nodes, start[nodes + 1] - start[nodes])
-    open_ = keep[edges] & ~settled[to[edges]]
-    edges, sources = edges[open_], sources[open_]
-    if not len(edges):
-        return 0
-    prices = cost[edges]
-    highest = 0
-    for price in (_STEP, _INTERNAL_STEP, _DETOUR):
-        chosen = prices == price
-        if chosen.any():
-            buckets.setdefault(distance + price, []).append((edges[chosen], sources[chosen]))
-            highest = price
-    return highest
+def _columns(pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
+    edges, sources = np.array(pairs, np.int64).T
+    return edges, sources

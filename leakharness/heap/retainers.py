@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from leakharness.heap.chains import edges_to_cut, entries_of_their_own
 from leakharness.heap.dominators import strong_edges
 from leakharness.heap.graph import HeapGraph
-from leakharness.heap.path_groups import PathGroups
-from leakharness.heap.paths import Links, PathTree, links, path_tree, reachable
-from leakharness.heap.wording import Names, holding_index, path_entries, sentence, shown_path
+from leakharness.heap.path_groups import PathGroup, PathGroups
+from leakharness.heap.paths import Links, PathTree, links, path_tree, ragged, reachable
+from leakharness.heap.wording import Names, sentence, shown_path
 
 __all__ = ["RetainerGroup", "Way", "entry_edges", "explain"]
 
@@ -41,8 +41,10 @@ class RetainerGroup:
 
     ``retained_bytes`` is what would be freed if the group's objects went, counted once (a lower bound where
     ``exact`` is False: very many groups in a very large heap). ``holding_edge`` names what to cut;
-    ``holding_edges`` are those edges, one a target, as indices into the graph's (-1 where unknown).
+    ``holding_edges`` are those edges, one for each head, as indices into the graph's (-1 where unknown).
     ``also_held_by``: with the first way cut, these still hold; cutting the first alone frees nothing.
+    ``links``: how all but ``heads`` of them hang on another of the group (a linked list, a tree); their holding edge
+    is that of the one that heads them.
     """
 
     target: str
@@ -56,6 +58,8 @@ class RetainerGroup:
     holding_edges: tuple[int, ...] = field(repr=False)
     also_held_by: tuple[Way, ...] = ()
     exact: bool = True
+    heads: int = 0
+    links: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The group as it stands under ``retainers`` in JSON."""
@@ -68,6 +72,8 @@ class RetainerGroup:
             "fingerprint": self.fingerprint,
             "holding_edge": self.holding_edge,
             "registered_in": self.registered_in,
+            "heads": self.heads,
+            "links": list(self.links),
             "also_held_by": [
                 {
                     "count": way.count,
@@ -100,8 +106,7 @@ def explain(graph: HeapGraph, targets: Sequence[int], labels: Sequence[str] | No
     sizes = _Sizes(graph, keep)
     budget = max(1, min(_EXACT_GROUPS, _EXACT_STEPS // (graph.node_count + graph.edge_count)))
     found = [
-        _explained(names, tree, keep, closed, sizes, name, members, exact=index < budget)
-        for index, (name, members) in enumerate(grouped)
+        _explained(names, tree, keep, closed, sizes, group, exact=index < budget) for index, group in enumerate(grouped)
     ]
     return sorted(found, key=lambda group: (-group.retained_bytes, -group.count, group.fingerprint))
 
@@ -110,11 +115,7 @@ def entry_edges(graph: HeapGraph, targets: Sequence[int]) -> tuple[int, ...]:
     """For each target the first edge of its retainer path that leads to something of its own, which no other target's
     path goes through: with it cut, all that came with this target goes."""
     tree = path_tree(graph, strong_edges(graph), _harness_mask(graph))
-    paths = [tree.steps(target) for target in targets]
-    shared = Counter(int(graph.edge_to[edge]) for path in paths for edge in path)
-    found = (next((edge for edge in path if shared[int(graph.edge_to[edge])] == 1), path[-1]) for path in paths if path)
-    # A single target's whole path is its own: what holds the target is the entry.
-    return tuple(found) if len(targets) > 1 else tuple(path[-1] for path in paths if path)
+    return tuple(entries_of_their_own(tree, targets))
 
 
 def _harness_mask(graph: HeapGraph) -> npt.NDArray[np.bool_] | None:
@@ -155,16 +156,16 @@ def _explained(
     keep: npt.NDArray[np.bool_],
     closed: npt.NDArray[np.bool_] | None,
     sizes: _Sizes,
-    name: str,
-    members: list[int],
+    group: PathGroup,
     *,
     exact: bool,
 ) -> RetainerGroup:
-    shown = shown_path(names, tree, members)
-    cuts = [_cut(names, tree, node) for node in members]
+    members = group.members
+    shown = shown_path(names, tree, group.heads)
+    cuts = edges_to_cut(names, tree, group.heads)
     also = _further_ways(names, keep, closed, members, cuts) if exact else ()
     return RetainerGroup(
-        target=name,
+        target=group.name,
         count=len(members),
         retained_bytes=sizes.retained(members) if exact else sizes.shallow(members),
         path=shown.path,
@@ -175,14 +176,9 @@ def _explained(
         holding_edges=tuple(cuts),
         also_held_by=also,
         exact=exact,
+        heads=len(group.heads),
+        links=group.links,
     )
-
-
-def _cut(names: Names, tree: PathTree, node: int) -> int:
-    """The edge to cut for one target: the last one of what holds it."""
-    entries = path_entries(names, tree.steps(node), full=False)
-    edge = entries[holding_index(entries)].edge if entries else None
-    return -1 if edge is None else edge
 
 
 def _further_ways(
@@ -203,12 +199,12 @@ def _further_ways(
         if not held:
             break
         tree = path_tree(graph, left, closed)
-        _, most = PathGroups(names, tree).groups(held, [""] * len(held))[0]
-        shown = shown_path(names, tree, most)
+        found = PathGroups(names, tree).groups(held, [""] * len(held))
+        shown = shown_path(names, tree, found[0].heads)
         if any(way.fingerprint == shown.fingerprint for way in ways):
             break
-        ways.append(Way(len(most), shown.path, shown.fingerprint, shown.holding))
-        cuts = [_cut(names, tree, node) for node in held]
+        ways.append(Way(len(found[0].members), shown.path, shown.fingerprint, shown.holding))
+        cuts = edges_to_cut(names, tree, [node for group in found for node in group.heads])
     return tuple(ways)
 
 
@@ -218,13 +214,19 @@ def _cut_alike(graph: HeapGraph, keep: npt.NDArray[np.bool_], edges: list[int]) 
     """
     if not edges:
         return
-    source = np.searchsorted(graph.edge_start, edges, side="right") - 1
-    keep[edges] = False
-    for edge, node in set(zip(edges, source.tolist(), strict=True)):
-        begin, end = int(graph.edge_start[node]), int(graph.edge_start[node + 1])
-        alike = (graph.edge_to[begin:end] == graph.edge_to[edge]) & (
-            graph.edge_kind[begin:end] == graph.edge_kind[edge]
-        )
-        if graph.edge_kinds[int(graph.edge_kind[edge])] not in ("element", "hidden"):
-            alike &= graph.edge_name[begin:end] == graph.edge_name[edge]
-        keep[begin:end] &= ~alike
+    cut = np.unique(np.asarray(edges, np.int64))
+    sources = np.unique(np.searchsorted(graph.edge_start, cut, side="right") - 1)
+    near = ragged(graph.edge_start, sources)
+    positions = [number for number, kind in enumerate(graph.edge_kinds) if kind in ("element", "hidden")]
+    columns = (
+        np.repeat(sources, graph.edge_start[sources + 1] - graph.edge_start[sources]),
+        graph.edge_to[near],
+        graph.edge_kind[near],
+        np.where(np.isin(graph.edge_kind[near], positions), -1, graph.edge_name[near]),
+    )
+    alike = np.zeros(len(near), np.int64)
+    for column in columns:
+        low = column.astype(np.int64) - int(column.min())
+        _, alike = np.unique(alike * (int(low.max()) + 1) + low, return_inverse=True)
+        alike = alike.reshape(-1)
+    keep[near[np.isin(alike, alike[np.isin(near, cut)])]] = False

@@ -36,6 +36,9 @@ NOBODY_KNOWN = "held by C or unknown"
 
 _SHOWN_STEPS = 24  # entries of a path shown in full; of a longer one the middle is left out
 _COMPARED = 200  # members of a group whose positions are compared, to show those that all share
+_COMPARED_STEPS = 200_000  # steps of their paths in all: one path may be as long as the heap
+_LONG_PATH = 100  # steps from which on what a path says again is left out
+_LONGEST_REPEATED = 4  # steps of a piece that it says again
 
 CONTAINERS = frozenset(
     {
@@ -81,14 +84,24 @@ class HeldGroup(Held, Protocol):
     def registered_in(self) -> str | None: ...
     @property
     def also_held_by(self) -> Sequence[Held]: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def links(self) -> Sequence[str]: ...
 
 
 def sentence(group: HeldGroup) -> str:
     """One sentence: how many of what, how much, held by what, registered where, and whether something else
     holds too.
     """
-    verb = "is" if group.count == 1 else "are"
-    text = f"{group.count} {group.target} ({size(group.retained_bytes)} retained) {verb} held by {group.holding_edge}"
+    what, verb = f"{group.count} {group.target}", "is" if group.count == 1 else "are"
+    if group.links:
+        by = " and ".join(group.links)
+        if group.heads == 1:
+            what, verb = f"a chain of {group.count:,} {group.target} by {by}", "is"
+        else:
+            what = f"{group.count:,} {group.target} in {group.heads:,} chains by {by}"
+    text = f"{what} ({size(group.retained_bytes)} retained) {verb} held by {group.holding_edge}"
     if group.registered_in:
         text += f", registered in {group.registered_in}"
     if group.also_held_by:
@@ -243,23 +256,54 @@ class ShownPath:
 
 def shown_path(names: Names, tree: PathTree, members: list[int]) -> ShownPath:
     """The path of the member with the shortest one, with the positions that all members share."""
-    compared = [tree.steps(node) for node in members[:_COMPARED]]
-    steps = min(compared, key=len)
-    sample = members[compared.index(steps)]
-    shared = _shared_positions(names, steps, compared)
-    entries = path_entries(names, steps, full=False, shared=shared)
-    keys = _varying_keys(names, steps, compared)
-    prints = path_entries(names, steps, full=True)
+    depths = tree.depth[members]
+    sample = members[int(np.argmin(depths))]
+    steps = tree.steps(sample)
+    if int(depths.max()) > len(steps):  # of different lengths, they share nothing
+        shared, keys = set[int](), set[str]()
+    else:
+        compared = [tree.steps(node) for node in members[: max(2, min(_COMPARED, _COMPARED_STEPS // (len(steps) + 1)))]]
+        shared, keys = _shared_positions(names, steps, compared), _varying_keys(names, steps, compared)
+    kept = _without_repetitions(names, steps)
+    left_out = len(steps) - len(kept)
+    if left_out:
+        shared = {place for place, of in enumerate(kept) if of in shared}
+    shown = [steps[of] for of in kept]
+    entries = path_entries(names, shown, full=False, shared=shared)
+    prints = path_entries(names, shown, full=True)
     if not entries:
         lost = Entry(NOBODY_KNOWN, "", None, 0)
         entries, prints = [lost], [lost]
     path = [_general(entry.text, keys) for entry in entries] + [names.short(sample)]
     fingerprint = " -> ".join([*(_general(entry.text, keys) for entry in prints), names.full(sample)])
-    if len(path) > _SHOWN_STEPS:
-        half = _SHOWN_STEPS // 2
-        path = [*path[:half], f"… {len(path) - 2 * half} more …", *path[-half:]]
+    half = _SHOWN_STEPS // 2
+    if len(path) > _SHOWN_STEPS or left_out:
+        head, tail = (path[:half], path[-half:]) if len(path) > _SHOWN_STEPS else (path[:-1], path[-1:])
+        path = [*head, f"… {len(path) - len(head) - len(tail) + left_out} more …", *tail]
     holding, registered = _in_words(entries, keys)
     return ShownPath(path, fingerprint, holding, registered)
+
+
+def _without_repetitions(names: Names, steps: list[int]) -> list[int]:
+    """Places of the steps that do not say again, for the third time, what the steps just before them say: of a long
+    list, its first two links and what follows it. A path of ordinary length is left whole."""
+    if len(steps) <= _LONG_PATH:
+        return list(range(len(steps)))
+    graph = names.graph
+    edges = np.asarray(steps, np.int64)
+    positions = [graph.edge_kinds.index(kind) for kind in ("element", "hidden") if kind in graph.edge_kinds]
+    text = np.where(np.isin(graph.edge_kind[edges], positions), -1, graph.edge_name[edges])
+    alike = np.stack([graph.edge_kind[edges], text, graph.node_name[graph.edge_to[edges]]])
+    keep = np.ones(len(steps), bool)
+    for period in range(1, _LONGEST_REPEATED + 1):
+        again = np.zeros(len(steps), bool)
+        again[period:] = np.all(alike[:, period:] == alike[:, :-period], axis=0)
+        ends = np.flatnonzero(~again)
+        lengths = np.diff(np.append(ends, len(steps)))
+        place = np.arange(len(steps)) - np.repeat(ends, lengths)
+        whole = np.repeat((lengths - 1) // period * period, lengths)  # what is cut off a last round stays
+        keep &= ~(again & (place > period) & (place <= whole))
+    return np.flatnonzero(keep).tolist()
 
 
 def _shared_positions(names: Names, steps: list[int], compared: list[list[int]]) -> set[int]:

@@ -1,0 +1,188 @@
+"""Targets by the ends of their retainer paths: which edge to cut, and which of them hang on one another.
+
+Nothing here walks a whole path for each target: a linked list of n objects has paths of n / 2 steps on average.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from leakharness.heap.paths import PathTree, sums_upwards
+from leakharness.heap.wording import Names, holding_index, path_entries
+
+__all__ = ["Chained", "chained", "edges_to_cut", "entries_of_their_own"]
+
+Ints = npt.NDArray[np.int64]
+
+_LOOKED_AT = 16  # steps from the end of a path among which the edge to cut lies
+_LONGEST_LINK = 8  # steps (attribute, dict, list, entry, ...) from one object of a chain to the next
+_LINKS_SHOWN = 3
+_NAMED_LINKS = 8  # ways from one to the next that are told by name; more are keys
+_KEY = re.compile(r"\['.*?'\]", re.DOTALL)
+# Names of edges that `path_entries` and `holding_index` treat in a way of their own; all others read alike.
+_TELLING_NAMES = ("__dict__", "cell_contents", "__traceback__", "tb_frame", "f_", "gi_", "cr_", "ag_", "__", "<")
+
+
+@dataclass(frozen=True, eq=False)
+class Chained:
+    """For each target (by its place among them) the place of the one that heads its chain, its own where no other
+    target is near above it; and the edges, as words, that lead from one to the next, the most common first."""
+
+    head: Ints
+    link_of: Ints
+    """Number of the way in which it hangs on the one before; -1 for a head."""
+    words: tuple[str, ...]
+
+    def links(self, places: Sequence[int] | Ints) -> tuple[str, ...]:
+        """How those of the targets at ``places`` that are no heads hang on the ones before them."""
+        numbers = self.link_of[np.asarray(places, np.int64)]
+        counts = np.bincount(numbers[numbers >= 0], minlength=len(self.words))
+        by_word: dict[str, int] = {}
+        for number in np.flatnonzero(counts).tolist():
+            by_word[self.words[number]] = by_word.get(self.words[number], 0) + int(counts[number])
+        return tuple(sorted(by_word, key=lambda word: (-by_word[word], word))[:_LINKS_SHOWN])
+
+
+def chained(names: Names, tree: PathTree, nodes: Ints, families: Ints) -> Chained:
+    """Which of ``nodes`` hang on another of the same family (``families`` has a number for each): their retainer path
+    comes from it by a few steps, as in a linked list, a tree, a chain of parents."""
+    place_of = np.full(names.graph.node_count, -1, np.int64)
+    place_of[nodes] = np.arange(len(nodes))
+    before, steps = np.full(len(nodes), -1, np.int64), np.zeros(len(nodes), np.int64)
+    searching, above = np.arange(len(nodes)), tree.source[nodes]
+    for step in range(1, _LONGEST_LINK + 1):
+        inside = above > 0
+        searching, above = searching[inside], above[inside]
+        place = place_of[above]
+        found = (place >= 0) & (families[place] == families[searching]) & (nodes[searching] != above)
+        before[searching[found]], steps[searching[found]] = place[found], step
+        searching, above = searching[~found], tree.source[above[~found]]
+    head = np.where(before >= 0, before, np.arange(len(nodes)))
+    moving = np.flatnonzero(before >= 0)
+    while len(moving):
+        further = head[head[moving]]
+        moving, further = moving[further != head[moving]], further[further != head[moving]]
+        head[moving] = further
+    link_of, words = _links(names, tree, nodes, steps)
+    return Chained(head, link_of, words)
+
+
+def _links(names: Names, tree: PathTree, nodes: Ints, steps: Ints) -> tuple[Ints, tuple[str, ...]]:
+    """The way of each node that has ``steps`` to the one before, as a number, and what the numbers say."""
+    link_of = np.full(len(nodes), -1, np.int64)
+    words: list[str] = []
+    for length in np.unique(steps[steps > 0]).tolist():
+        places = np.flatnonzero(steps == length)
+        suffix = _suffixes(names, tree, nodes[places], length, by_name=True)
+        if many := int(suffix.max()) >= _NAMED_LINKS:  # entries of dicts, each under a key of its own
+            suffix = _suffixes(names, tree, nodes[places], length)
+        _, first, number = np.unique(suffix, return_index=True, return_inverse=True)
+        link_of[places] = number.reshape(-1) + len(words)
+        for place in places[first].tolist():
+            edges = _last_steps(tree, int(nodes[place]), length)
+            entries = path_entries(names, edges, full=False, shared=set())[1:]
+            text = "".join(entry.access for entry in entries).lstrip(".") or "reference"
+            words.append(_KEY.sub("[*]", text) if many else text)
+    return link_of, tuple(words)
+
+
+def edges_to_cut(names: Names, tree: PathTree, nodes: Sequence[int]) -> list[int]:
+    """For each node the edge whose cutting frees it: that of what holds it (`holding_index`), -1 where nothing known
+    does."""
+    wanted = np.asarray(nodes, np.int64)
+    suffix = _suffixes(names, tree, wanted, _LOOKED_AT)
+    _, first, number = np.unique(suffix, return_index=True, return_inverse=True)
+    up = np.array([_steps_to_cut(names, tree, int(wanted[place])) for place in first.tolist()], np.int64)
+    climb = up[number.reshape(-1)]
+    here = wanted.copy()
+    for step in range(int(climb.max(initial=0))):
+        moving = climb > step
+        here[moving] = tree.source[here[moving]]
+    edges: list[int] = np.where(climb >= 0, tree.edge[here], -1).tolist()
+    return edges
+
+
+def _steps_to_cut(names: Names, tree: PathTree, node: int) -> int:
+    """How many steps before the end of a node's path the edge to cut is; -1 where there is none."""
+    steps = _last_steps(tree, node, _LOOKED_AT)
+    entries = path_entries(names, steps, full=False, shared=set())
+    edge = entries[holding_index(entries)].edge if entries else None
+    return -1 if edge is None else len(steps) - 1 - steps.index(edge)
+
+
+def _last_steps(tree: PathTree, node: int, most: int) -> list[int]:
+    found: list[int] = []
+    while len(found) < most and (edge := int(tree.edge[node])) >= 0:
+        found.append(edge)
+        node = int(tree.source[node])
+    return found[::-1]
+
+
+def _suffixes(names: Names, tree: PathTree, nodes: Ints, most: int, *, by_name: bool = False) -> Ints:
+    """A number for the last steps of each node's path, equal for those that read alike up to positions and, without
+    ``by_name``, keys."""
+    suffix, here = np.zeros(len(nodes), np.int64), nodes.copy()
+    group = np.arange(len(nodes))
+    for _ in range(most):
+        # what is the same so far and is at the same node goes on together
+        pairs = suffix * np.int64(names.graph.node_count) + here
+        _, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
+        suffix, here, group = suffix[first], here[first], inverse.reshape(-1)[group]
+        edges = tree.edge[here]
+        going = edges >= 0
+        if not going.any():
+            break
+        kinds = np.zeros(len(here), np.int64)
+        kinds[going] = _kinds_of_steps(names, edges[going], here[going], by_name=by_name) + 1
+        _, suffix = np.unique(suffix * (int(kinds.max()) + 1) + kinds, return_inverse=True)
+        suffix = suffix.reshape(-1).astype(np.int64)
+        here = np.where(going, tree.source[here], here)
+    return suffix[group]
+
+
+def _kinds_of_steps(names: Names, edges: Ints, nodes: Ints, *, by_name: bool) -> Ints:
+    """A number for each step (an edge and where it leads), equal for those that a path treats alike."""
+    graph = names.graph
+    kind = graph.edge_kind[edges].astype(np.int64)
+    positions = [graph.edge_kinds.index(word) for word in ("element", "hidden") if word in graph.edge_kinds]
+    text = np.where(np.isin(kind, positions), -1, graph.edge_name[edges]).astype(np.int64)
+    if not by_name:
+        used, inverse = np.unique(text, return_inverse=True)
+        telling = [_telling(graph.strings[number]) if number >= 0 else -1 for number in used.tolist()]
+        text = np.array(telling, np.int64)[inverse.reshape(-1)]
+    at_root = edges < int(graph.edge_start[1])
+    number = np.zeros(len(edges), np.int64)
+    for column in (kind, text, graph.node_name[nodes].astype(np.int64), at_root.astype(np.int64)):
+        number = number * (int(column.max()) + 2) + column + 1
+        _, number = np.unique(number, return_inverse=True)
+        number = number.reshape(-1).astype(np.int64)
+    return number
+
+
+def _telling(name: str) -> int:
+    return next((place for place, text in enumerate(_TELLING_NAMES) if name.startswith(text)), len(_TELLING_NAMES))
+
+
+def entries_of_their_own(tree: PathTree, nodes: Sequence[int]) -> list[int]:
+    """For each node the first edge of its path that leads to something no other of ``nodes`` is reached through; the
+    last edge where all of the path is shared. Nodes that are entered by nothing are left out."""
+    wanted = np.asarray(nodes, np.int64)
+    inside = tree.edge >= 0
+    counts = np.bincount(wanted, minlength=len(tree.edge))
+    below = sums_upwards(counts, np.where(inside, tree.source, 0), np.where(inside, tree.depth, 0))
+    here = wanted[tree.edge[wanted] >= 0]
+    if len(wanted) > 1:
+        own = np.where(inside & (below == 1), tree.source, -1)  # from what is its own to what is above
+        climbing = np.arange(len(here))
+        while len(climbing):
+            above = own[here[climbing]]
+            going = (above >= 0) & (tree.edge[np.maximum(above, 0)] >= 0) & (below[np.maximum(above, 0)] == 1)
+            climbing, above = climbing[going], above[going]
+            here[climbing] = above
+    edges: list[int] = tree.edge[here].tolist()
+    return edges
