@@ -11,6 +11,7 @@ from leakharness.options import default_of
 
 __all__ = [
     "COUNTERS",
+    "BesideKnown",
     "Certificate",
     "CertificateVerdict",
     "Detectable",
@@ -170,6 +171,14 @@ class Detectable:
 
 
 @dataclass(frozen=True)
+class BesideKnown:
+    """The verdict on what is left of the process once its known leaks are cut out, and the sentence that says so."""
+
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
 class RunResult:
     """One mode, measured. ``document()`` is the JSON of ``run --json``."""
 
@@ -209,8 +218,8 @@ class RunResult:
     """objgraph's picture of what refers to a retained object, in dot; goes into the report's folder."""
     known_declared: tuple[tuple[str, str], ...] = ()
     """(match, reason) of the leaks that the scenario declares as known."""
-    beyond_known: tuple[str, ...] = ()
-    """What grows beside the known leaks that were found: one sentence a counter."""
+    beside_known: BesideKnown | None = None
+    """What a copy that was rid of the known leaks gave, where all that is retained is known."""
     detail: str = ""
     """A traceback or the last lines of stderr, where the run failed."""
 

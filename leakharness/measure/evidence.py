@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leakharness.errors import LeakHarnessError
+from leakharness.measure.beside_known import beside_known
 from leakharness.measure.capture_file import wait_for_capture
 from leakharness.measure.census import suspects
 from leakharness.measure.measurement import Evidence, Measurement, WorkerClient
-from leakharness.model import Reading, Retainer
+from leakharness.model import BesideKnown, Reading, Retainer
 from leakharness.store import snapshot_path
-from leakharness.units import signed
 from leakharness.worker.codec import BadLine, decode
 from leakharness.worker.protocol import CONFIRM, SECOND_OPINIONS, SNAPSHOT, Holder, Opinions
 
@@ -35,11 +35,6 @@ __all__ = ["Snapshots", "retainers_of"]
 
 MOST_CONFIRMED = 5
 """Groups of retainers that are confirmed by cutting, the largest first."""
-KNOWN_SLACK = {"tracked": 0.0, "tasks": 0.0, "objects": 0.02, "blocks": 0.1, "malloc_bytes": 256.0}
-"""How much a run may still grow by once the known leaks are cut out. Tracked objects and tasks: nothing. A stray object
-in fifty runs, a block in ten (on 3.10 each function of the copy that runs for the first time keeps a frame). Bytes of
-malloc: the slot that each kept object has in a table, which does not shrink as it is emptied (up to 100 bytes an entry
-in a dict, twice that as it doubles)."""
 NATIVE = (
     "by counters: there are no more objects of Python's, so C code holds it, or an object that is there once and has "
     "grown (the buffer of a list or bytearray)"
@@ -56,7 +51,7 @@ class Snapshots:
 
     ``folder`` None keeps no file: the one capture that explains a FAIL is then analysed and thrown away.
     ``confirm``: cut each holding edge in a forked copy, and say what that freed. ``known`` says which retainers are
-    those of an accepted leak: what grows beside them is then told apart, see :data:`KNOWN_SLACK`.
+    those of an accepted leak: what grows beside them is then judged in a copy that is rid of them.
     """
 
     def __init__(
@@ -108,13 +103,12 @@ class Snapshots:
             groups = _groups(capture)
             confirmed = [_confirm(worker, capture, group) if self._confirm else "" for group in groups[:MOST_CONFIRMED]]
             retainers = retainers_of(groups, confirmed)
-            known = [g for g, r in zip(groups, retainers, strict=True) if self._known(measurement, r)]
-            beyond = _beyond_known(worker, measurement, capture, known) if known else ()
+            beside = self._beside_known(worker, measurement, capture, groups, retainers)
         except LeakHarnessError as exc:
             self.problems.append(f"no retainers: {exc}")
             return Evidence()
         growth_class, class_evidence = _classified(measurement, groups)
-        evidence = Evidence(retainers, growth_class, class_evidence, beyond)
+        evidence = Evidence(retainers, growth_class, class_evidence, beside)
         said = self._second_opinions()
         if isinstance(said, str):
             return replace(evidence, opinions=(said,))
@@ -122,6 +116,22 @@ class Snapshots:
             return evidence
         dot = said.objgraph.dot if said.objgraph is not None else ""
         return replace(evidence, opinions=opinions(said, *self._asked(retainers)), backrefs_dot=dot)
+
+    def _beside_known(
+        self,
+        worker: WorkerClient,
+        measurement: Measurement,
+        capture: Capture,
+        groups: Sequence[RetainerGroup],
+        retainers: Sequence[Retainer],
+    ) -> BesideKnown | None:
+        """What grows beside the known leaks; None where not all of what is retained is known."""
+        from leakharness.heap.retainers import entry_edges
+
+        if not retainers or not all(self._known(measurement, retainer) for retainer in retainers):
+            return None
+        targets = [target for group in groups for target in group.targets]
+        return beside_known(worker, measurement, _holders(capture, entry_edges(capture.graph, targets)))
 
     def _second_opinions(self) -> Opinions | str | None:
         """What objgraph and guppy3 answered, or a sentence that they did not; what is not there in time is not waited
@@ -248,7 +258,7 @@ def _groups(capture: Capture) -> list[RetainerGroup]:
 def _confirm(worker: WorkerClient, capture: Capture, group: RetainerGroup) -> str:
     """Cut the group's holding edges in a forked copy; what that freed, in words."""
     holders = _holders(capture, group.holding_edges)
-    return worker.request(CONFIRM, holders, False, doing="cutting the edge in a forked copy").sentence
+    return worker.request(CONFIRM, holders, doing="cutting the edge in a forked copy").sentence
 
 
 def _holders(capture: Capture, edges: Sequence[int]) -> list[Holder]:
@@ -261,36 +271,6 @@ def _holders(capture: Capture, edges: Sequence[int]) -> list[Holder]:
             name = "" if kind == "element" else graph.edge_text(edge)  # a position says nothing in the copy
             rows.add((kind, name, graph.type_name(graph.edge_source(edge))))
     return [Holder(*row) for row in sorted(rows)]
-
-
-def _beyond_known(
-    worker: WorkerClient, measurement: Measurement, capture: Capture, groups: Sequence[RetainerGroup]
-) -> tuple[str, ...]:
-    """What still grows once the known ``groups`` are cut out of a forked copy, one sentence a counter.
-
-    Counted, not estimated: a counter must fall by as much as it has grown."""
-    from leakharness.heap.retainers import entry_edges
-
-    targets = [target for group in groups for target in group.targets]
-    holders = _holders(capture, entry_edges(capture.graph, targets))
-    answer = worker.request(CONFIRM, holders, True, doing="cutting the known leaks out of a forked copy")
-    if answer.error:
-        return (f"it could not be cut out of a copy: {answer.error}",)
-    first, last, found = measurement.readings[0], measurement.readings[-1], measurement.assessment
-    beyond = []
-    for growth in found.growth if found is not None else ():
-        name = growth.counter
-        if not growth.grows or name not in KNOWN_SLACK:
-            continue
-        declared = last.declared.get(name, 0) - first.declared.get(name, 0)
-        grown = last.counters[name] - first.counters[name] - declared
-        fell = answer.freed if name == "tracked" else answer.fell.get(name, 0)
-        left = (grown - fell) / max(1, measurement.runs)
-        if left > KNOWN_SLACK[name]:
-            beyond.append(f"{name} {signed(left)} a run beside it")
-    if beyond and answer.freed < answer.targets:
-        beyond.append(f"cutting the known leaks {answer.sentence.removeprefix('cutting it ')}")
-    return tuple(beyond)
 
 
 def _classified(measurement: Measurement, groups: Sequence[RetainerGroup]) -> tuple[str, str]:

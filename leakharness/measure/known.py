@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from leakharness.model import Retainer, RunResult
 from leakharness.scenario.declare import SYNTHETIC_LEAK, Known
-from leakharness.units import signed
 
-NEVER_KNOWN = ("fds", "threads", "children")
-"""What a forked copy cannot give back, so that no known leak can be shown to account for it."""
+ARROW = " -> "
+"""Between the segments of a fingerprint."""
+ACCESS = re.compile(r"(?<!modules)(?:\[[^\]]*\]| \([\w.]+\))$")
+"""What a segment may end with after a holder's name: an element, and the container's type."""
 
 
 def forgive_known(result: RunResult, known: Sequence[Known]) -> RunResult:
@@ -28,17 +30,18 @@ def forgive_known(result: RunResult, known: Sequence[Known]) -> RunResult:
         count = sum(r.count for r in matched)
         found.append(f"known leak {entry.match!r}: {count} {matched[0].target} ({entry.reason})")
     result = replace(result, notes=result.notes + tuple(notes))
-    if not found:
+    if not found or result.verdict != "FAIL":
         return result
-    scarce = [g for g in result.growth if g.grows and g.counter in NEVER_KNOWN]
-    beyond = [*result.beyond_known, *(r.sentence for r in open_)]
-    beyond += [f"{g.counter} {signed(g.per_run)} a run, which no kept object explains" for g in scarce]
-    if result.verdict == "FAIL" and beyond:
+    beside = result.beside_known
+    if open_ or beside is None or beside.verdict == "FAIL":
+        beyond = [r.sentence for r in open_] or [
+            beside.reason if beside is not None else "what is left was not counted"
+        ]
         return replace(result, notes=result.notes + tuple(f"{found[0]} is not all that leaks: {b}" for b in beyond))
-    result = replace(result, forgiven=result.forgiven + tuple(found))
-    if result.verdict == "FAIL":
-        return replace(result, verdict="PASS", reason=f"every leak found is known: {found[0]}")
-    return result
+    if beside.verdict == "NOT_JUDGED":
+        return replace(result, verdict="NOT_JUDGED", reason=f"beside the {found[0]}: {beside.reason}")
+    forgiven = (*result.forgiven, *found, f"beside the known leaks, counted in copies without them: {beside.reason}")
+    return replace(result, forgiven=forgiven, verdict="PASS", reason=f"every leak found is known: {found[0]}")
 
 
 def is_known(known: Sequence[Known], retainer: Retainer) -> bool:
@@ -47,5 +50,21 @@ def is_known(known: Sequence[Known], retainer: Retainer) -> bool:
 
 
 def _matches(match: str, retainer: Retainer) -> bool:
-    target = retainer.target
-    return match == target or target.endswith("." + match) or match in retainer.fingerprint
+    """Whether ``match`` is the type's name, with or without what it is nested in, or whole segments of the fingerprint
+    one after the other; a segment is meant with or without the element that it ends with."""
+    segments = retainer.fingerprint.split(ARROW)
+    if match == retainer.target or f".{segments[-1]}".endswith(f".{match}"):
+        return True
+    wanted = match.split(ARROW)
+    return any(
+        all(asked in _names_of(segment) for asked, segment in zip(wanted, segments[start:], strict=False))
+        for start in range(len(segments) - len(wanted) + 1)
+    )
+
+
+def _names_of(segment: str) -> list[str]:
+    """``app.KEEP (list)[*]`` is also ``app.KEEP (list)`` and ``app.KEEP``."""
+    names = [segment]
+    while (shorter := ACCESS.sub("", names[-1])) != names[-1]:
+        names.append(shorter)
+    return names

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 from leakharness.judge import verdict as judge
-from leakharness.model import Plan, Reading, Retainer, RunResult
+from leakharness.model import BesideKnown, Plan, Reading, Retainer, RunResult
 from leakharness.worker.protocol import A, Facts, LoadSpec, Question
 
 __all__ = ["WorkerClient", "Evidence", "Measurement", "Observer", "Request"]
@@ -50,7 +50,7 @@ class Evidence:
     retainers: tuple[Retainer, ...] = ()
     growth_class: str | None = None
     class_evidence: str = ""
-    beyond_known: tuple[str, ...] = ()
+    beside_known: BesideKnown | None = None
     allocations: tuple[Mapping[str, Any], ...] = ()
     opinions: tuple[str, ...] = ()
     backrefs_dot: str = ""

@@ -104,7 +104,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Known:
-    """A leak that is accepted for now. ``match`` is a type name or a retainer fingerprint (or its beginning)."""
+    """A leak that is accepted for now. ``match`` is a type's name or whole segments of a retainer fingerprint."""
 
     match: str
     reason: str

@@ -72,6 +72,7 @@ class Measuring:
             protocol.GROWTH_AFTER_CLEARING_DECLARED.op: self.reader.growth_after_clearing_declared,
             protocol.SNAPSHOT.op: self.snapshot,
             protocol.CONFIRM.op: self.confirm,
+            protocol.READ_WITHOUT.op: self.read_without,
             protocol.SECOND_OPINIONS.op: self.second_opinions,
             protocol.TRACE.op: self.trace,
             protocol.SITES.op: self.sites,
@@ -109,11 +110,17 @@ class Measuring:
             self._counters.ignore_child(pid)
         return protocol.SnapshotAnswer(pid)
 
-    def confirm(self, holders: list[dict[str, str]], counting: bool) -> protocol.CutAnswer:
-        """Cut references in a forked copy and count what dies; ``counting``: and by how much each counter falls."""
+    def confirm(self, holders: list[dict[str, str]]) -> protocol.CutAnswer:
+        """Cut references in a forked copy and count what dies."""
         from leakharness.worker.cut_edge import confirm
 
-        return confirm(self._tracker.survivors, holders, count=self.reader.counters if counting else None)
+        return confirm(self._tracker.survivors, holders)
+
+    def read_without(self, holders: list[dict[str, str]]) -> protocol.WithoutKnown:
+        """Every counter in a forked copy that is rid of the retained tracked objects, which ``holders`` hold."""
+        from leakharness.worker.cut_edge import read_without
+
+        return read_without(self._tracker.survivors, holders, self.reader.counters, lambda: self._tracker.alive)
 
     def second_opinions(self, path: str) -> protocol.OpinionsAnswer:
         """Let objgraph and guppy3 write what they think to ``path``, from a forked copy."""

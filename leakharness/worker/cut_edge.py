@@ -10,28 +10,36 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
+import sys
 import threading
 import time
 import types
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from leakharness.worker.capture.type_plans import HEAP_TYPE, TYPE_SUBCLASS, type_dict, type_flags, type_mro, type_name
 from leakharness.worker.codec import BadLine, decode, encode
 from leakharness.worker.fork import CAN_FORK, CopyFailed, ask_copy
-from leakharness.worker.protocol import CutAnswer
+from leakharness.worker.protocol import CutAnswer, WithoutKnown
 
-__all__ = ["confirm"]
+__all__ = ["confirm", "read_without"]
 
 MAX_DEPTH = 12
 """Steps from a target back along references until a holder must have been met."""
 MAX_BEHIND = 200_000
 """Objects met on the way back; beyond that the search has left the leak and is in the program at large."""
+FEW = 20
+"""Objects up to which the collector's own search for referrers is the faster one."""
 CUT_ROUNDS = 3
 """Collections after the cut: an object freed in one may release what only the next one finds."""
+COPY_SECONDS = 60.0
+"""How long a copy may take to be rid of the known leaks and be counted; it is killed then."""
+IN_USE = re.compile(rb"# bytes in allocated blocks\s*=\s*([\d,]+)")
+PIPE_BYTES = 1 << 20
 ERROR_KEPT = 300
 """Characters of an exception's text that the answer repeats."""
 
@@ -40,8 +48,6 @@ def confirm(
     targets: Callable[[], Iterable[Any]],
     holders: Sequence[dict[str, str]],
     timeout: float = 30.0,
-    *,
-    count: Callable[[], dict[str, int]] | None = None,
 ) -> CutAnswer:
     """Cut the described references in a forked copy and count which targets that frees.
 
@@ -57,9 +63,7 @@ def confirm(
 
     Only references that lead to a target are cut: a dict ``registry`` elsewhere stays as it is.
 
-    All of them are cut, as objects may be held more than once; ``timeout`` is in seconds. ``count`` reads
-    counters: then the targets are taken out of whatever plain container still holds them as well, and the
-    answer says by how much each counter fell.
+    All of them are cut, as objects may be held more than once; ``timeout`` is in seconds.
 
     Its sentence says it in words: "cutting it freed 250 of 250". Where that is not possible, ``error`` says why.
     """
@@ -70,7 +74,7 @@ def confirm(
     def cut() -> bytes:
         _become_quiet()
         try:
-            return encode(_cut_and_count(targets, holders, count, started))
+            return encode(_cut_and_count(targets, holders, started))
         except BaseException as error:
             return encode(_answer(0, 0, 0, started, f"{type(error).__name__}: {error}"[:ERROR_KEPT]))
 
@@ -87,14 +91,13 @@ def _answer(
     started: float,
     error: str | None,
     uncut: Iterable[str] = (),
-    fell: dict[str, int] | None = None,
 ) -> CutAnswer:
     sentence = f"cutting it freed {freed} of {total}" if error is None else f"not confirmed: {error}"
     if error is None and not cut:
         nothing = "nothing tracked is retained, and only tracked objects can be counted: use run.track()"
         missing = f"the reference was not found in the copy ({'; '.join(uncut)})" if uncut else nothing
         sentence = f"not confirmed: {missing}"
-    return CutAnswer(total, freed, cut, tuple(uncut), time.monotonic() - started, error, sentence, fell or {})
+    return CutAnswer(total, freed, cut, tuple(uncut), time.monotonic() - started, error, sentence)
 
 
 def _become_quiet() -> None:
@@ -108,26 +111,86 @@ def _become_quiet() -> None:
 
 
 def _cut_and_count(
-    targets: Callable[[], Iterable[Any]],
-    holders: Sequence[dict[str, str]],
-    count: Callable[[], dict[str, int]] | None,
-    started: float,
+    targets: Callable[[], Iterable[Any]], holders: Sequence[dict[str, str]], started: float
 ) -> CutAnswer:
     gc.disable()
     gc.unfreeze()
-    if count is not None:
-        _rehearse()
-    before = _collected_count(count)
     watched, done, uncut = _cut_all(targets, [_Edge(row) for row in holders])
     for _ in range(CUT_ROUNDS):
         gc.collect()
-    if count is not None:
-        _take_out(watched)
     freed, total = sum(reference() is None for reference in watched), len(watched)
+    return _answer(total, freed, done, started, None, sorted(uncut))
+
+
+def read_without(
+    targets: Callable[[], Iterable[Any]],
+    holders: Sequence[dict[str, str]],
+    count: Callable[[], dict[str, int]],
+    alive: Callable[[], int],
+    timeout: float = COPY_SECONDS,
+) -> WithoutKnown:
+    """The counters of a forked copy in which the targets, and all that hangs on them, are gone: ``holders`` are cut
+    as by :func:`confirm`, and what still stands in a plain container is taken out of it.
+
+    Counted, not estimated: what is left in the copy is what the program would hold without these leaks.
+    """
+    if not CAN_FORK:
+        return WithoutKnown({}, 0, error="this platform cannot fork, and the measured process is never changed")
+
+    def cut() -> bytes:
+        _become_quiet()
+        try:
+            return encode(_read_cut(targets, [_Edge(row) for row in holders], count, alive))
+        except BaseException as error:
+            return encode(WithoutKnown({}, 0, error=f"{type(error).__name__}: {error}"[:ERROR_KEPT]))
+
+    try:
+        return decode(WithoutKnown, ask_copy(cut, timeout))
+    except (CopyFailed, BadLine, OSError) as error:
+        return WithoutKnown({}, 0, error=str(error))
+
+
+def _read_cut(
+    targets: Callable[[], Iterable[Any]],
+    edges: list[_Edge],
+    count: Callable[[], dict[str, int]],
+    alive: Callable[[], int],
+) -> WithoutKnown:
+    gc.disable()
+    gc.unfreeze()
+    _rehearse()
+    for _ in range(CUT_ROUNDS):
+        gc.collect()
+    small, malloc = small_bytes_in_use(), count().get("malloc_bytes", 0)
+    watched, _, _ = _cut_all(targets, edges)
+    for _ in range(CUT_ROUNDS):
+        gc.collect()
+    _take_out(watched)
     watched.clear()
-    after = _collected_count(count)
-    fell = {name: value - after[name] for name, value in before.items()}
-    return _answer(total, freed, done, started, None, sorted(uncut), fell)
+    gc.collect()
+    counters = count()
+    return WithoutKnown(counters, alive(), small - small_bytes_in_use(), malloc - counters.get("malloc_bytes", 0))
+
+
+def small_bytes_in_use() -> int:
+    """Bytes of allocated blocks of the small-object allocator, as ``sys._debugmallocstats`` prints them (obmalloc.c);
+    0 where it has none. For a forked copy: it writes to descriptor 2."""
+    if not hasattr(sys, "_debugmallocstats"):
+        return 0
+    receive, send = os.pipe()
+    try:
+        os.set_blocking(receive, False)
+        os.set_blocking(send, False)  # more than the pipe takes is not wanted
+        os.dup2(send, 2)
+        sys._debugmallocstats()
+        text = os.read(receive, PIPE_BYTES)
+    except BlockingIOError:
+        return 0
+    finally:
+        os.close(receive)
+        os.close(send)
+    found = IN_USE.search(text)
+    return int(found[1].replace(b",", b"")) if found else 0
 
 
 class _Dummy:
@@ -141,25 +204,16 @@ def _rehearse() -> None:
     _take_out(watched)
 
 
-def _collected_count(count: Callable[[], dict[str, int]] | None) -> dict[str, int]:
-    if count is None:
-        return {}
-    for _ in range(CUT_ROUNDS):
-        gc.collect()
-    return count()
-
-
 def _take_out(watched: list[Any]) -> None:
     """Take what is still alive out of every plain container that holds it."""
     alive = {id(item): item for item in (reference() for reference in watched) if item is not None}
     if not alive:
         return
-    for holder in gc.get_referrers(*alive.values()):
+    for holder in _referrers(list(alive.values())):
         if holder is alive:
             continue
         if type(holder) is dict:
-            for key in [key for key, value in dict.items(holder) if id(value) in alive or id(key) in alive]:
-                _delete_key(holder, key)
+            _delete(holder, [key for key, value in dict.items(holder) if id(value) in alive or id(key) in alive])
         elif type(holder) in (list, deque, set):
             _cut_elements(holder, alive)
 
@@ -182,11 +236,27 @@ def _cut_all(targets: Callable[[], Iterable[Any]], edges: list[_Edge]) -> tuple[
                 waiting.remove(edge)
         if not waiting or not front or len(behind) > MAX_BEHIND:
             break
-        front = [item for item in gc.get_referrers(*front) if id(item) in program and id(item) not in behind]
+        front = [item for item in _referrers(front) if id(item) in program and id(item) not in behind]
         front = [item for item in front if type(item) is not types.ModuleType]
         behind.update(zip(map(id, front), front, strict=True))
     uncut |= {f"{edge}: nothing of the kind leads to a target" for edge in waiting}
     return watched, done, uncut
+
+
+def _referrers(items: list[Any]) -> list[Any]:
+    """What refers to any of ``items``. ``gc.get_referrers`` compares each reference with each of them in turn.
+
+    Modules are not asked: that puts what ``_asyncio`` has on its free list there once more (3.12, ``fi_freelist``), and
+    the next collection would go round in it for ever.
+    """
+    if len(items) <= FEW:
+        return gc.get_referrers(*items)
+    wanted = set(map(id, items))
+    return [
+        item
+        for item in gc.get_objects()
+        if type(item) is not types.ModuleType and not wanted.isdisjoint(map(id, gc.get_referents(item)))
+    ]
 
 
 class _Edge:
@@ -321,23 +391,30 @@ def _cut_from_dict(holder: dict[Any, Any], name: str, behind: dict[int, Any]) ->
         value = dict.get(holder, name)
         if value is None or id(value) not in behind:
             return 0
-        return _delete_key(holder, name)
+        return _delete(holder, [name])
     doomed = [
         key
         for key, value in dict.items(holder)
         if (id(key) in behind if name == "<key>" else id(value) in behind and f"<{type(key).__name__}>" == name)
     ]
-    return sum(_delete_key(holder, key) for key in doomed)
+    return _delete(holder, doomed)
 
 
-def _delete_key(holder: dict[Any, Any], key: Any) -> int:
-    """A class's dict must be changed through the class, which remembers what it has looked up."""
+def _delete(holder: dict[Any, Any], keys: list[Any]) -> int:
+    """Delete entries, and give back the table that they had. A class's dict must be changed through the class, which
+    remembers what it has looked up."""
+    if not keys:
+        return 0
     owner = next((item for item in gc.get_referrers(holder) if type_flags(type(item)) & TYPE_SUBCLASS), None)
-    if owner is not None and type_dict(owner) is holder:
-        type.__delattr__(owner, key)
-    else:
-        dict.__delitem__(holder, key)
-    return 1
+    owned = owner is not None and type_dict(owner) is holder
+    base: Any = OrderedDict if issubclass(type(holder), OrderedDict) else dict
+    for key in keys:
+        type.__delattr__(owner, key) if owned else base.__delitem__(holder, key)
+    if type(holder) is dict and len(keys) > 1 and not owned:
+        left = dict(holder)
+        holder.clear()
+        holder.update(left)
+    return len(keys)
 
 
 def _cut_callbacks(holder: Any, behind: dict[int, Any]) -> int:

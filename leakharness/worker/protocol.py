@@ -28,6 +28,7 @@ __all__ = [
     "LOAD",
     "READ",
     "READY",
+    "READ_WITHOUT",
     "RUNS",
     "SECOND_OPINIONS",
     "SELF_TEST",
@@ -210,7 +211,7 @@ class Holder(NamedTuple):
 
 
 class CutAnswer(NamedTuple):
-    """What cutting references in a forked copy freed, of how many targets, and by how much each counter fell."""
+    """What cutting references in a forked copy freed, of how many targets."""
 
     targets: Count
     freed: Count
@@ -219,7 +220,17 @@ class CutAnswer(NamedTuple):
     seconds: float
     error: str | None
     sentence: str
-    fell: dict[str, int] = {}  # noqa: RUF012 - never changed
+
+
+class WithoutKnown(NamedTuple):
+    """A forked copy of the measured process, rid of the leaks that are known: its counters, tracked objects alive, and
+    the bytes that the cut gave back to the allocator of small objects and to malloc."""
+
+    counters: dict[str, int]
+    alive: Count
+    small_bytes: int = 0
+    malloc_bytes: int = 0
+    error: str | None = None
 
 
 class OpinionsAnswer(NamedTuple):
@@ -311,6 +322,7 @@ GROWTH_AFTER_CLEARING = Question("growth_after_clearing", ClearedAnswer)
 GROWTH_AFTER_CLEARING_DECLARED = Question("growth_after_clearing_declared", ClearedAnswer)
 SNAPSHOT = Question("snapshot", SnapshotAnswer)
 CONFIRM = Question("confirm", CutAnswer)
+READ_WITHOUT = Question("read_without", WithoutKnown)
 SECOND_OPINIONS = Question("second_opinions", OpinionsAnswer)
 TRACE = Question("trace", Done)
 SITES = Question("sites", SitesAnswer)

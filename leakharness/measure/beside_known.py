@@ -1,0 +1,71 @@
+"""What grows beside the leaks that are known: measured on, with readings of a copy that is rid of them.
+
+After each further batch a forked copy of the measured process loses the known leaks, with all that hangs on them, and
+is counted. What that leaves is judged by the rules of any other measurement. The resources that a copy does not have
+(threads, children, resident size …) are read in the process itself, memory less the bytes that the cut gave back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic
+
+from leakharness.errors import LeakHarnessError, NotJudged
+from leakharness.measure.batches import GRACE_S, Batches
+from leakharness.measure.judging import Judging
+from leakharness.measure.measurement import Measurement, WorkerClient
+from leakharness.model import BesideKnown, Reading
+from leakharness.worker.protocol import READ, READ_WITHOUT, Holder, ReadingAnswer
+
+__all__ = ["beside_known"]
+
+COUNTED_IN_COPY = ("objects", "blocks", "malloc_bytes", "tasks", "fds")
+"""What a forked copy has as the process has it, so that there the known leaks' share of it is gone."""
+
+
+class _Silent:
+    """Takes no snapshot of what is measured on."""
+
+    def phase(self, name: str, done: int, total: int | None) -> None: ...
+    def reading(self, worker: WorkerClient, reading: Reading) -> None: ...
+    def suspected(self, worker: WorkerClient, measurement: Measurement) -> None: ...
+
+
+@dataclass
+class _WithoutKnown(Batches):
+    """Batches whose readings are those of a copy without the known leaks."""
+
+    holders: Sequence[Holder] = field(default=())
+
+    def baseline(self) -> None:
+        """Twice, because the first time whatever it needs is imported."""
+        for _ in range(2):
+            answer = self.worker.request(READ, GRACE_S, True, False, doing="measuring on beside the known leaks")
+            self.m.readings = [self.reading("baseline", 0, answer)]
+
+    def reading(self, label: str, runs: int, answer: ReadingAnswer) -> Reading:
+        doing = "counting in a copy without the known leaks"
+        copy = self.worker.request(READ_WITHOUT, list(self.holders), doing=doing)
+        if copy.error is not None:
+            raise NotJudged(f"the known leaks could not be cut out of a copy: {copy.error}")
+        counters = {**answer.counters, **{n: v for n, v in copy.counters.items() if n in COUNTED_IN_COPY}}
+        declared = dict(answer.declared)
+        for name, freed in (("mapped_bytes", copy.small_bytes), ("rss", copy.small_bytes + copy.malloc_bytes)):
+            declared[name] = declared.get(name, 0) + freed
+        answer = answer._replace(counters=counters, declared=declared, tracked_alive=copy.alive, tracked={})
+        return super().reading(label, runs, answer)
+
+
+def beside_known(worker: WorkerClient, measurement: Measurement, holders: Sequence[Holder]) -> BesideKnown:
+    """Measure on in ``worker``, with the references of ``holders`` cut before each count, and judge what is left."""
+    m = measurement
+    plan = replace(m.plan, max_runs=max(m.plan.max_runs - m.runs, m.iters * m.plan.batches))
+    rest = Measurement(m.request, plan, facts=m.facts, iters=m.iters, warm_up_runs=m.warm_up_runs)
+    batches = _WithoutKnown(rest, worker, _Silent(), monotonic, holders)
+    try:
+        batches.baseline()
+        outcome = Judging(batches, None, monotonic).outcome()
+    except LeakHarnessError as exc:
+        return BesideKnown("NOT_JUDGED", str(exc))
+    return BesideKnown(outcome.verdict, outcome.reason)
