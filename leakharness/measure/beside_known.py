@@ -42,7 +42,7 @@ class _WithoutKnown(Batches):
         """Twice, because the first time whatever it needs is imported."""
         for _ in range(2):
             answer = self.worker.request(READ, GRACE_S, True, False, doing="measuring on beside the known leaks")
-            self.m.readings = [self.reading("baseline", 0, answer)]
+            self.measurement.readings = [self.reading("baseline", 0, answer)]
 
     def reading(self, label: str, runs: int, answer: ReadingAnswer) -> Reading:
         doing = "counting in a copy without the known leaks"
