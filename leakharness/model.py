@@ -17,6 +17,7 @@ __all__ = [
     "Detectable",
     "Family",
     "Growth",
+    "HeldByC",
     "Plan",
     "Reading",
     "Retainer",
@@ -36,6 +37,8 @@ COUNTERS: Mapping[str, str] = {
     "children": "child processes",
     "tasks": "asyncio tasks",
     "objects": "objects the collector lists",
+    "references": "references that no object holds",
+    "given_away": "references given away by who did not own them",
     "blocks": "allocator blocks",
     "malloc_bytes": "bytes in use by malloc",
     "mapped_bytes": "bytes of address space outside malloc",
@@ -153,6 +156,24 @@ class Retainer:
 
 
 @dataclass(frozen=True)
+class HeldByC:
+    """Objects of one type, or one object, that C code holds, or has given away; ``bytes`` a run."""
+
+    type: str
+    count_per_run: float
+    bytes: float
+    sentence: str
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "type": self.type,
+            "count_per_run": _figure(self.count_per_run),
+            "bytes": round(self.bytes),
+            "sentence": self.sentence,
+        }
+
+
+@dataclass(frozen=True)
 class Detectable:
     """The smallest leaks per run that this very measurement would have called FAIL. None: not with this counter."""
 
@@ -203,6 +224,8 @@ class RunResult:
     growth_class: str | None = None
     class_evidence: str = ""
     retainers: tuple[Retainer, ...] = ()
+    held_by_c: tuple[HeldByC, ...] = ()
+    """What no object of the heap holds, so that C code must."""
     detectable: Detectable = field(default_factory=Detectable)
     snapshots: tuple[str, ...] = ()
     forgiven: tuple[str, ...] = ()
@@ -267,6 +290,7 @@ class RunResult:
             "class": self.growth_class,
             "class_evidence": self.class_evidence,
             "retainers": [retainer.document() for retainer in self.retainers],
+            "held_by_c": [held.document() for held in self.held_by_c],
             "detectable": self.detectable.document(),
             "snapshots": list(self.snapshots),
             "forgiven": list(self.forgiven),

@@ -84,6 +84,8 @@ class Rule:
     patience: int = 3
     alone: bool = True
     """Whether this counter may call a leak when no other does (and no more trusted one contradicts)."""
+    sparse: bool = False
+    """Whether it is judged by the readings that have it; any other is not judged where one of them lacks it."""
     turns: int = EVEN_EVENTS
     """Batches of k or k + 1 by turns that are even enough. Five where the counter never moves on code without a leak:
     twelve tracked objects in 250 runs are a leak of one run in twenty."""
@@ -96,6 +98,8 @@ RULES: tuple[Rule, ...] = (
     Rule("children", patience=8, turns=SEGMENTS),
     Rule("tasks", patience=8, turns=SEGMENTS),
     Rule("objects", patience=5),
+    Rule("references", patience=5, turns=SEGMENTS, sparse=True),
+    Rule("given_away", patience=5, turns=SEGMENTS, sparse=True),
     Rule("blocks"),
     Rule("malloc_bytes", floor=MALLOC_FLOOR_BYTES),
     Rule("mapped_bytes", floor=MAPPED_FLOOR_BYTES),

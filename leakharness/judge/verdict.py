@@ -57,7 +57,7 @@ def assess(
 ) -> Assessment:
     """Judge a whole measurement. ``control`` is the control arm's rise of each counter over the same number of
     runs. ``final``: no more runs can be made, so whatever is noise by its numbers is called steady now."""
-    judged = [rule for rule in RULES if _values(readings, rule.counter) is not None]
+    judged = [rule for rule in RULES if _values(_rows(rule, readings), rule.counter) is not None]
     trends = _trends(judged, readings, warm_up, control, final=final)
     if any(found.state == "grows" for found in trends.values()):
         trends = _trends(judged, readings, warm_up, control, final=final, backed=True)
@@ -110,9 +110,10 @@ def _trends(
     recent = bool(warm_up) and runs[-1] - runs[0] <= EARLIER_MEMORY * warm_up[-1].runs
     trends: dict[str, Trend] = {}
     for rule in rules:
+        rows = _rows(rule, readings)
         found = trend(
-            runs,
-            _values(readings, rule.counter) or (),
+            [reading.runs for reading in rows],
+            _values(rows, rule.counter) or (),
             floor=_floor(rule, control),
             patience=rule.patience,
             before=_settling_in(warm_up, rule.counter) if rule.floor == 0 and recent else None,
@@ -168,6 +169,14 @@ def _floor(rule: Rule, control: Mapping[str, float] | None) -> float:
     return max(rule.floor, CONTROL_FACTOR * (control or {}).get(rule.counter, 0.0)) if rule.floor else 0.0
 
 
+def _rows(rule: Rule, readings: Sequence[Reading]) -> Sequence[Reading]:
+    """The readings that a counter is judged by; none where fewer than two have it."""
+    if not rule.sparse:
+        return readings
+    rows = [reading for reading in readings if rule.counter in reading.counters]
+    return rows if len(rows) > 1 else ()
+
+
 def _values(readings: Sequence[Reading], counter: str) -> list[float] | None:
     """The counter's series without what was declared; None where any reading lacks it."""
     values = []
@@ -176,7 +185,7 @@ def _values(readings: Sequence[Reading], counter: str) -> list[float] | None:
         if value is None:
             return None
         values.append(float(value - reading.declared.get(counter, 0)))
-    return values
+    return values or None
 
 
 def _settling_in(warm_up: Sequence[Reading], counter: str) -> Series | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from leakharness.measure.measurement import Measurement, Observer, WorkerClient
@@ -26,6 +26,7 @@ from leakharness.worker.protocol import (
     BASELINE,
     FREEZE,
     READ,
+    REFERENCES,
     RUNS,
     ReadingAnswer,
 )
@@ -44,6 +45,8 @@ allocates must be there before it is compared with the second."""
 SLOW_BATCH_SECONDS = 0.3
 """A batch that would take longer is made smaller, unless its size was asked for."""
 FEWEST_RUNS_A_BATCH = 5
+BATCH_OVER_REFERENCES = 10
+"""Times the seconds of counting references that a batch must take for them to be counted after it in any case."""
 GRACE_S = 0.03
 """Seconds that a reading waits for threads, descriptors and tasks that are on their way out."""
 CONFIRM_GRACE_S = 0.5
@@ -70,9 +73,11 @@ class Batches:
             for _ in range(2):
                 self._runs(REHEARSAL_RUNS, "warm-up")
                 self._read(0.0)
-        measurement.readings = [
-            self.reading("baseline", 0, self.worker.request(BASELINE, GRACE_S, doing="taking the baseline"))
-        ]
+        began = self.clock()
+        counted = self._references()
+        measurement.reference_seconds = self.clock() - began
+        answer = self.worker.request(BASELINE, GRACE_S, doing="taking the baseline")
+        measurement.readings = [self.reading("baseline", 0, answer, counted)]
         self.observer.reading(self.worker, measurement.readings[0])
 
     def batch(self, number: int) -> None:
@@ -84,7 +89,8 @@ class Batches:
         answer = self.worker.request(READ, GRACE_S, False, first, doing=f"reading after {label}")
         if first:
             measurement.census = [(measurement.iters, answer.census)]
-        measurement.readings.append(self.reading(label, measurement.runs + measurement.iters, answer))
+        counted = self._references() if self._references_due(number) else {}
+        measurement.readings.append(self.reading(label, measurement.runs + measurement.iters, answer, counted))
         if number <= measurement.plan.batches or number & (number - 1) == 0:  # of a long measurement, ever fewer
             self.observer.reading(self.worker, measurement.readings[-1])
 
@@ -92,9 +98,27 @@ class Batches:
         """Read again, this time with the frozen heap collected and a long grace: what was only late is gone now."""
         measurement = self.measurement
         answer = self.worker.request(READ, CONFIRM_GRACE_S, True, False, doing="confirming the leak")
-        measurement.readings[-1] = self.reading(measurement.readings[-1].label, measurement.readings[-1].runs, answer)
+        last = measurement.readings[-1]
+        measurement.readings[-1] = self.reading(last.label, last.runs, answer, self._references())
 
-    def reading(self, label: str, runs: int, answer: ReadingAnswer) -> Reading:
+    def _references_due(self, number: int) -> bool:
+        """After the last planned batch, and before that where it costs little beside the runs. What stands still from
+        end to end need not be seen on the way; what does not is then followed batch by batch."""
+        measurement = self.measurement
+        if number % measurement.plan.batches == 0 or (
+            number > measurement.plan.batches and measurement.references.rows
+        ):
+            return True
+        return self.clock() - measurement.readings[-1].seconds >= BATCH_OVER_REFERENCES * measurement.reference_seconds
+
+    def _references(self) -> dict[str, int]:
+        """The counters of references; none where they cannot be counted."""
+        answer = self.measurement.references = self.worker.request(REFERENCES, doing="counting references")
+        return {} if answer.failed else {"references": answer.raised, "given_away": answer.given}
+
+    def reading(
+        self, label: str, runs: int, answer: ReadingAnswer, references: Mapping[str, int] | None = None
+    ) -> Reading:
         measurement = self.measurement
         measurement.tracked = answer.by_label()
         alive = answer.tracked_alive
@@ -102,7 +126,7 @@ class Batches:
             base = alive
         else:
             base = measurement.readings[0].declared["tracked_alive"] if measurement.readings else 0
-        counters = {"tracked": alive - base, **answer.counters}
+        counters = {"tracked": alive - base, **answer.counters, **(references or {})}
         declared = {**answer.declared, "tracked_alive": base}
         return Reading(label, runs, counters, declared, answer.collected, self.clock())
 

@@ -7,7 +7,7 @@ is counted. What that leaves is judged by the rules of any other measurement. Th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
@@ -42,9 +42,11 @@ class _WithoutKnown(Batches):
         """Twice, because the first time whatever it needs is imported."""
         for _ in range(2):
             answer = self.worker.request(READ, GRACE_S, True, False, doing="measuring on beside the known leaks")
-            self.measurement.readings = [self.reading("baseline", 0, answer)]
+            self.measurement.readings = [self.reading("baseline", 0, answer, self._references())]
 
-    def reading(self, label: str, runs: int, answer: ReadingAnswer) -> Reading:
+    def reading(
+        self, label: str, runs: int, answer: ReadingAnswer, references: Mapping[str, int] | None = None
+    ) -> Reading:
         doing = "counting in a copy without the known leaks"
         copy = self.worker.request(READ_WITHOUT, list(self.holders), doing=doing)
         if copy.error is not None:
@@ -54,7 +56,7 @@ class _WithoutKnown(Batches):
         for name, freed in (("mapped_bytes", copy.small_bytes), ("rss", copy.small_bytes + copy.malloc_bytes)):
             declared[name] = declared.get(name, 0) + freed
         answer = answer._replace(counters=counters, declared=declared, tracked_alive=copy.alive, tracked={})
-        return super().reading(label, runs, answer)
+        return super().reading(label, runs, answer, references)
 
 
 def beside_known(worker: WorkerClient, measurement: Measurement, holders: Sequence[Holder]) -> BesideKnown:

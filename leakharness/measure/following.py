@@ -22,8 +22,8 @@ ours to fill."""
 FOLLOWED_OBJECTS = 200_000
 """The same in objects: a hundred for each entry of a cache of 2,000."""
 BYTES = ("rss", "malloc_bytes", "mapped_bytes")
-FEW = ("fds", "threads", "children", "tasks")
-"""What no cache holds by the thousand: growth of these is not followed."""
+FEW = ("fds", "threads", "children", "tasks", "references", "given_away")
+"""What no cache holds by the thousand (a cache in C holds each object once): growth of these is not followed."""
 
 
 def followed_far_enough(measurement: Measurement, found: judge.Assessment) -> bool:

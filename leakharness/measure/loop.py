@@ -109,11 +109,17 @@ def _result(
         detectable=judge.detectable(measurement.readings) if measurement.readings else Detectable(),
         forgiven=found.forgiven if found is not None else (),
         notes=tuple(measurement.notes + _collector_note(measurement)),
-        blind=facts.missing_counters if facts is not None else {},
+        blind=_blind(measurement),
         control=noise,
         known_declared=facts.scenario.known if facts is not None else (),
         detail=detail,
     )
+
+
+def _blind(m: Measurement) -> Mapping[str, str]:
+    """Counters that are absent, and why: from the start, or since a copy failed to count references."""
+    missing = m.facts.missing_counters if m.facts is not None else {}
+    return {**missing, **({"references": m.references.failed} if m.references.failed else {})}
 
 
 def _more_objects(growth: Sequence[Growth]) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 from leakharness.judge import verdict as judge
-from leakharness.model import BesideKnown, Plan, Reading, Retainer, RunResult
-from leakharness.worker.protocol import A, Facts, LoadSpec, Question
+from leakharness.model import BesideKnown, HeldByC, Plan, Reading, Retainer, RunResult
+from leakharness.worker.protocol import A, Facts, LoadSpec, Question, ReferencesAnswer
 
 __all__ = ["WorkerClient", "Evidence", "Measurement", "Observer", "Request"]
 
@@ -54,6 +54,7 @@ class Evidence:
     allocations: tuple[Mapping[str, Any], ...] = ()
     opinions: tuple[str, ...] = ()
     backrefs_dot: str = ""
+    held_by_c: tuple[HeldByC, ...] = ()
 
     def added_to(self, result: RunResult) -> RunResult:
         """``result`` with this evidence."""
@@ -80,6 +81,10 @@ class Measurement:
     notes: list[str] = field(default_factory=list)
     bounded: Mapping[str, int] = field(default_factory=dict)
     iters: int = 0
+    references: ReferencesAnswer = field(default_factory=ReferencesAnswer)
+    """Objects of which references are held by no object, at the last reading that has them."""
+    reference_seconds: float = 0.0
+    """How long it takes to count them."""
 
     @property
     def runs(self) -> int:

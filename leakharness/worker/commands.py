@@ -28,6 +28,7 @@ from leakharness.worker.recorder import PLANTED, Plant, ScenarioRecorder, Target
 from leakharness.worker.runs import RunFailed, Runs
 from leakharness.worker.scenario_file import describe, facts_of, load_scenario, mode_of
 from leakharness.worker.tracker import Tracker, self_test
+from leakharness.worker.unowned_references import ReferenceReader, why_not
 
 __all__ = ["Loads", "Measuring", "Session", "checked_tracker", "main", "process_facts"]
 
@@ -55,6 +56,7 @@ class Measuring:
         self._finish = finish
         self._sites: Any = None
         self.reader = CounterReader(counters, recorder.tracker, recorder, loop)
+        self._references = ReferenceReader()
 
     def handlers(self) -> dict[str, Callable[..., Any]]:
         """The commands that it answers.
@@ -64,9 +66,10 @@ class Measuring:
         """
         return {
             protocol.RUNS.op: self.runs,
-            protocol.FREEZE.op: self.reader.freeze,
+            protocol.FREEZE.op: self.freeze,
             protocol.BASELINE.op: self.reader.baseline,
             protocol.READ.op: self.reader.read,
+            protocol.REFERENCES.op: self._references.read,
             protocol.CENSUS.op: self.census,
             protocol.GROWTH_AFTER_CLEARING.op: self.reader.growth_after_clearing,
             protocol.GROWTH_AFTER_CLEARING_DECLARED.op: self.reader.growth_after_clearing_declared,
@@ -84,6 +87,10 @@ class Measuring:
     def runs(self, count: int) -> protocol.Done:
         self._make_runs(count)
         return protocol.Done()
+
+    def freeze(self, collect: bool = True) -> protocol.Frozen:
+        self._references.forget()
+        return self.reader.freeze(collect)
 
     def census(self) -> protocol.CensusAnswer:
         return protocol.CensusAnswer(self.reader.census(sizes=True))
@@ -329,12 +336,14 @@ def process_facts(
     counters: Counters, scenario: protocol.ScenarioFacts, mode: str, notes: list[str] | None = None
 ) -> protocol.Facts:
     """What process this is, and what is going to be measured in it."""
+    reason = why_not()
+    missing = counters.missing | ({"references": reason} if reason else {})
     return protocol.Facts(
         pid=os.getpid(),
         python=sys.version.split()[0],
         implementation=sys.implementation.name,
         executable=sys.executable,
-        missing_counters=counters.missing,
+        missing_counters=missing,
         scenario=scenario,
         mode=mode,
         notes=tuple(notes or ()),

@@ -29,6 +29,7 @@ __all__ = [
     "READ",
     "READY",
     "READ_WITHOUT",
+    "REFERENCES",
     "RUNS",
     "SECOND_OPINIONS",
     "SELF_TEST",
@@ -164,6 +165,24 @@ class ReadingAnswer(NamedTuple):
     def by_label(self) -> dict[str, dict[str, int]]:
         """``{label: {"born": n, "retained": n}}``."""
         return {label: {"born": row.born, "retained": row.retained} for label, row in self.tracked.items()}
+
+
+class UnownedReferences(NamedTuple):
+    """An object of which so many more references (fewer, where negative) are held by no object than at the mark."""
+
+    address: Count
+    type: str
+    more: int
+
+
+class ReferencesAnswer(NamedTuple):
+    """References that no object holds, against those at the mark: so many more of some objects, so many ``given``
+    away of others; the objects, the largest changes first. ``failed``: why they could not be counted, or ""."""
+
+    raised: Count = 0
+    given: Count = 0
+    rows: tuple[UnownedReferences, ...] = ()
+    failed: str = ""
 
 
 class CensusAnswer(NamedTuple):
@@ -317,6 +336,7 @@ RUNS = Question("runs", Done)
 FREEZE = Question("freeze", Frozen)
 BASELINE = Question("baseline", ReadingAnswer)
 READ = Question("read", ReadingAnswer)
+REFERENCES = Question("references", ReferencesAnswer)
 CENSUS = Question("census", CensusAnswer)
 GROWTH_AFTER_CLEARING = Question("growth_after_clearing", ClearedAnswer)
 GROWTH_AFTER_CLEARING_DECLARED = Question("growth_after_clearing_declared", ClearedAnswer)

@@ -108,7 +108,7 @@ def test_a_rise_at_the_floor_is_forgiven_and_one_above_is_not(counter: str, floo
 
 def test_exact_counters_have_no_floor() -> None:
     """Size is no criterion for a counter that is exact."""
-    exact = ("tracked", "fds", "threads", "children", "tasks", "objects", "blocks")
+    exact = ("tracked", "fds", "threads", "children", "tasks", "objects", "references", "given_away", "blocks")
     assert [rule.counter for rule in judge.RULES if rule.floor == 0] == list(exact)
     assert [rule.counter for rule in judge.RULES] == list(COUNTERS)
 
@@ -207,6 +207,20 @@ def test_a_counter_that_is_absent_is_not_judged() -> None:
     assert [g.counter for g in found.growth] == ["objects"]
     gap = [*readings(objects=total([0] * 5), blocks=total([50] * 5))[:-1], Reading("b", 250, {"objects": 0})]
     assert [g.counter for g in assess(gap).growth] == ["objects"]
+
+
+def test_references_are_judged_by_the_readings_that_have_them() -> None:
+    """Standing still from end to end is standing still; a difference asks for more readings."""
+    rows = [Reading("b", 50 * i, {"objects": 0}) for i in range(6)]
+    ends = [Reading("b", 0, {"objects": 0, "references": 0}), *rows[1:-1]]
+    last = Reading("b", 250, {"objects": 0, "references": 250})
+    assert assess([*ends, rows[-1]]).growth[-1].counter == "objects"
+    assert assess([*ends, replace(last, counters={"references": 0, "objects": 0})]).state == "steady"
+    assert assess([*ends, last]).state == "undecided"
+    more = [Reading("b", 250 + 50 * i, {"objects": 0, "references": 250 + 50 * i}) for i in range(1, 5)]
+    assert assess([*ends, last, *more[:3]]).state == "undecided"
+    found = assess([*ends, last, *more])
+    assert (found.state, found.why) == ("grows", "references +1 a run")
 
 
 def test_a_counter_that_grows_backs_those_that_grow_unevenly() -> None:

@@ -35,6 +35,7 @@ class FakeWorker:
     confirmed: Callable[[int], Mapping[str, int]] | None = None
     dies_in: tuple[str, int] | None = None
     fault: str | None = None
+    references: Callable[[int], Mapping[str, Any]] = lambda runs: {}
     runs: int = 0
     now: float = 0.0
     asked: list[str] = field(default_factory=list)
@@ -95,6 +96,10 @@ class FakeWorker:
             "collected": self.collected(self.runs) - self.collected(self.baseline_runs),
             "census": {"app.Session": [self.runs, 56 * self.runs]},
         }
+
+    def answer_references(self) -> dict[str, Any]:
+        self.now += 0.01
+        return dict(self.references(self.runs - self.baseline_runs if self.baseline_runs else 0))
 
     def answer_census(self) -> dict[str, Any]:
         return {"census": {"app.Session": [self.runs, 56 * self.runs]}}
@@ -486,3 +491,33 @@ def test_a_rare_type_of_the_program_is_no_suspect_before_a_frequent_one() -> Non
     """Its own types come first, but not those that came by the way."""
     census = [(50, {}), (250, {"app.Rare": [1, 50], "app.Session": [100, 50], "weakref.WeakMethod": [400, 50]})]
     assert suspects(census) == ["app.Session", "weakref.WeakMethod", "app.Rare"]
+
+
+def test_references_that_stand_still_are_counted_twice_and_others_after_every_batch() -> None:
+    """At the baseline and after the last planned batch; what has changed is then followed, and a leak of one reference
+    a run is a FAIL with nothing else growing."""
+    clean = FakeWorker(still)
+    assert measure(Request("scripted.py"), PLAN, clean, Listener(), clock=clean.clock).verdict == "PASS"
+    assert clean.asked.count("references") == 2
+    lost = FakeWorker(
+        still, references=lambda runs: {"raised": runs, "rows": [{"address": 4096, "type": "app.Config", "more": runs}]}
+    )
+    result = measure(Request("scripted.py"), PLAN, lost, Listener(), clock=lost.clock)
+    assert (result.verdict, result.reason) == ("FAIL", "references +1 a run")
+    assert result.runs == 450
+
+
+def test_references_that_cannot_be_counted_are_not_judged() -> None:
+    """The copy failed: said, and no word in the verdict."""
+    worker = FakeWorker(still, references=lambda runs: {"failed": "the copy did not answer within 60 s"})
+    result = measure(Request("scripted.py"), PLAN, worker, Listener(), clock=worker.clock)
+    assert result.verdict == "PASS"
+    assert result.blind == {"references": "the copy did not answer within 60 s"}
+
+
+def test_slow_runs_have_their_references_counted_after_every_batch() -> None:
+    """Where that costs little beside the runs, a leak needs no more batches than were planned."""
+    lost = FakeWorker(still, seconds_a_run=0.02, references=lambda runs: {"raised": runs})
+    result = measure(Request("scripted.py"), Plan(iters=50, iters_given=True), lost, Listener(), clock=lost.clock)
+    assert result.verdict == "FAIL"
+    assert all("references" in reading.counters for reading in result.series)

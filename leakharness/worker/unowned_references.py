@@ -1,0 +1,226 @@
+"""References that no object of the heap holds: each object's reference count less the references to it that the heap
+shows. What is left is held by C code, or by a frame that runs. Standard library only.
+
+A C function that forgets a ``Py_DECREF`` of a long-lived object makes no object, no block and no byte. CPython's own
+test suite sees it by ``sys.gettotalrefcount``, which only debug builds have; this sees it on any build, and says of
+which object. Everything happens in a forked copy: it thaws the heap, by which the measured process tells what is new.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import sys
+import types
+from array import array
+from collections.abc import Iterable
+from operator import ne, sub
+from typing import Any
+
+from leakharness.worker.capture.object_ids import ids_of
+from leakharness.worker.capture.type_plans import type_name
+from leakharness.worker.codec import BadLine, decode, encode
+from leakharness.worker.fork import CAN_FORK, CopyFailed, ask_copy
+from leakharness.worker.protocol import ReferencesAnswer, UnownedReferences
+
+__all__ = ["ReferenceReader", "why_not"]
+
+COPY_SECONDS = 60.0
+"""How long a copy may take to look at every object; it is killed then, and no other is asked."""
+MOST_ROWS = 50
+"""Objects that are reported one by one, the largest changes first."""
+SINGLETONS = frozenset(
+    id(item)
+    for item in (
+        *(None, True, False, Ellipsis, NotImplemented, (), "", b""),
+        *range(-5, 257),
+        *map(chr, range(256)),
+        *(bytes((byte,)) for byte in range(256)),
+    )
+)
+"""What the interpreter itself makes once and uses everywhere: before 3.12 its counts move with every instruction."""
+CODE_LIKE = frozenset(
+    map(
+        id,
+        (
+            *(types.FunctionType, types.BuiltinFunctionType, types.CellType, types.FrameType, types.CodeType),
+            *(types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType),
+            *(types.GetSetDescriptorType, types.MemberDescriptorType, property, staticmethod, classmethod),
+        ),
+    )
+)
+"""Types (by id) whose names and texts are left out: most strings of a process, and nobody passes them to C."""
+CLEAR_TYPE_CACHE: Any = getattr(sys, "_clear_type_cache", lambda: None)
+
+
+def why_not() -> str | None:
+    """Why references cannot be counted here, or None."""
+    if not hasattr(sys, "getrefcount") or sys.implementation.name != "cpython":
+        return "this interpreter counts no references"
+    if "t" in getattr(sys, "abiflags", ""):
+        return "the free-threaded build keeps some reference counts in each thread, where they cannot be read"
+    return None if CAN_FORK else "they are counted in a forked copy, and this platform cannot fork"
+
+
+class ReferenceReader:
+    """Compares the references that no object holds with those at the mark, object by object."""
+
+    def __init__(self) -> None:
+        self._failed = why_not() or ""
+        self._file = -1 if self._failed else _nameless_file()
+        self._marking = True
+
+    def forget(self) -> None:
+        """The next :meth:`read` makes a new mark."""
+        self._marking = True
+
+    def read(self) -> ReferencesAnswer:
+        """What has changed since the mark; the first makes one."""
+        if self._failed:
+            return ReferencesAnswer(failed=self._failed)
+        try:
+            # The stack is the same whether it marks or compares: what a running frame holds is held by no object.
+            return decode(ReferencesAnswer, ask_copy(self._answer, COPY_SECONDS))
+        except (CopyFailed, BadLine, OSError) as exc:
+            self._failed = str(exc)
+            return ReferencesAnswer(failed=self._failed)
+        finally:
+            self._marking = False
+
+    def _answer(self) -> bytes:
+        """In the copy."""
+        items, counts = _unowned()
+        return encode(self._write(items, counts) if self._marking else self._compare(items, counts))
+
+    def _write(self, items: list[Any], counts: dict[int, int]) -> ReferencesAnswer:
+        """Numbers in a file without a name: the measured process keeps nothing of the program's."""
+        held = list(map(items.__getitem__, counts))
+        sizes = [(id(item), len(item)) for item in items if type(item) is dict]
+        parts = (
+            ids_of(items),
+            ids_of(held),
+            ids_of(list(map(type, held))),
+            array("q", counts.values()).tobytes(),
+            array("q", itertools.chain.from_iterable(sizes)).tobytes(),
+        )
+        text = array("q", map(len, parts)).tobytes() + b"".join(parts)
+        os.ftruncate(self._file, 0)
+        while text:
+            text = text[os.pwrite(self._file, text, os.fstat(self._file).st_size) :]
+        return ReferencesAnswer()
+
+    def _compare(self, items: list[Any], counts: dict[int, int]) -> ReferencesAnswer:
+        mark = _Mark(self._file)
+        rows = []
+        for at, count in counts.items():
+            item = items[at]
+            before = mark.unowned(item)
+            if count != before:
+                raised = max(0, count) - max(0, before)
+                given = max(0, -count) - max(0, -before)
+                if raised > 0 or given > 0:
+                    rows.append((item, raised if raised > 0 else -given))
+        there = set(mark.ids).difference(_on_the_stack()) if rows else set()
+        rows = [(item, more) for item, more in rows if id(item) in there]
+        uses = _uses_as_key([item for item, more in rows if more > 0 and type(item) is str], items, mark)
+        found = [
+            UnownedReferences(id(item), type_name(type(item)), more - uses.get(id(item), 0))
+            for item, more in rows
+            if more < 0 or more > uses.get(id(item), 0)
+        ]
+        found.sort(key=lambda row: -abs(row.more))
+        return ReferencesAnswer(
+            sum(row.more for row in found if row.more > 0),
+            -sum(row.more for row in found if row.more < 0),
+            tuple(found[:MOST_ROWS]),
+        )
+
+
+class _Mark:
+    """What was written at the mark: the addresses of all objects, the counts that are not 0, the sizes of dicts."""
+
+    def __init__(self, file: int) -> None:
+        words = array("q", os.pread(file, os.fstat(file).st_size, 0))
+        parts, start = [], 5
+        for size in words[:5]:
+            parts.append(words[start : start + size // 8])
+            start += size // 8
+        self.ids, held, kinds, counts, sizes = parts
+        self._held = dict(zip(held, zip(kinds, counts, strict=True), strict=True))
+        self.dict_sizes = dict(zip(sizes[0::2], sizes[1::2], strict=True))
+
+    def unowned(self, item: Any) -> int:
+        """The count of the object that was there, which was of the same type."""
+        kind, count = self._held.get(id(item), (0, 0))
+        return count if kind == id(type(item)) else 0
+
+
+def _nameless_file() -> int:
+    """A descriptor that this process and its copies share, and nothing else can open."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("leakharness")
+    import tempfile
+
+    descriptor, path = tempfile.mkstemp(prefix="leakharness-")
+    os.unlink(path)
+    return descriptor
+
+
+def _unowned() -> tuple[list[Any], dict[int, int]]:
+    """Every object that the collector lists and what these refer to; and of those where it is not 0, by position,
+    how many references none of them holds. For a forked copy only: it thaws the heap, and touches every count."""
+    gc.disable()
+    CLEAR_TYPE_CACHE()
+    gc.unfreeze()
+    items = gc.get_objects()
+    referents = _walk(items)
+    shown = list(map(sys.getrefcount, items))
+    # Each of these lists holds a reference for every reference that the heap shows: with the lists doubled, an object's
+    # count rises by exactly so many, and no table of edges is needed.
+    doubled = list(map(list, referents))
+    edges = list(map(sub, map(sys.getrefcount, items), shown))
+    del doubled
+    alone = next(map(sys.getrefcount, [object()]))
+    counts = list(map(sub, map(sub, shown, edges), edges))
+    held = itertools.compress(range(len(items)), map(ne, counts, itertools.repeat(alone)))
+    return items, {at: counts[at] - alone for at in held}
+
+
+def _walk(items: list[Any]) -> list[list[Any]]:
+    """The referents of all that is known, level by level; what is met for the first time is added to ``items``."""
+    known = set(SINGLETONS)
+    plain = [item for item in items if id(type(item)) not in CODE_LIKE]
+    referents = [gc.get_referents(*(item for item in items if id(type(item)) in CODE_LIKE))]
+    while plain:
+        found = gc.get_referents(*plain)
+        referents.append(found)
+        untracked = list(itertools.filterfalse(gc.is_tracked, found))  # the others are listed
+        met = dict(zip(map(id, untracked), untracked, strict=True))
+        plain = [met[address] for address in met.keys() - known]
+        known.update(met)
+        items += plain
+    return referents
+
+
+def _on_the_stack() -> set[int]:
+    """The addresses of what the harness's own frames hold: made anew for every question, where something else was."""
+    held: set[int] = set()
+    frame: types.FrameType | None = sys._getframe()
+    while frame is not None:
+        held.update(map(id, frame.f_locals.values()))
+        frame = frame.f_back
+    return held
+
+
+def _uses_as_key(texts: list[str], items: Iterable[Any], mark: _Mark) -> dict[int, int]:
+    """How often each of these strings, by its address, is a key of a dict that is new or has grown since the mark: of
+    those the collector is not told where all keys are strings."""
+    uses = dict.fromkeys(map(id, texts), 0)
+    if uses:
+        for item in items:
+            if type(item) is dict and len(item) > mark.dict_sizes.get(id(item), 0):
+                for key in item:
+                    if id(key) in uses:
+                        uses[id(key)] += 1
+    return uses

@@ -1,0 +1,50 @@
+"""A reference that C code loses or gives away shows in no other counter: found exactly, and silent when mended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from leakharness import RunResult, run
+from leakharness.worker.unowned_references import why_not
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+SCENES = Path(__file__).parent / "scenes" / "references.py"
+KINDS = ["instance", "module", "type", "method", "text", "tuple"]
+
+
+def measured(name: str, mode: str) -> RunResult:
+    return run(f"{SCENES}::{name}", mode, snapshots="never")
+
+
+def grown(result: RunResult) -> dict[str, float]:
+    return {growth.counter: growth.per_run for growth in result.growth if growth.grows}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_lost_reference_is_found(name: str) -> None:
+    """One a run, whatever it is a reference to, and no other counter moves."""
+    result = measured(name, "leaky")
+    assert (result.verdict, grown(result)) == ("FAIL", {"references": 1.0}), result.reason
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_reference_that_is_given_back_is_none(name: str) -> None:
+    """The same function, mended."""
+    result = measured(name, "clean")
+    assert (result.verdict, result.reason) == ("PASS", "no counter grows over 250 runs")
+
+
+def test_one_lost_in_twenty_runs_is_found() -> None:
+    """An early return of the C function that forgets it."""
+    result = measured("instance", "rare")
+    assert result.verdict == "FAIL", result.reason
+    assert grown(result) == {"references": pytest.approx(0.05, rel=0.1)}
+
+
+def test_a_reference_given_away_is_found() -> None:
+    """It ends in a crash, in some other place."""
+    result = measured("given", "leaky")
+    assert (result.verdict, grown(result)) == ("FAIL", {"given_away": 1.0}), result.reason
+    assert measured("given", "clean").verdict == "PASS"
