@@ -6,7 +6,7 @@ so that a figure of ours and one of theirs can be compared. Pure.
 
 from __future__ import annotations
 
-__all__ = ["KIB", "MIB", "mebibytes", "number", "signed", "signed_mebibytes", "signed_size", "size"]
+__all__ = ["KIB", "MIB", "mebibytes", "number", "seconds_of", "signed", "signed_mebibytes", "signed_size", "size"]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -45,3 +45,19 @@ def mebibytes(count: float) -> str:
 def signed_mebibytes(count: float) -> str:
     """`mebibytes` of a change, always with a sign."""
     return f"{count / MIB:+.1f}MiB"
+
+
+DURATION_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds_of(text: str) -> float | None:
+    """Seconds of a duration: ``30s``, ``1.5m``, ``2h``, ``1d``, or a bare number of seconds.
+
+    None for anything else, and for what is not above zero.
+    """
+    unit = DURATION_UNITS.get(text[-1:])
+    try:
+        value = float(text[:-1] if unit is not None else text) * (unit or 1.0)
+    except ValueError:
+        return None
+    return value if 0 < value < float("inf") else None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from leakharness.heap.retainers import RetainerGroup
     from leakharness.heap.v8 import SnapshotInfo
 
-__all__ = ["register"]
+__all__ = ["dominator_lines", "register"]
 
 WIDTH = 100
 """Columns that text output fits in."""
@@ -115,7 +115,7 @@ def dominators_command(
         )
         return
     head = [f"{size(total)} reachable", "   retained    shallow      count  dominator tree", ""]
-    _emit([*head, *(line for row in rows for line in _dominator_lines(row, 0))])
+    _emit([*head, *(line for row in rows for line in dominator_lines(row, 0))])
 
 
 def info_command(snapshot: Snapshot, json: Json = False) -> None:
@@ -221,7 +221,7 @@ def _path_lines(path: list[str] | tuple[str, ...], indent: str) -> Iterator[str]
         yield _fit(lead + _printable(text))
 
 
-def _dominator_lines(row: DominatorRow, level: int) -> Iterator[str]:
+def dominator_lines(row: DominatorRow, level: int) -> Iterator[str]:
     from leakharness.units import size
 
     figures = f"{size(row.retained_bytes):>11}{size(row.shallow_bytes):>11}{row.count:>11}  "
@@ -229,7 +229,7 @@ def _dominator_lines(row: DominatorRow, level: int) -> Iterator[str]:
     more = f" (below the largest of {row.count})" if row.count > 1 and row.children else ""
     yield figures + _fit(indent + row.name + more, WIDTH - len(figures))
     for child in row.children:
-        yield from _dominator_lines(child, level + 1)
+        yield from dominator_lines(child, level + 1)
 
 
 def _info_lines(found: SnapshotInfo) -> Iterator[str]:

@@ -5,30 +5,36 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from leakharness.errors import UsageError
-from leakharness.heap.dominators import strong_edges
+from leakharness.heap.dominator_rows import DominatorRow, dominator_rows
+from leakharness.heap.dominators import dominators, retained_sizes, strong_edges
 from leakharness.heap.graph import EDGE_KINDS, NODE_KINDS, HeapGraph
 from leakharness.heap.paths import UNKNOWN, path_tree
 from leakharness.heap.retainers import RetainerGroup, explain
+from leakharness.live.core_file import find_core
 from leakharness.live.dicts import Strings
 from leakharness.live.frames import Codes
 from leakharness.live.layouts import Layout, layout_of
 from leakharness.live.memory import Memory
 from leakharness.live.names import Names
 from leakharness.live.objects import Objects, find_objects
+from leakharness.live.pause import paused
 from leakharness.live.process import Target, find_target
 from leakharness.live.references import References
 from leakharness.live.roots import Roots
 from leakharness.live.sizes import shallow_sizes
 from leakharness.live.special import collect_special
 
-__all__ = ["Family", "Look", "look"]
+__all__ = ["SCHEMA", "Family", "Look", "look", "look_at_core"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -74,8 +80,10 @@ class Look:
     objects: int
     reached: int
     torn: int
+    stopped_ms: float
     seconds: float
     families: list[Family]
+    modules: frozenset[str] = field(repr=False, default=frozenset())
 
     def nodes_of(self, wanted: str) -> list[int]:
         """Nodes of the type ``wanted``, or of those whose name ends with it after a dot. Raises UsageError for none."""
@@ -87,20 +95,35 @@ class Look:
                 return nodes
         raise UsageError(f"process {self.pid}: no tracked object of type {wanted!r}; without --type, all are listed")
 
+    def program_families(self) -> list[Family]:
+        """Types of modules that are neither built in nor of the standard library, most objects first."""
+        own = [f for f in self.families if self._is_of_program(f.type) and f.count]
+        return sorted(own, key=lambda family: -family.count)
+
+    def _is_of_program(self, name: str) -> bool:
+        module = name.rpartition(".")[0]
+        while module and module not in self.modules:
+            module = module.rpartition(".")[0]
+        return bool(module) and module.partition(".")[0] not in sys.stdlib_module_names
+
     def program_nodes(self, most: int) -> list[int]:
         """Nodes of the ``most`` frequent types that are neither built in nor from the standard library."""
-        own = [f for f in self.families if "." in f.type and f.type.split(".")[0] not in sys.stdlib_module_names]
-        chosen = {family.type for family in sorted(own, key=lambda family: -family.count)[:most]}
+        chosen = {family.type for family in self.program_families()[:most]}
         numbers = [number for number, text in enumerate(self.graph.strings) if text in chosen]
         nodes: list[int] = np.flatnonzero(np.isin(self.graph.node_name, numbers)).tolist()
         return nodes
+
+    def dominators(self, top: int, levels: int) -> list[DominatorRow]:
+        """The largest retained sizes, as a tree."""
+        tree = dominators(self.graph)
+        return dominator_rows(self.graph, tree, retained_sizes(self.graph, tree), top=top, levels=levels)
 
     def retainers(self, nodes: list[int]) -> list[RetainerGroup]:
         """Who holds these nodes, grouped as the evidence of a run is."""
         return explain(self.graph, nodes)
 
-    def document(self, groups: list[RetainerGroup]) -> dict[str, Any]:
-        """The JSON of ``live look``."""
+    def document(self, groups: Sequence[RetainerGroup]) -> dict[str, Any]:
+        """The JSON of ``live look``, without what it compares with an earlier look."""
         return {
             "schema": SCHEMA,
             "pid": self.pid,
@@ -108,7 +131,7 @@ class Look:
             "objects": self.objects,
             "reached": self.reached,
             "torn": self.torn,
-            "stopped_ms": 0,
+            "stopped_ms": self.stopped_ms,
             "seconds": self.seconds,
             "families": [
                 {
@@ -120,52 +143,86 @@ class Look:
                 for family in self.families
             ],
             "retainers": [group.document() for group in groups],
-            "growth": [],
         }
 
 
-def look(pid: int) -> Look:
-    """Read the heap of process ``pid``. Raises UsageError, with the reason and the cure, where that cannot be done."""
+def look(pid: int, *, pause: bool = False) -> Look:
+    """Read the heap of process ``pid``; with ``pause`` while all its threads are held.
+
+    Raises UsageError, with the reason and the cure, where that cannot be done.
+    """
     begin = time.perf_counter()
     target = find_target(pid)
-    layout = layout_of(target.version)
-    objects = _objects(target, layout)
+    objects, stopped = _objects(target, layout_of(target.version), pause=pause)
+    return _look(objects, f"process {pid}", pid, target.version, (_directory(pid), stopped, begin))
+
+
+def look_at_core(path: Path) -> Look:
+    """Read the heap of a core dump. Raises UsageError where it cannot be read."""
+    begin = time.perf_counter()
+    core = find_core(path)
+    with core.opened() as source:
+        memory = Memory(source)
+    objects = find_objects(memory, layout_of(core.version))
+    return _look(objects, str(path), core.pid, core.version, ("", 0.0, begin))
+
+
+def _look(
+    objects: Objects, what: str, pid: int, version: tuple[int, int], surroundings: tuple[str, float, float]
+) -> Look:
+    directory, stopped, begin = surroundings
+    layout = objects.layout
     strings = Strings(objects.memory, layout)
     codes = Codes(objects.memory, layout, strings)
     references = References(objects, strings)
-    names = Names(objects, references, strings, codes, _directory(pid))
+    names = Names(objects, references, strings, codes, directory)
     roots = Roots(objects, references, names, codes).found
     references.read_code(codes.addresses())
     references.collect()
     collect_special(references, codes)
     references.follow()
     graph = _graph(objects, references, names, roots)
-    graph.meta.update(pid=pid, python=".".join(map(str, target.version)), time=time.time(), producer="leakharness")
+    python = ".".join(map(str, version))
+    graph.meta.update(pid=pid, python=python, time=time.time(), producer="leakharness")
     rank = path_tree(graph, strong_edges(graph)).rank[1 : objects.tracked + 1]
     reached = int(np.count_nonzero(rank < UNKNOWN))
-    _refuse_misfit(graph.meta["python"], reached, objects.tracked, pid)
-    families = _families(objects, names, graph.self_size[1:])
-    seconds = round(time.perf_counter() - begin, 3)
-    return Look(pid, graph.meta["python"], graph, objects.tracked, reached, objects.torn, seconds, families)
-
-
-def _objects(target: Target, layout: Layout) -> Objects:
-    """The objects of the process, read again where a collection was running."""
-    for _ in range(ATTEMPTS):
-        objects = find_objects(Memory(target), layout)
-        if objects.torn <= MOST_TORN * len(objects):
-            return objects
-        time.sleep(PAUSE_S)
-    raise UsageError(
-        f"process {target.pid}: {objects.torn} of its objects changed while they were read, {ATTEMPTS} times in a row; "
-        "look again when it is less busy"
+    _refuse_misfit(python, reached, objects.tracked, what)
+    return Look(
+        pid=pid,
+        python=python,
+        graph=graph,
+        objects=objects.tracked,
+        reached=reached,
+        torn=objects.torn,
+        stopped_ms=round(stopped * 1000, 1),
+        seconds=round(time.perf_counter() - begin, 3),
+        families=_families(objects, names, graph.self_size[1:]),
+        modules=frozenset(names.modules()),
     )
 
 
-def _refuse_misfit(python: str, reached: int, tracked: int, pid: int) -> None:
+def _objects(target: Target, layout: Layout, *, pause: bool) -> tuple[Objects, float]:
+    """The objects of the process, read again where a collection was running, and for how many seconds it was held."""
+    for _ in range(ATTEMPTS):
+        with paused(target.pid) if pause else nullcontext(), target.opened() as source:
+            begin = time.perf_counter()
+            memory = Memory(source)
+            stopped = time.perf_counter() - begin if pause else 0.0
+        objects = find_objects(memory, layout)
+        if objects.torn <= MOST_TORN * len(objects):
+            return objects, stopped
+        time.sleep(PAUSE_S)
+        target = find_target(target.pid)
+    raise UsageError(
+        f"process {target.pid}: {objects.torn} of its objects changed while they were read, {ATTEMPTS} times in a row; "
+        "look again when it is less busy, or with --pause"
+    )
+
+
+def _refuse_misfit(python: str, reached: int, tracked: int, what: str) -> None:
     if reached < FEWEST_REACHED * tracked:
         raise UsageError(
-            f"process {pid}: its modules lead to {reached} of {tracked} objects only: the layout of CPython {python} "
+            f"{what}: its modules lead to {reached} of {tracked} objects only: the layout of CPython {python} "
             "does not fit this build. A debug build cannot be read"
         )
 

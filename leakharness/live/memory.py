@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from leakharness.errors import UsageError
 from leakharness.live.layouts import Layout
-from leakharness.live.process import Region, Target
+from leakharness.live.process import Region
 from leakharness.units import size
 
-__all__ = ["Memory"]
+__all__ = ["Memory", "Source", "free_memory"]
 
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 
 LARGEST_REGION = 1 << 36
 """Bytes: a larger mapping is reserved address space (sanitizers, JITs), not memory that is used."""
+CGROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""(limit, used) of the control group that this process is in, version 2 and 1."""
 SPECIAL = ("[vvar]", "[vsyscall]", "[vdso]", "[vvar_vclock]")
 WORD = 8
+
+
+class Source(Protocol):
+    """Where memory is read from: a process, or a core file."""
+
+    @property
+    def regions(self) -> tuple[Region, ...]: ...
+
+    def read_into(self, buffer: memoryview, address: int) -> int:
+        """Fill ``buffer`` from ``address`` on; how many bytes there were. Raises OSError where none can be read."""
+        ...
 
 
 class Memory:
     """A copy of the writable memory of a process, and of what its Python maps read-only.
 
-    Reads only, by ``/proc/PID/mem``; what vanishes meanwhile reads as zeros.
+    What vanishes meanwhile reads as zeros.
     """
 
-    def __init__(self, target: Target) -> None:
-        self.regions = [region for region in target.regions if _wanted(region)]
+    def __init__(self, source: Source) -> None:
+        self.regions = [region for region in source.regions if _wanted(region)]
         sizes = [(region.end - region.start) // WORD for region in self.regions]
         _refuse_too_much(sum(sizes) * WORD)
         self.words: Words = np.zeros(sum(sizes), np.uint64)
@@ -45,23 +62,16 @@ class Memory:
             (region.start, region.end, int(at)) for region, at in zip(self.regions, self.first, strict=False)
         ]
         self._starts = [region.start for region in self.regions]
-        try:
-            descriptor = os.open(f"/proc/{target.pid}/mem", os.O_RDONLY)
-        except OSError as error:
-            raise UsageError(f"process {target.pid} cannot be read: {error.strerror}; it may have ended") from None
-        try:
-            for number in range(len(self.regions)):
-                self._copy(descriptor, number)
-        finally:
-            os.close(descriptor)
+        for number in range(len(self.regions)):
+            self._copy(source, number)
 
-    def _copy(self, descriptor: int, number: int) -> None:
+    def _copy(self, source: Source, number: int) -> None:
         region = self.regions[number]
         at, stop = int(self.first[number]) * WORD, int(self.first[number + 1]) * WORD
         address = region.start
         while at < stop:
             try:
-                count = os.preadv(descriptor, [self.bytes[at:stop]], address)
+                count = source.read_into(self.bytes[at:stop], address)
             except OSError:  # unmapped since, or a page that cannot be read
                 return
             if count <= 0:
@@ -143,9 +153,22 @@ def _wanted(region: Region) -> bool:
 
 def _refuse_too_much(count: int) -> None:
     """Say it, rather than be killed for it."""
-    pages, page = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    free = pages * page
-    with open("/proc/meminfo", encoding="ascii") as lines:
-        free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), free)
-    if count > free:
+    free = free_memory()
+    if free is not None and count > free:
         raise UsageError(f"the process has {size(count)} to copy and {size(free)} are free: look from a larger host")
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still use: of the host, or of its control group where that has less."""
+    found = []
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except OSError:
+        pass
+    for limit, used in CGROUP_FILES:
+        try:
+            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):  # "max": no limit
+            continue
+    return min(found) if found else None

@@ -34,6 +34,10 @@ class Names:
         self._library = library.rpartition("/")[0]
         self._name_code()
 
+    def modules(self) -> list[str]:
+        """Names of all modules."""
+        return list(self._modules)
+
     def space(self, module: str) -> int:
         """Address of the dict of a module, 0 for none."""
         node = self._modules.get(module)

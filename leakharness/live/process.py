@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from leakharness.errors import UsageError
 
-__all__ = ["Region", "Target", "find_target"]
+__all__ = ["YAMA", "Region", "Target", "executable", "find_target", "regions_of", "version_of"]
 
 _LIBRARY = re.compile(r"(?:lib)?python3\.(\d+)(t?)(?:d?)(?:\.so[.\d]*)?$")
 YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
@@ -34,23 +36,51 @@ class Target:
     version: tuple[int, int]
     regions: tuple[Region, ...]
 
+    @contextmanager
+    def opened(self) -> Iterator[_Opened]:
+        """Its memory, to be read. Raises UsageError where it has ended."""
+        try:
+            descriptor = os.open(f"/proc/{self.pid}/mem", os.O_RDONLY)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UsageError(f"process {self.pid} cannot be read: {reason}; it may have ended") from None
+        try:
+            yield _Opened(descriptor, self.regions)
+        finally:
+            os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    descriptor: int
+    regions: tuple[Region, ...]
+
+    def read_into(self, buffer: memoryview, address: int) -> int:
+        return os.preadv(self.descriptor, [buffer], address)
+
 
 def find_target(pid: int) -> Target:
     """The process ``pid``. Raises UsageError, in one line with the cure, where it cannot be read."""
     if not sys.platform.startswith("linux") or os.uname().machine != "x86_64":
         raise UsageError("a running process can be looked at on Linux on x86-64 only: take a snapshot inside of it")
-    regions = _regions(pid)
-    names = [region.name for region in regions]
-    exe = _executable(pid)
-    found = next((m for m in (_LIBRARY.search(os.path.basename(name)) for name in [*names, exe]) if m), None)
+    regions = regions_of(pid)
+    return Target(pid, version_of([*(region.name for region in regions), executable(pid)], f"process {pid}"), regions)
+
+
+def version_of(names: Sequence[str], what: str) -> tuple[int, int]:
+    """Version of the CPython among the mapped files. Raises UsageError for none and for a free-threaded one."""
+    found = next((m for m in (_LIBRARY.search(os.path.basename(name)) for name in names) if m), None)
     if found is None:
-        raise UsageError(f"process {pid} ({exe}) is not a CPython 3: no libpython3 and no python3 is mapped in it")
+        raise UsageError(
+            f"{what} ({names[-1] if names else '?'}) is not a CPython 3: no libpython3 and no python3 in it"
+        )
     if found[2]:
-        raise UsageError(f"process {pid} is a free-threaded build: its heap cannot be read from outside yet")
-    return Target(pid, (3, int(found[1])), regions)
+        raise UsageError(f"{what} is a free-threaded build: its heap cannot be read from outside yet")
+    return (3, int(found[1]))
 
 
-def _regions(pid: int) -> tuple[Region, ...]:
+def regions_of(pid: int) -> tuple[Region, ...]:
+    """Mappings of a process. Raises UsageError, with the cure, where they may not be read."""
     try:
         lines = Path(f"/proc/{pid}/maps").read_text("utf-8", "replace").splitlines()
         with open(f"/proc/{pid}/mem", "rb", 0):
@@ -71,7 +101,8 @@ def _regions(pid: int) -> tuple[Region, ...]:
     return tuple(found)
 
 
-def _executable(pid: int) -> str:
+def executable(pid: int) -> str:
+    """Path of the program that the process runs, ``?`` where it may not be read."""
     try:
         return os.readlink(f"/proc/{pid}/exe")
     except OSError:
