@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,6 +59,8 @@ def look_command(
     top: Annotated[int, typer.Option(help="Types and groups shown.", min=1)] = 20,
     json: Json = False,
 ) -> None:
+    import time
+
     from leakharness.cli.terminal import emit_json, say
     from leakharness.errors import UsageError
     from leakharness.live.history import growth, lane_of, recall, remember
@@ -203,6 +204,8 @@ def _watch(pid: int, lane: Path, limits: Limits, command: str) -> None:
 
 
 def _tick_lines(tick: Tick) -> Iterator[str]:
+    import time
+
     from leakharness.units import mebibytes
 
     stamp = time.strftime("%H:%M:%S", time.localtime(tick.time))

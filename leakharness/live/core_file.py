@@ -138,8 +138,19 @@ def _core(path: Path, segments: list[tuple[int, ...]], notes: list[tuple[int, by
             pieces.append(_Piece(start, start + there, path, offset))
         elif name and Path(name).is_file():
             pieces.append(_Piece(start, start + in_memory, Path(name), file_offset))
+    known = {region.start for region in regions}
+    for start, end, offset, name in files:  # read-only pages may be left out altogether
+        if (
+            start not in known
+            and not any(region.start <= start < region.end for region in regions)
+            and Path(name).is_file()
+        ):
+            regions.append(Region(start, end, "r--", name))
+            pieces.append(_Piece(start, end, Path(name), offset))
     version = version_of([name for *_, name in files], f"{path}: the process")
-    return CoreFile(path, pid, version, tuple(sorted(regions, key=lambda region: region.start)), tuple(pieces))
+    regions.sort(key=lambda region: region.start)
+    pieces.sort(key=lambda piece: piece.start)
+    return CoreFile(path, pid, version, tuple(regions), tuple(pieces))
 
 
 def _mapped_files(data: bytes) -> list[tuple[int, int, int, str]]:
