@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from leakharness.heap.capture_tables import Broken, Edges, Ints, Tables, joined, repeated
-from leakharness.worker.capture.columns import ADDED
+from leakharness.heap.capture_tables import Bools, Broken, Edges, Ints, Tables, joined, repeated
+from leakharness.worker.capture.columns import ADDED, HIDDEN, IN_CODE
 from leakharness.worker.capture.type_plans import ELEMENT, FAMILIES, INTERNAL, PROPERTY
 
 __all__ = ["key_edges", "name_the_rest", "named", "raw_edges", "read_names"]
@@ -67,21 +67,24 @@ def keyed_hints(tables: Tables) -> Edges:
     source = repeated(tables.words("keysrc"), tables.words("keylen"), len(keys))
     target = tables.nodes_of(tables.words("keydst"))
     kind = repeated(rows[:, 2], rows[:, 1], len(keys))
-    return Edges(source, target, key_names(tables, keys), kind)
+    return Edges(source, target, key_names(tables, keys, (kind & IN_CODE) != 0), kind & ~IN_CODE)
 
 
-def key_names(tables: Tables, keys: Ints) -> Ints:
-    """Names of dict keys: the text of a string, else ``<type>``."""
+def key_names(tables: Tables, keys: Ints, in_code: Bools) -> Ints:
+    """Names of dict keys: the text of a string, or for what was not written ``[*]`` for a string, else ``<type>``.
+
+    ``in_code``: the key is a name only if it stands in loaded code.
+    """
     names = np.full(len(keys), tables.strings("<key>"), np.int64)
+    known = np.zeros(len(keys), np.bool_)
     if len(tables.key_ids):
         at = np.searchsorted(tables.key_ids, keys)
         at[at == len(tables.key_ids)] = 0
-        known = tables.key_ids[at] == keys
+        known = (tables.key_ids[at] == keys) & (~in_code | np.isin(keys, tables.words("keycode")))
         names[known] = tables.key_numbers[at[known]]
-    else:
-        known = np.zeros(len(keys), np.bool_)
     node = tables.nodes_of(keys[~known])
-    types = np.array([tables.strings(f"<{tables.short(kind)}>") for kind in tables.kinds.tolist()], np.int64)
+    texts = [HIDDEN if name == "str" else f"<{tables.short(kind)}>" for kind, name in tables.named_kinds()]
+    types = np.array([tables.strings(text) for text in texts], np.int64)
     if len(types):
         names[~known] = np.where(node >= 0, types[tables.kind_of[node]], tables.strings("<key>"))
     return names

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from leakharness.worker.capture.file import MAGIC
 from leakharness.worker.capture.type_plans import FAMILIES
 
-__all__ = ["Broken", "Edges", "Strings", "Tables", "joined", "repeated", "sections_of"]
+__all__ = ["Bools", "Broken", "Edges", "Strings", "Tables", "joined", "repeated", "sections_of"]
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -166,6 +166,10 @@ class Tables:
     def short(self, kind: int) -> str:
         """Name of a type without its module."""
         return self.type_names[kind].rpartition(".")[2]
+
+    def named_kinds(self) -> list[tuple[int, str]]:
+        """(id, full name) of every type that has a node, in the order of `kinds`."""
+        return [(kind, self.type_names[kind]) for kind in self.kinds.tolist()]
 
     def nodes_of(self, ids: Ints) -> Ints:
         """Node numbers of ``ids``; -1 for what is no node."""

@@ -17,6 +17,7 @@ import numpy as np
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.paths import UNKNOWN, PathTree, root_rank
 from leakharness.units import size
+from leakharness.worker.capture.columns import HIDDEN
 
 __all__ = [
     "CONTAINERS",
@@ -226,6 +227,8 @@ def _access(names: Names, edge: int, held_in: str, *, through_dict: bool, show_p
     name, kind = names.edge_text(edge), names.kind(edge)
     if name is None:
         return f"[{int(names.graph.edge_name[edge])}]" if show_position else "[*]"
+    if name == HIDDEN:
+        return name
     name = clip(name)
     if held_in.startswith(_SUSPENDED) and (kind == "context" or not _NOT_A_LOCAL.match(name)):
         return f" local '{name}'"

@@ -21,6 +21,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from leakharness.worker.capture.columns import HIDDEN
 from leakharness.worker.capture.type_plans import HEAP_TYPE, TYPE_SUBCLASS, type_dict, type_flags, type_mro, type_name
 from leakharness.worker.codec import BadLine, decode, encode
 from leakharness.worker.fork import CAN_FORK, CopyFailed, ask_copy
@@ -385,9 +386,9 @@ def _cut_elements(holder: Any, behind: dict[int, Any]) -> int:
 
 
 def _cut_from_dict(holder: dict[Any, Any], name: str, behind: dict[int, Any]) -> int:
-    """By key, or for a redacted key (``<int>``) and an object that is the key (``<key>``) by what it leads
-    to."""
-    if not name.startswith("<"):
+    """By key, or for a key that was not written (``<int>``, ``[*]`` for a string) and an object that is the key
+    (``<key>``) by what it leads to."""
+    if not name.startswith("<") and name != HIDDEN:
         value = dict.get(holder, name)
         if value is None or id(value) not in behind:
             return 0
@@ -395,9 +396,13 @@ def _cut_from_dict(holder: dict[Any, Any], name: str, behind: dict[int, Any]) ->
     doomed = [
         key
         for key, value in dict.items(holder)
-        if (id(key) in behind if name == "<key>" else id(value) in behind and f"<{type(key).__name__}>" == name)
+        if (id(key) in behind if name == "<key>" else id(value) in behind and _hidden_name(key) == name)
     ]
     return _delete(holder, doomed)
+
+
+def _hidden_name(key: Any) -> str:
+    return HIDDEN if type(key) is str else f"<{type(key).__name__}>"
 
 
 def _delete(holder: dict[Any, Any], keys: list[Any]) -> int:

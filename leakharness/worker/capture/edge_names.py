@@ -16,7 +16,7 @@ from collections.abc import Callable
 from operator import is_not
 from typing import Any
 
-from leakharness.worker.capture.columns import ADDED, Columns
+from leakharness.worker.capture.columns import ADDED, HIDDEN, Columns
 from leakharness.worker.capture.type_plans import (
     CONTEXT,
     FAMILIES,
@@ -39,6 +39,8 @@ LOCALS_IN_FRAME_OBJECT = sys.version_info < (3, 11)
 CO_OPTIMIZED = 1
 """Code flag (Include/cpython/code.h): locals live in the frame; only then is ``f_locals`` a dict of ours to
 read."""
+CO_VARARGS, CO_VARKEYWORDS = 4, 8
+"""Code flags: there is a variable for ``*``, for ``**``."""
 _GENERATOR_PARTS: dict[type, tuple[Callable[[Any], Any], ...]] = {
     kind: tuple(type_dict(kind)[prefix + part].__get__ for part in ("_code", "_frame", awaited))
     for kind, prefix, awaited in (
@@ -67,6 +69,10 @@ class EdgeNames:
     def __init__(self, columns: Columns, *, gentle: bool) -> None:
         self._columns = columns
         self._gentle = gentle
+        self.codes: dict[int, types.CodeType] = {}
+        """The code objects met, by id."""
+        partial = getattr(sys.modules.get("functools"), "partial", None)
+        self._partial = partial if isinstance(partial, type) else None
         self._special: dict[str, Callable[[Block], None]] = {
             "dict": self._dicts,
             "function": self._functions,
@@ -81,9 +87,14 @@ class EdgeNames:
         }
 
     def of(self, block: Block) -> None:
-        """Name what the objects of ``block`` refer to."""
+        """Name what the objects of ``block`` refer to. Dicts come last: which of them are namespaces is known only when
+        all others have been named."""
         plan = block.plan
         family = FAMILIES[plan.family]
+        if family == "code":
+            self.codes.update(zip(map(id, block.members), block.members, strict=True))
+        if any(base is self._partial for base in type_mro(type(block.members[0]))):
+            self._namespaces(self._partial, "keywords", block.members)
         if family in self._special:
             self._special[family](block)
         if plan.attributes is not None:
@@ -93,16 +104,24 @@ class EdgeNames:
                 self._columns.column(block.first, name, kind, _read(getter, block.members))
 
     def _dicts(self, block: Block) -> None:
-        self._columns.keyed_dicts(block.first, block.members, PROPERTY)
+        self._columns.dicts(block.first, block.members, PROPERTY)
 
     def _attributes(self, block: Block, getter: Callable[[Any], Any]) -> None:
         found = _read(getter, block.members)
         self._columns.column(block.first, "__dict__", INTERNAL, found)
+        self._columns.namespaces.update(map(id, found))
         empty: dict[str, Any] = {}
-        self._columns.keyed_dicts(block.first, [item if type(item) is dict else empty for item in found], PROPERTY)
+        self._columns.attributes(block.first, [item if type(item) is dict else empty for item in found], PROPERTY)
+
+    def _namespaces(self, kind: type | None, name: str, members: list[Any]) -> None:
+        """The member ``name`` of ``kind``, which C defines, is a namespace."""
+        getter = type_dict(kind)[name].__get__ if kind is not None else id
+        self._columns.namespaces.update(map(id, _read(getter, members)))
 
     def _functions(self, block: Block) -> None:
         members = block.members
+        for name in ("__globals__", "__kwdefaults__", *([] if self._gentle else ["__dict__"])):
+            self._namespaces(types.FunctionType, name, members)
         self._columns.text_column(
             block.first, "__qualname__", _read(types.FunctionType.__dict__["__qualname__"].__get__, members)
         )
@@ -126,12 +145,15 @@ class EdgeNames:
 
     def _modules(self, block: Block) -> None:
         spaces = _read(_module_dict, block.members)
+        self._columns.namespaces.update(map(id, spaces))
         names = [dict.get(space, "__name__") if type(space) is dict else None for space in spaces]
         self._columns.text_column(block.first, "__name__", names)
 
     def _frames(self, block: Block) -> None:
         for source, frame in enumerate(block.members, block.first):
             code = frame.f_code
+            self.codes[id(code)] = code
+            self._columns.namespaces.update((id(frame.f_globals), id(frame.f_builtins)))
             self._columns.line(source, code, frame.f_lineno)
             self._columns.edge(source, code, "f_code", INTERNAL)
             self._columns.edge(source, frame.f_globals, "f_globals", INTERNAL)
@@ -145,6 +167,7 @@ class EdgeNames:
         parts = _GENERATOR_PARTS[type(block.members[0])]
         for source, generator in enumerate(block.members, block.first):
             code, frame, awaited = (part(generator) for part in parts)
+            self.codes[id(code)] = code
             self._columns.edge(source, code, "gi_code", INTERNAL)
             self._columns.edge(source, awaited, "awaiting", PROPERTY)
             self._columns.line(source, code, code.co_firstlineno if frame is None else frame.f_lineno)
@@ -164,7 +187,10 @@ class EdgeNames:
         cells = [item for item in referents if type(item) is types.CellType]
         contents = {id(inner): cell for cell in cells for inner in gc.get_referents(cell)}
         direct = set(map(id, referents))
+        keywords = _keywords_variable(frame.f_code)
         for name, value in frame.f_locals.items():
+            if name == keywords:
+                self._columns.namespaces.add(id(value))
             if id(value) in direct:
                 self._columns.edge(source, value, name, CONTEXT | flag)
             elif id(value) in contents:
@@ -212,13 +238,21 @@ class EdgeNames:
             for value, key in itertools.pairwise(referents):
                 if type(key) is variable and type(value) is not variable:
                     name = name_of(key)
-                    self._columns.edge(source, value, name if type(name) is str else "<str>", CONTEXT)
+                    self._columns.edge(source, value, name if type(name) is str else HIDDEN, CONTEXT)
 
     def _contextvars(self, block: Block) -> None:
         for source, variable in enumerate(block.members, block.first):
             for value in gc.get_referents(variable):
                 if type(value) is not str:
                     self._columns.edge(source, value, "default", PROPERTY)
+
+
+def _keywords_variable(code: types.CodeType) -> str | None:
+    """The name of the variable that ``**`` fills."""
+    if not code.co_flags & CO_VARKEYWORDS:
+        return None
+    place = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & CO_VARARGS)
+    return code.co_varnames[place]
 
 
 def _read(getter: Callable[[Any], Any], members: list[Any]) -> list[Any]:

@@ -25,6 +25,7 @@ from typing import Any
 
 from leakharness.worker.capture.edge_names import CO_OPTIMIZED, READS_LOCALS_CLEANLY
 from leakharness.worker.capture.file import CaptureFile, is_harness_module, short_path
+from leakharness.worker.capture.loaded_names import shown_thread_names
 from leakharness.worker.capture.type_plans import HEAP_TYPE, type_dict, type_flags
 from leakharness.worker.capture.walk import Walk
 from leakharness.worker.fork import CAN_FORK, start_copy
@@ -33,6 +34,7 @@ __all__ = ["Roots", "prepare", "remember_thread_locals", "snapshot", "write_capt
 
 NamedRoots = Iterable[tuple[str, Any]]
 Targets = Callable[[], Iterable[tuple[Any, str]]]
+_THREAD_MARK = "\0"
 _KEPT: list[Any] = []
 """What the copy has collected: it leaves without letting go of it, which would take as long as collecting it."""
 
@@ -64,7 +66,7 @@ def prepare() -> Roots:
         if thread == own:
             continue
         if READS_LOCALS_CLEANLY:
-            roots.locals += _stack_roots(roots.threads.get(thread, str(thread)), frame, roots.cwd)
+            roots.locals += _stack_roots(_thread(thread), frame, roots.cwd)
         else:
             roots.frames.append((thread, frame))
     if len(roots.threads) > 1 or roots.frames or roots.locals:
@@ -90,7 +92,7 @@ def snapshot(
     ``targets()`` yields (object, label) of the tracked objects that are still alive. ``roots`` are named
     roots of the harness (``("harness: hold()", the list)``), ``exclude`` ids of objects that must not be
     shown. ``values`` lets values of dict keys into the capture; otherwise only keys that are identifiers or
-    dotted names go in.
+    dotted names go in, and of those of a dict that is no namespace only the ones that stand in loaded code.
     """
     if not fork or not CAN_FORK:
         write_capture(path, targets=targets, roots=roots, exclude=exclude, values=values)
@@ -175,12 +177,15 @@ def _capture(
             if targets is not None:
                 listed.extend(targets())
             everything = named + list(_root_candidates(prepared, gentle))
+            walk.running = [frame.f_code for frame in _running_frames(prepared)]
+            walk.namespaces.update(id(space) for _, space in prepared.thread_locals)
+            walk.namespaces.add(id(sys.modules))
             return [*(item for item, _ in listed), *(item for _, item in everything), *_static_types()]
 
         walk = Walk(out, gentle=gentle, values=values)
         walk.run(seeds)
         out.add_words("rootid", [id(item) for _, item in everything])
-        out.add_json("roots", [label for label, _ in everything])
+        out.add_json("roots", _with_thread_names([label for label, _ in everything], prepared, walk, values=values))
         out.add_words("targetid", [id(item) for item, _ in listed])
         out.add_json("labels", [label for _, label in listed])
         out.add_words("exclude", [*exclude, *own, *map(id, named), id(roots)])
@@ -219,26 +224,33 @@ def _frame_roots(prepared: Roots, gentle: bool) -> Iterator[tuple[str, Any]]:
     if gentle and not READS_LOCALS_CLEANLY:
         return
     for thread, frame in prepared.frames:
-        yield from _stack_roots(prepared.threads.get(thread, str(thread)), frame, prepared.cwd)
-    own = prepared.threads.get(threading.get_ident(), "MainThread")
-    yield from _stack_roots(own, sys._getframe(), prepared.cwd)
+        yield from _stack_roots(_thread(thread), frame, prepared.cwd)
+    yield from _stack_roots(_thread(threading.get_ident()), sys._getframe(), prepared.cwd)
 
 
 def _stack_roots(thread: str, frame: types.FrameType | None, cwd: str) -> Iterator[tuple[str, Any]]:
-    """``thread NAME: function (file:line) local 'x'`` for every variable of a stack of frames."""
+    """``THREAD: function (file:line) local 'x'`` for every variable of a stack of frames."""
     library = os.path.dirname(os.path.abspath(os.__file__))
     module_dicts = {id(type_space) for type_space in map(_space_of, list(sys.modules.values()))}
     while frame is not None:
         code = frame.f_code
         if not is_harness_module(_frame_module(frame)):
             file = short_path(code.co_filename, cwd, library)
-            place = f"thread {thread}: {code.co_name} ({file}:{frame.f_lineno})"
+            place = f"{thread}: {code.co_name} ({file}:{frame.f_lineno})"
             if id(frame.f_globals) not in module_dicts:
                 yield f"{place} globals", frame.f_globals
             if code.co_flags & CO_OPTIMIZED:
                 for name, value in frame.f_locals.items():
                     yield f"{place} local {name!r}", value
         frame = frame.f_back
+
+
+def _running_frames(prepared: Roots) -> Iterator[types.FrameType]:
+    for start in (sys._getframe(), *(frame for _, frame in prepared.frames)):
+        frame: types.FrameType | None = start
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
 
 
 def _frame_module(frame: types.FrameType) -> object:
@@ -262,17 +274,17 @@ def _registries() -> Iterator[tuple[str, Any]]:
 
 
 def _interpreter_state(prepared: Roots) -> Iterator[tuple[str, Any]]:
-    thread = prepared.threads.get(threading.get_ident(), "MainThread")
+    thread = _thread(threading.get_ident())
     contextvars = sys.modules.get("_contextvars")
     if contextvars is not None:
         for tree in gc.get_referents(contextvars.copy_context()):
             if type(tree) is not contextvars.Context:
-                yield f"thread {thread}: context", tree
+                yield f"{thread}: context", tree
     asyncio_events = sys.modules.get("asyncio.events")
     if asyncio_events is not None:
         loop = asyncio_events._get_running_loop()
         if loop is not None:
-            yield f"thread {thread}: running event loop", loop
+            yield f"{thread}: running event loop", loop
     for holder, space in prepared.thread_locals:
         yield f"thread-local data of {type(holder).__qualname__}", space
 
@@ -366,6 +378,26 @@ def _thread_names() -> dict[int, str]:
     """Ident to name, without the lock that ``threading.enumerate`` takes."""
     active: dict[int, Any] = dict(threading._active)  # type: ignore[attr-defined]
     return {ident: str(getattr(thread, "_name", ident)) for ident, thread in active.items()}
+
+
+def _thread(ident: int) -> str:
+    """Stands for ``thread NAME`` until it is known which names stand in loaded code: a name may be data."""
+    return f"{_THREAD_MARK}{ident}{_THREAD_MARK}"
+
+
+def _with_thread_names(labels: list[str], prepared: Roots, walk: Walk, *, values: bool) -> list[str]:
+    """``labels`` with the names of threads in place of their marks."""
+    names = {str(ident): name for ident, name in prepared.threads.items()}
+    shown = names if values else shown_thread_names(names, walk.names_in_code)
+
+    def named(label: str) -> str:
+        _, is_thread, rest = label.partition(_THREAD_MARK) if label.startswith(_THREAD_MARK) else ("", "", "")
+        if not is_thread:
+            return label
+        ident, _, rest = rest.partition(_THREAD_MARK)
+        return f"thread {shown.get(ident, ident)}{rest}"
+
+    return list(map(named, labels))
 
 
 def _cwd() -> str:

@@ -26,6 +26,7 @@ from typing import Any
 from leakharness.worker.capture.columns import ADDED, CHUNK, Columns
 from leakharness.worker.capture.edge_names import Block, EdgeNames
 from leakharness.worker.capture.file import CaptureFile
+from leakharness.worker.capture.loaded_names import strings_of_code
 from leakharness.worker.capture.object_ids import POINTER_BYTES, ids_of
 from leakharness.worker.capture.type_plans import (
     FAMILIES,
@@ -78,6 +79,7 @@ class Walk:
         "_types",
         "_walked",
         "nodes",
+        "running",
     )
 
     def __init__(self, out: CaptureFile, *, gentle: bool, values: bool) -> None:
@@ -95,6 +97,18 @@ class Walk:
         self._frozen = 0
         self._items = (array("q"), array("q"))
         self.nodes = 0
+        self.running: list[types.CodeType] = []
+        """Code that runs now, to which nothing in the heap may refer (that of a script). Set it in ``seeds``."""
+
+    @property
+    def namespaces(self) -> set[int]:
+        """Ids of the dicts whose keys are names; those that only the caller knows may be added."""
+        return self._columns.namespaces
+
+    @property
+    def names_in_code(self) -> set[str]:
+        """Every string that stands in loaded code, once the walk is done."""
+        return self._columns.names_in_code
 
     # -- the walk
 
@@ -233,6 +247,8 @@ class Walk:
         self._types.update(zip(map(id, block.members), block.members, strict=True))
         for name, kind, getter in _TYPE_PARTS:
             values = [getter(member) if type_flags(member) & READY else None for member in block.members]
+            if name == "__dict__":
+                self.namespaces.update(map(id, values))
             self._columns.column(block.first, name, kind | ADDED, values)
             self._find(values)
 
@@ -254,8 +270,15 @@ class Walk:
 
     def _name_everything(self) -> None:
         names = EdgeNames(self._columns, gentle=self._gentle)
+        is_dict = FAMILIES.index("dict")
         for block in self._blocks:
-            names.of(block)
+            if block.plan.family != is_dict:
+                names.of(block)
+        codes = [*names.codes.values(), *self.running]
+        self._columns.names_in_code = strings_of_code(codes, gentle=self._gentle)
+        for block in self._blocks:
+            if block.plan.family == is_dict:
+                names.of(block)
 
     # -- tables
 
