@@ -39,6 +39,7 @@ COUNTERS: Mapping[str, str] = {
     "objects": "objects the collector lists",
     "references": "references that no object holds",
     "given_away": "references given away by who did not own them",
+    "entries": "entries of containers and buffers",
     "blocks": "allocator blocks",
     "malloc_bytes": "bytes in use by malloc",
     "mapped_bytes": "bytes of address space outside malloc",

@@ -100,6 +100,7 @@ RULES: tuple[Rule, ...] = (
     Rule("objects", patience=5),
     Rule("references", patience=5, turns=SEGMENTS, sparse=True),
     Rule("given_away", patience=5, turns=SEGMENTS, sparse=True),
+    Rule("entries", patience=5),
     Rule("blocks"),
     Rule("malloc_bytes", floor=MALLOC_FLOOR_BYTES),
     Rule("mapped_bytes", floor=MAPPED_FLOOR_BYTES),

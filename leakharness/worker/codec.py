@@ -61,12 +61,14 @@ def encode_command(op: str, arguments: tuple[Any, ...] = ()) -> bytes:
     return encode([op, *arguments])
 
 
-def decode_command(line: bytes) -> tuple[str, list[Any]]:
-    """(op, arguments). Raises BadLine."""
+def decode_command(line: bytes) -> tuple[str, tuple[Any, ...]]:
+    """(op, arguments). Raises BadLine.
+
+    No list: a reading of the containers' entries would count it, and commands differ in length."""
     command = _parsed(line)
     if not isinstance(command, list) or not command or not isinstance(command[0], str):
         raise BadLine(f"{line[:SHOWN]!r} is no command")
-    return command[0], command[1:]
+    return command[0], tuple(command[1:])
 
 
 def encode_answer(op: str, answer: Any) -> bytes:

@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, Protocol
 
 from leakharness.errors import ScenarioError
@@ -71,6 +71,7 @@ class Measuring:
             protocol.READ.op: self.reader.read,
             protocol.REFERENCES.op: self._references.read,
             protocol.CENSUS.op: self.census,
+            protocol.GROWN_CONTAINERS.op: self.reader.grown_containers,
             protocol.GROWTH_AFTER_CLEARING.op: self.reader.growth_after_clearing,
             protocol.GROWTH_AFTER_CLEARING_DECLARED.op: self.reader.growth_after_clearing_declared,
             protocol.SNAPSHOT.op: self.snapshot,
@@ -273,7 +274,7 @@ def main() -> None:
 
 def answer_to(
     op: str,
-    arguments: list[Any],
+    arguments: Sequence[Any],
     handlers: dict[str, Callable[..., Any]],
     passes_on: tuple[type[BaseException], ...] = (),
 ) -> Any:

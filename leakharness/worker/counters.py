@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
+from leakharness.worker.entries import Entries
 from leakharness.worker.fork import reap
 
 __all__ = ["Counters"]
@@ -35,6 +36,9 @@ class Counters:
         self._page_bytes = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
         self._statm: int | None = None
         self.loop: Any = None
+        self.entries = Entries()
+        if self.entries.missing:
+            self.missing["entries"] = self.entries.missing
         self._own_children = array("q", [0]) * MOST_OWN_CHILDREN
         self._add("blocks", self._blocks_reader())
         malloc = _malloc_readers()

@@ -11,7 +11,7 @@ from leakharness.worker.weight import BLOCK_LIMIT_BYTES, Weight, malloc_chunk, w
 
 __all__ = ["Declared"]
 
-NOTHING = Weight(0, 0, 0, 0)
+NOTHING = Weight(0, 0, 0, 0, 0)
 
 
 class Declared:
@@ -60,14 +60,18 @@ class Declared:
         futures = len(self.wedged)
         each = weigh(self.wedged[0]) if futures else NOTHING
         objects = sum(map(gc.is_tracked, self.wedged))
-        wedged = Weight(objects, futures * each.blocks, futures * each.small_bytes, futures * each.malloc_bytes)
+        wedged = Weight(objects, futures * each.blocks, futures * each.small_bytes, futures * each.malloc_bytes, 0)
         return _sum((wedged, self._held_weight))
+
+    def containers(self) -> tuple[Any, ...]:
+        """The lists that keep them."""
+        return (self.wedged, self.held, self._arrived)
 
     def own_weight(self) -> Weight:
         """What the lists weigh that keep them: the harness's own."""
         tables = [sys.getsizeof(table) - sys.getsizeof([]) for table in (self.wedged, self.held, self._arrived)]
         large = sum(malloc_chunk(size) for size in tables if size > BLOCK_LIMIT_BYTES)
-        return Weight(0, sum(1 for size in tables if size), 0, large)
+        return Weight(0, sum(1 for size in tables if size), 0, large, 0)
 
 
 def _sum(weights: Iterable[Weight]) -> Weight:

@@ -23,6 +23,7 @@ __all__ = [
     "DESCRIBE",
     "FINISH",
     "FREEZE",
+    "GROWN_CONTAINERS",
     "GROWTH_AFTER_CLEARING",
     "GROWTH_AFTER_CLEARING_DECLARED",
     "LOAD",
@@ -39,6 +40,8 @@ __all__ = [
     "TRACE",
     "Container",
     "Failure",
+    "GrownContainer",
+    "GrownContainers",
     "Question",
 ]
 
@@ -200,6 +203,22 @@ class Container(NamedTuple):
     grew: int = 0
 
 
+class GrownContainer(NamedTuple):
+    """A container that was there at the baseline: where it is in memory, the builtin type that it is or inherits from,
+    and its length at the baseline and now."""
+
+    address: Count
+    type: str
+    before: Count
+    now: Count
+
+
+class GrownContainers(NamedTuple):
+    """Containers that have more entries than at the baseline, the most grown first."""
+
+    rows: tuple[GrownContainer, ...] = ()
+
+
 class CopyCounts(NamedTuple):
     """Counters in a forked copy of the measured process: tracked objects alive, objects, allocator blocks."""
 
@@ -338,6 +357,7 @@ BASELINE = Question("baseline", ReadingAnswer)
 READ = Question("read", ReadingAnswer)
 REFERENCES = Question("references", ReferencesAnswer)
 CENSUS = Question("census", CensusAnswer)
+GROWN_CONTAINERS = Question("grown_containers", GrownContainers)
 GROWTH_AFTER_CLEARING = Question("growth_after_clearing", ClearedAnswer)
 GROWTH_AFTER_CLEARING_DECLARED = Question("growth_after_clearing_declared", ClearedAnswer)
 SNAPSHOT = Question("snapshot", SnapshotAnswer)

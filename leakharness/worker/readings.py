@@ -20,6 +20,7 @@ from leakharness.worker.protocol import (
     Container,
     CopyCounts,
     Frozen,
+    GrownContainers,
     LabelCount,
     ReadingAnswer,
 )
@@ -54,6 +55,7 @@ class CounterReader:
         self._tracker = tracker
         self._recorder = recorder
         self._loop = loop
+        self._entries = counters.entries
         self._objects_at_baseline = 0
         self._collected_at_baseline = 0
         self._settled: tuple[int, ...] = ()
@@ -87,6 +89,7 @@ class CounterReader:
         capture = sys.modules.get("leakharness.worker.capture.snapshot")
         if capture is not None:
             capture.remember_thread_locals()
+        self._entries.note(self._own_containers())
         gc.freeze()
         return Frozen(bounded)
 
@@ -94,6 +97,7 @@ class CounterReader:
         """From here on births, retained objects and collected garbage are counted. Takes the first reading."""
         self._settle(grace)
         self._tracker.set_baseline()
+        self._entries.set_baseline()
         self._objects_at_baseline = self._count_objects()
         self._collected_at_baseline = _collected()
         return self.read(grace)
@@ -107,8 +111,7 @@ class CounterReader:
             gc.unfreeze()
         self._settle(grace)
         if deep:
-            gc.freeze()
-            self._unfrozen = -1
+            self._freeze_again()
         own, declared = self._recorder.declared.own_weight(), self._recorder.declared.weight()
         return ReadingAnswer(
             counters=self.counters(),
@@ -116,6 +119,7 @@ class CounterReader:
             tracked={label: LabelCount(**row) for label, row in self._tracker.by_label().items()},
             declared={
                 "objects": declared.objects,
+                "entries": declared.entries,
                 "blocks": declared.blocks,
                 "malloc_bytes": declared.malloc_bytes,
                 "mapped_bytes": declared.small_bytes,
@@ -136,7 +140,13 @@ class CounterReader:
             values["blocks"] -= own_blocks
         if "malloc_bytes" in values:
             values["malloc_bytes"] -= own_malloc
+        if not self._entries.missing:
+            values["entries"] = self._entries.total(self._own_containers())
         return values
+
+    def grown_containers(self) -> GrownContainers:
+        """The containers of the program that have more entries than at the baseline."""
+        return self._entries.grown()
 
     def census(self, *, sizes: bool = False) -> dict[str, tuple[int, int]]:
         """Objects born since the freeze and still alive: ``{type: (count, shallow bytes)}``; bytes if ``sizes``."""
@@ -193,8 +203,7 @@ class CounterReader:
 
         answer = self._in_copy(empty) if rows else ClearedAnswer()
         growing.clear()
-        gc.freeze()
-        self._unfrozen = -1
+        self._freeze_again()
         return answer
 
     def growth_after_clearing_declared(self, least: int) -> ClearedAnswer:
@@ -206,8 +215,7 @@ class CounterReader:
 
         gc.unfreeze()
         answer = self._in_copy(lambda: tuple(empty_declared(least)))
-        gc.freeze()
-        self._unfrozen = -1
+        self._freeze_again()
         return answer
 
     def _in_copy(self, clear: Callable[[], tuple[Container, ...]]) -> ClearedAnswer:
@@ -226,6 +234,17 @@ class CounterReader:
             return decode(ClearedAnswer, ask_copy(cleared, COPY_SECONDS))
         except (CopyFailed, BadLine, OSError):
             return ClearedAnswer()
+
+    def _freeze_again(self) -> None:
+        """Freeze what is new as well: from here on only its address tells how long a container is."""
+        self._entries.note(self._own_containers(), untracked=False)
+        gc.freeze()
+        self._unfrozen = -1
+        gc.collect()  # costs nothing now, and empties the free lists: what was noted with would count as blocks
+
+    def _own_containers(self) -> tuple[Any, ...]:
+        """Containers of the harness. No list: that would be one more of them."""
+        return (*self._recorder.declared.containers(), *self._tracker.containers())
 
     def _settle(self, grace: float) -> None:
         """Event-loop turns and collections until the counts stand still, and longer while they are above the last

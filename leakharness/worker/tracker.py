@@ -140,6 +140,10 @@ class Tracker:
         size = _table_bytes()
         return malloc_chunk(size) if size > BLOCK_LIMIT_BYTES else 0
 
+    def containers(self) -> list[Any]:
+        """What grows because objects are tracked."""
+        return [self._labels, self._baseline, _registry()]
+
     def _use_up_small_ints(self) -> None:
         for _ in range(SMALL_INTS):
             self._finalize(TestObject(), _nothing).detach()

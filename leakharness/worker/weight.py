@@ -11,7 +11,9 @@ import gc
 import sys
 from typing import Any, NamedTuple
 
-__all__ = ["BLOCK_LIMIT_BYTES", "Weight", "malloc_chunk", "weigh"]
+from leakharness.worker.entries import length
+
+__all__ = ["BLOCK_LIMIT_BYTES", "Weight", "malloc_chunk", "own_dict", "weigh"]
 
 BLOCK_LIMIT_BYTES = 512
 """Requests above this are passed on to malloc (Objects/obmalloc.c, SMALL_REQUEST_THRESHOLD). They count as allocator
@@ -44,6 +46,8 @@ class Weight(NamedTuple):
     """In blocks of the small-object allocator."""
     malloc_bytes: int
     """In chunks of malloc, which serves what is larger."""
+    entries: int
+    """Of the object as a container, and of the dict of its attributes, where the collector lists them."""
 
 
 def weigh(obj: Any) -> Weight:
@@ -53,14 +57,16 @@ def weigh(obj: Any) -> Weight:
     size, basic = _c_size(obj, kind), kind.__basicsize__
     ahead = (GC_HEAD_BYTES if flags & HAVE_GC else 0) + (PRE_HEADER_BYTES if flags & MANAGED_DICT else 0)
     objects = int(gc.is_tracked(obj))
+    entries = length(obj) if objects else 0
     if kind.__itemsize__ or kind is str or flags & INLINE_VALUES:
         parts = [ahead + size]
     else:
         parts = [ahead + basic, size - basic]
     if kind.__dictoffset__:
-        attributes = _own_dict(obj, kind)
+        attributes = own_dict(obj)
         if attributes is not None:
             objects += gc.is_tracked(attributes)
+            entries += len(attributes) if gc.is_tracked(attributes) else 0
             table = dict.__sizeof__(attributes) - dict.__basicsize__
             within = flags & INLINE_VALUES and table < size - basic  # the dict looks into the object's own values
             parts += [GC_HEAD_BYTES + dict.__basicsize__, 0 if within else table]
@@ -69,7 +75,7 @@ def weigh(obj: Any) -> Weight:
     small = [part for part in parts if 0 < part <= BLOCK_LIMIT_BYTES]
     large = [part for part in parts if part > BLOCK_LIMIT_BYTES]
     small_bytes = sum(-(-part // ALIGNMENT_BYTES) * ALIGNMENT_BYTES for part in small)
-    return Weight(objects, len(small) + len(large), small_bytes, sum(map(malloc_chunk, large)))
+    return Weight(objects, len(small) + len(large), small_bytes, sum(map(malloc_chunk, large)), entries)
 
 
 def malloc_chunk(size: int) -> int:
@@ -88,8 +94,9 @@ def _c_size(obj: Any, kind: type) -> int:
     return kind.__basicsize__
 
 
-def _own_dict(obj: Any, kind: type) -> dict[str, Any] | None:
+def own_dict(obj: Any) -> dict[str, Any] | None:
     """The dict that holds the attributes of ``obj``, or None where it has none (yet)."""
+    kind = type(obj)
     candidates = [found for found in gc.get_referents(obj) if type(found) is dict]
     for found in candidates:
         for key in list(found):

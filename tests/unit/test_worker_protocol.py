@@ -67,7 +67,7 @@ def test_an_answer_comes_back_as_it_was_given() -> None:
     for cleared in (ClearedAnswer(), ClearedAnswer((Container("deque", 1, 5, 1),), CopyCounts(0, -4, 9))):
         assert decode(ClearedAnswer, encode(cleared)) == cleared
     assert decode(Opinions, encode(Opinions())) == Opinions()
-    assert decode_command(encode_command("read", (0.5, True, None, [1]))) == ("read", [0.5, True, None, [1]])
+    assert decode_command(encode_command("read", (0.5, True, None, [1]))) == ("read", (0.5, True, None, [1]))
 
 
 BAD_LINES = {
