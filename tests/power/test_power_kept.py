@@ -14,7 +14,7 @@ LEAKY = {
     "same": {"objects": 1.0},
     "pool": {"objects": 1.0},
     "fresh": {"objects": 2.0},
-    "table": {"malloc_bytes": 4500.0},
+    "table": {"entries": 4096.0},
     "attribute": {"blocks": 1.0},
     "future": {"objects": 4.0},
 }

@@ -108,7 +108,18 @@ def test_a_rise_at_the_floor_is_forgiven_and_one_above_is_not(counter: str, floo
 
 def test_exact_counters_have_no_floor() -> None:
     """Size is no criterion for a counter that is exact."""
-    exact = ("tracked", "fds", "threads", "children", "tasks", "objects", "references", "given_away", "entries", "blocks")
+    exact = (
+        "tracked",
+        "fds",
+        "threads",
+        "children",
+        "tasks",
+        "objects",
+        "references",
+        "given_away",
+        "entries",
+        "blocks",
+    )
     assert [rule.counter for rule in judge.RULES if rule.floor == 0] == list(exact)
     assert [rule.counter for rule in judge.RULES] == list(COUNTERS)
 
