@@ -107,7 +107,9 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _say(text: str) -> None:
     """One line on stderr."""
-    print("leakharness:", " ".join(text.split()), file=sys.stderr)
+    from leakharness.printable import for_terminal
+
+    print("leakharness:", for_terminal(" ".join(text.split())), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 from leakharness.errors import UsageError
 from leakharness.model import Certificate, RunResult
+from leakharness.printable import encodable
 
 __all__ = ["new_folder", "snapshot_path", "write_atomically", "write_certificate", "write_report"]
 
@@ -50,9 +51,9 @@ def write_report(result: RunResult, folder: Path) -> Path:
 
     with new_folder(folder, f"{result.scenario}-{result.mode}") as place:
         write_atomically(place / "run.json", to_json(result.document(), indent=True))
-        write_atomically(place / "report.md", run_report(result).encode())
+        write_atomically(place / "report.md", encodable(run_report(result)).encode())
         if result.backrefs_dot:
-            write_atomically(place / "backrefs.dot", result.backrefs_dot.encode())
+            write_atomically(place / "backrefs.dot", encodable(result.backrefs_dot).encode())
             _draw(place / "backrefs.dot")
     return place
 
@@ -65,7 +66,7 @@ def write_certificate(certificate: Certificate, document: Mapping[str, Any], fol
 
     with new_folder(folder, f"{certificate.scenario}-certificate") as place:
         write_atomically(place / "certificate.json", to_json(document, indent=True))
-        write_atomically(place / "report.md", certificate_report(certificate).encode())
+        write_atomically(place / "report.md", encodable(certificate_report(certificate)).encode())
     return place
 
 

@@ -28,7 +28,7 @@ def calibrate_command(
     given: Given,
 ) -> None:
     """Plant leaks into the default mode, and see which are found."""
-    from leakharness.cli.terminal import Progress, emit_json
+    from leakharness.cli.terminal import Progress, emit_json, say
     from leakharness.proof.calibrate import calibrate, table
     from leakharness.scenario.find import find
 
@@ -37,5 +37,5 @@ def calibrate_command(
     if given.json:
         emit_json(result.document())
     else:
-        typer.echo(table(result))
+        say(table(result))
     raise typer.Exit(0 if result.good else 3)

@@ -292,8 +292,10 @@ def _emit_json(document: dict[str, Any]) -> None:
 
 def _emit(lines: Iterator[str] | list[str]) -> None:
     """Print lines; the first one bold on a terminal that wants it. What cannot be shown becomes ``?``."""
+    from leakharness.printable import for_terminal
+
     encoding = sys.stdout.encoding or "utf-8"
     bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for index, line in enumerate(lines):
-        text = line.encode(encoding, "replace").decode(encoding)
+        text = for_terminal(line).encode(encoding, "replace").decode(encoding)
         print(f"\x1b[1m{text}\x1b[0m" if bold and index == 0 else text)

@@ -134,10 +134,11 @@ def stored(write: Callable[[], Path]) -> tuple[str | None, tuple[str, ...]]:
     """Where ``write`` has put the report, and no note; or None and a note why there is none, which goes to stderr as
     well. A verdict that was measured is not lost because its report cannot be written."""
     from leakharness.errors import UsageError
+    from leakharness.printable import for_terminal
 
     try:
         return str(write()), ()
     except UsageError as exc:
         note = f"no report was written: {exc}"
-        print(f"leakharness: {note}", file=sys.stderr)
+        print(f"leakharness: {for_terminal(note)}", file=sys.stderr)
         return None, (note,)

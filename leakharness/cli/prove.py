@@ -67,7 +67,8 @@ def prove_command(
     given: Given,
 ) -> None:
     """Measure the real code before a change and after it."""
-    from leakharness.cli.terminal import Progress, colour_verdict, emit_json
+    from leakharness.cli.terminal import Progress, emit_json, say
+    from leakharness.printable import for_terminal
     from leakharness.proof.prove import prove
     from leakharness.proof.seal import seal_proof, write_sealed
     from leakharness.proof.sides import Question
@@ -92,12 +93,14 @@ def prove_command(
     found = find(scenario)
     folder = report_folder(given.report_dir)
     with Progress(quiet=given.silent) as progress:
-        proof = prove(found, question, progress, lambda text: None if given.silent else typer.echo(text, err=True))
+        proof = prove(
+            found, question, progress, lambda text: None if given.silent else typer.echo(for_terminal(text), err=True)
+        )
     report, _ = stored(write)
     if given.json:
         emit_json(proof.document())
     else:
-        typer.echo(colour_verdict(proof_block(proof, report=report)))
+        say(proof_block(proof, report=report), verdict=True)
     raise typer.Exit(proof.exit_code)
 
 
@@ -111,7 +114,7 @@ def verify_command(
     quiet: Quiet = False,
 ) -> None:
     """Compare a sealed document with the tree at hand."""
-    from leakharness.cli.terminal import Progress, emit_json
+    from leakharness.cli.terminal import Progress, emit_json, say
     from leakharness.measure.worker_process import interpreter
     from leakharness.proof.seal import verify
 
@@ -121,7 +124,7 @@ def verify_command(
     if json:
         emit_json(result.document())
     else:
-        typer.echo(verification_block(result))
+        say(verification_block(result), verdict=True)
     raise typer.Exit(result.exit_code)
 
 
@@ -143,9 +146,10 @@ def verification_block(result: Verification, *, width: int = 80) -> str:
 
 def proof_block(proof: Proof, *, report: str | None = None, width: int = 80) -> str:
     """The verdict, a row for each side and control, and which ways of being held vanished, remain and are new."""
+    from leakharness.printable import one_line
     from leakharness.report.text import labelled, wrapped
 
-    head = f"{proof.verdict}  {proof.scenario} / {proof.mode}"
+    head = f"{proof.verdict}  {one_line(proof.scenario)} / {one_line(proof.mode)}"
     tail = f"{proof.duration_s:.1f} s"
     lines = [head + tail.rjust(max(2 + len(tail), width - len(head))), *wrapped(proof.reason, "  ", width), ""]
     lines.append(f"  {'arm':<20}{'must':<6}{'gave':<12}{'retained':>10}  grows per run")

@@ -34,10 +34,11 @@ def register(app: typer.Typer) -> None:
 
 def list_command(json: Json = False, python: Python = None) -> None:
     """Print every scenario that can be named from here."""
-    from leakharness.cli.terminal import emit_json
+    from leakharness.cli.terminal import emit_json, say
     from leakharness.errors import ScenarioError
     from leakharness.measure.describe import describe, document_of
     from leakharness.measure.worker_process import interpreter
+    from leakharness.printable import one_line
     from leakharness.scenario.find import all_scenarios, declared_twice
 
     unread: list[ScenarioError] = []
@@ -60,18 +61,18 @@ def list_command(json: Json = False, python: Python = None) -> None:
         return
     for row in rows:
         if row["name"] is None:
-            typer.echo(f"(a file that cannot be read)\n    {row['problem']}\n")
+            say(f"(a file that cannot be read)\n    {one_line(row['problem'])}\n")
             continue
-        typer.echo(f"{row['name']}  {row.get('summary', '')}".rstrip())
+        say(f"{one_line(row['name'])}  {one_line(row.get('summary') or '')}".rstrip())
         for mode in row.get("modes", ()):
             star = "*" if mode["default"] else " "
             must = f"must {mode['must']}" if mode["must"] else "-"
-            typer.echo(f"  {star} {mode['name']:<22} {must:<10} abort={mode['abort']}")
+            say(f"  {star} {one_line(mode['name']):<22} {must:<10} abort={mode['abort']}")
         if "problem" in row:
-            typer.echo("    " + ("" if "modes" in row else "cannot be read here: ") + row["problem"])
+            say("    " + ("" if "modes" in row else "cannot be read here: ") + one_line(row["problem"]))
         else:
-            typer.echo(f"    {'synthetic-leak':<22} must FAIL  (from the harness)")
-        typer.echo(f"    {row['origin']}: {row['path']}:{row['line']}\n")
+            say(f"    {'synthetic-leak':<22} must FAIL  (from the harness)")
+        say(f"    {row['origin']}: {one_line(str(row['path']))}:{row['line']}\n")
 
 
 @measuring("run")
@@ -86,7 +87,7 @@ def run_command(
     """Measure one mode."""
     from dataclasses import replace
 
-    from leakharness.cli.terminal import Progress, colour_verdict, emit_json, say
+    from leakharness.cli.terminal import Progress, emit_json, say
     from leakharness.measure.arm import run_found
     from leakharness.report.text import run_block
     from leakharness.scenario.find import find
@@ -100,7 +101,7 @@ def run_command(
     if given.json:
         emit_json(result.document())
     else:
-        say(colour_verdict(run_block(result, report=report)))
+        say(run_block(result, report=report), verdict=True)
     raise typer.Exit(result.exit_code)
 
 
@@ -115,7 +116,7 @@ def check_command(
     from dataclasses import replace
     from functools import partial
 
-    from leakharness.cli.terminal import Progress, colour_verdict, emit_json, say
+    from leakharness.cli.terminal import Progress, emit_json, say
     from leakharness.errors import OptionError
     from leakharness.proof.certify import check_found
     from leakharness.proof.seal import seal_certificate
@@ -137,7 +138,7 @@ def check_command(
         certificate = replace(certificate, notes=certificate.notes + lack)
         certificates.append(certificate)
         if not given.json:
-            say(colour_verdict(certificate_block(certificate, report=report)))
+            say(certificate_block(certificate, report=report), verdict=True)
     if given.json:
         documents = [certificate.document() for certificate in certificates]
         emit_json(

@@ -47,13 +47,14 @@ def shape(
 
     Both are read from source; nothing is imported. Other names are no difference.
     """
+    from leakharness.cli.terminal import say
     from leakharness.shape import check_shape
 
     report = check_shape(scenario, mode=mode, target=target, python=python)
     if as_json:
         typer.echo(json.dumps(report.as_json()))
     else:
-        typer.echo("\n".join(shape_lines(report)))
+        say("\n".join(shape_lines(report)))
     raise typer.Exit(0 if report.comparison.verdict == "SAME" else 1)
 
 

@@ -48,7 +48,7 @@ def _steady(stream: TextIO | None, name: str) -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(_Steady(raw, name)),
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors="backslashreplace",
         line_buffering=bool(getattr(stream, "line_buffering", False) or getattr(stream, "write_through", False)),
     )
 

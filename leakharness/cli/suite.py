@@ -41,7 +41,8 @@ def update_command(
     json: Json = False,
 ) -> None:
     """Write the manifest, and say what is in it and which files have no trace."""
-    from leakharness.cli.terminal import emit_json
+    from leakharness.cli.terminal import emit_json, say
+    from leakharness.printable import one_line
     from leakharness.report.document import to_json
     from leakharness.store import write_atomically
     from leakharness.suite.hotspots import LIMIT, MIN_DELTA_KB, merge, suite_files
@@ -61,12 +62,13 @@ def update_command(
         emit_json(manifest.document())
         return
     least = size(manifest.min_delta_kb * KIB)
-    typer.echo(f"{out}: {len(manifest.files)} of {manifest.traced} traced files left {least} or more")
+    say(f"{out}: {len(manifest.files)} of {manifest.traced} traced files left {least} or more")
     for hotspot in manifest.files:
-        typer.echo(f"  {size(hotspot.delta_kb * KIB):>10}  ({size(hotspot.import_kb * KIB)} by import)  {hotspot.file}")
+        by_import = f"({size(hotspot.import_kb * KIB)} by import)"
+        say(f"  {size(hotspot.delta_kb * KIB):>10}  {by_import}  {one_line(hotspot.file)}")
     for name in manifest.untraced:
-        typer.echo(f"  no recorded trace: {name}")
-    typer.echo(f"isolate them with: pytest --leak-isolate {out}")
+        say(f"  no recorded trace: {one_line(name)}")
+    say(f"isolate them with: pytest --leak-isolate {out}")
 
 
 def report_command(
@@ -119,6 +121,7 @@ def _investigate(
     as_json: bool,
 ) -> None:
     from leakharness.cli.terminal import emit_json
+    from leakharness.printable import for_terminal
     from leakharness.suite.investigate import investigate, report_markdown
 
     found = investigate(lane_dir, pid=pid, traces=traces, command=command, top=top, min_kb=min_kb)
@@ -127,7 +130,7 @@ def _investigate(
     if as_json:
         emit_json(found.document())
     elif out is None:
-        typer.echo(report_markdown(found), nl=False)
+        typer.echo(for_terminal(report_markdown(found)), nl=False)
 
 
 def _render(runs: list[str], format_: str, out: Path | None, *, as_json: bool) -> None:
@@ -146,7 +149,8 @@ def _render(runs: list[str], format_: str, out: Path | None, *, as_json: bool) -
 
 
 def _write(out: Path, text: str) -> None:
+    from leakharness.printable import encodable
     from leakharness.store import write_atomically
 
-    write_atomically(out, text.encode())
+    write_atomically(out, encodable(text).encode())
     typer.echo(str(out), err=True)

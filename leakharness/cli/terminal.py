@@ -9,8 +9,9 @@ from typing import Any
 
 from leakharness.measure.arm import Listener
 from leakharness.model import RunResult
+from leakharness.printable import for_terminal, one_line
 
-__all__ = ["Progress", "colour_verdict", "emit_json", "say"]
+__all__ = ["Progress", "emit_json", "say"]
 
 COLOURS = {
     **dict.fromkeys(("PASS", "CERTIFIED", "PROVEN", "HOLDS", "SAME"), 32),
@@ -38,7 +39,7 @@ class Progress(Listener):
 
             self._bar = Bar(
                 SpinnerColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=20),
                 MofNCompleteColumn(),
                 console=Console(stderr=True),
@@ -56,18 +57,17 @@ class Progress(Listener):
             return
         with self._lock:
             if arm not in self._tasks:
-                self._tasks[arm] = self._bar.add_task(arm, total=total)
+                self._tasks[arm] = self._bar.add_task(one_line(arm), total=total)
             self._bar.update(self._tasks[arm], completed=done, total=max(done, total or 0))
 
     def done(self, result: RunResult) -> None:
         if self._bar is None and not self._quiet:
             with self._lock:
-                print(
-                    f"{result.scenario} / {result.mode}: {result.verdict} ({result.duration_s:.1f} s)", file=sys.stderr
-                )
+                arm = one_line(f"{result.scenario} / {result.mode}")
+                print(f"{arm}: {result.verdict} ({result.duration_s:.1f} s)", file=sys.stderr)
 
 
-def colour_verdict(block: str) -> str:
+def _coloured(block: str) -> str:
     """Colour the first word of a verdict block, on a terminal that wants colour."""
     word = block.split(maxsplit=1)[0]
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or word not in COLOURS:
@@ -75,9 +75,11 @@ def colour_verdict(block: str) -> str:
     return f"\x1b[1;{COLOURS[word]}m{word}\x1b[0m" + block[len(word) :]
 
 
-def say(text: str) -> None:
-    """One text on stdout."""
-    _write(text.encode(sys.stdout.encoding or "utf-8", "replace") + b"\n")
+def say(text: str, *, verdict: bool = False) -> None:
+    """One text on stdout, with nothing in it that would steer a terminal. ``verdict``: its first word is one."""
+    shown = for_terminal(text)
+    coloured = _coloured(shown) if verdict else shown
+    _write(coloured.encode(sys.stdout.encoding or "utf-8", "backslashreplace") + b"\n")
 
 
 def emit_json(document: Any) -> None:

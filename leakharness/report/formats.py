@@ -12,6 +12,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
 from leakharness.errors import OptionError, UsageError
+from leakharness.printable import printable
 
 __all__ = ["FORMATS", "read_documents", "read_results", "render", "render_documents"]
 
@@ -74,14 +75,6 @@ def _arms(documents: Sequence[Document]) -> list[dict[str, Any]]:
         else:
             results += document.get("arms", [dict(document)])
     return results
-
-
-def printable(text: str) -> str:
-    """``text`` with what would steer a terminal, turn the direction of writing or break XML written as an escape:
-    control characters, bidirectional marks, lone surrogates. Line ends stay."""
-    return "".join(
-        c if c == "\n" or c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text
-    )
 
 
 def render(results: Sequence[Document], name: str) -> str:

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from leakharness.model import COUNTERS, Certificate, RunResult
+from leakharness.printable import one_line
 from leakharness.units import number, signed
 
 __all__ = ["certificate_block", "check_command", "detectable_line", "growth_rows", "run_block"]
@@ -20,7 +21,7 @@ MOST_DETAIL_LINES = 25
 
 def run_block(result: RunResult, *, report: str | None = None, width: int = WIDTH) -> str:
     """The block at the end of ``run``."""
-    head = f"{result.verdict}  {result.scenario} / {result.mode}"
+    head = f"{result.verdict}  {one_line(result.scenario)} / {one_line(result.mode)}"
     tail = f"{result.runs} runs, {result.duration_s:.1f} s"
     fits = len(head) + 2 + len(tail) <= width
     lines = [head + tail.rjust(width - len(head))] if fits else [head, tail.rjust(width)]
@@ -62,12 +63,12 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
 
 def certificate_block(certificate: Certificate, *, report: str | None = None, width: int = WIDTH) -> str:
     """The certificate: a row for each arm, what was asked of it and what it gave."""
-    lines = [f"{certificate.verdict}  {certificate.scenario}", ""]
+    lines = [f"{certificate.verdict}  {one_line(certificate.scenario)}", ""]
     lines.append(f"  {'arm':<20}{'must':<6}{'gave':<12}{'retained':>10}  grows")
     for arm in certificate.arms:
         retained = f"{arm.retained}/{arm.born}"
         grows = ", ".join(f"{g.counter} {signed(g.per_run)}" for g in arm.growth if g.grows) or "-"
-        row = f"  {arm.mode:<20}{arm.must or '-':<6}{arm.verdict:<12}{retained:>10}  {grows}"
+        row = f"  {one_line(arm.mode):<20}{arm.must or '-':<6}{arm.verdict:<12}{retained:>10}  {grows}"
         lines.append(cut(row, width))
     lines.append("")
     lines += wrapped(certificate.reason, "  ", width)

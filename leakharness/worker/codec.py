@@ -145,7 +145,9 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             raise _wrong(value, "an object", where)
-        return {name: _checked(item, arguments[1], f"{where}.{name[:SHOWN]}") for name, item in value.items()}
+        return {
+            _encodable(name): _checked(item, arguments[1], f"{where}.{name[:SHOWN]}") for name, item in value.items()
+        }
     if origin is tuple:
         return _checked_row(value, arguments, where)
     if hasattr(kind, "_fields"):
@@ -184,9 +186,16 @@ def _checked_scalar(value: Any, kind: Any, where: str) -> Any:
         return float(value)
     if type(value) is not kind:
         raise _wrong(value, {int: "a whole number", str: "a text", bool: "true or false"}[kind], where)
+    if kind is str:
+        return _encodable(value)
     if kind is int and not -LARGEST <= value < LARGEST:
         raise BadLine(f"{where} is larger than any counter")
     return value
+
+
+def _encodable(text: str) -> str:
+    """Lone surrogates, which ``os.fsdecode`` makes of a name that is no UTF-8, as escapes: a report is UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _wrong(value: Any, wanted: str, where: str) -> BadLine:

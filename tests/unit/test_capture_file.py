@@ -129,10 +129,15 @@ class SlottedNode:
         self.right: Any = None
 
 
+KEYS = ("k0", "k1", "k2")
+"""Constants of the code below, which is what lets a capture name them."""
+
+
 def _build(seed: int) -> list[Any]:
     """Random containers that refer to each other."""
     rnd = random.Random(seed)
     made: list[Any] = []
+    assert KEYS == ("k0", "k1", "k2")
     for _ in range(rnd.randrange(5, 60)):
         kind = rnd.randrange(6)
         some = rnd.sample(made, min(len(made), rnd.randrange(4)))
@@ -141,7 +146,7 @@ def _build(seed: int) -> list[Any]:
         elif kind == 1:
             made.append((len(made), *some))
         elif kind == 2:
-            made.append({f"k{i}": item for i, item in enumerate(some)})
+            made.append(dict(zip(KEYS, some)))  # noqa: B905 - as many as there are
         elif kind == 3:
             made.append(dict(enumerate(some)))
         else:

@@ -60,9 +60,12 @@ def changed(**values: Any) -> bytes:
 
 
 def test_an_answer_comes_back_as_it_was_given() -> None:
-    """Named tuples within named tuples, with their defaults; also what is optional."""
-    reading = ReadingAnswer({"objects": -2}, 3, {"a\udc80": LabelCount(5, 3)}, {}, 7, {"app.T": (1, 56)})
+    """Named tuples within named tuples, with their defaults; also what is optional. A lone surrogate, which no report
+    can hold, comes as an escape."""
+    reading = ReadingAnswer({"objects": -2}, 3, {"a\\udc80": LabelCount(5, 3)}, {}, 7, {"app.T": (1, 56)})
     assert decode_answer(READ, encode_answer("read", reading), "reading") == reading
+    surrogate = {**READING, "tracked": {"a\udc80": {"born": 5, "retained": 3}}}
+    assert list(decode_answer(READ, line(surrogate), "reading").tracked) == ["a\\udc80"]
     assert decode_answer(READ, line(READING), "reading").census == {}
     for cleared in (ClearedAnswer(), ClearedAnswer((Container("deque", 1, 5, 1),), CopyCounts(0, -4, 9))):
         assert decode(ClearedAnswer, encode(cleared)) == cleared
