@@ -158,12 +158,14 @@ class Retainer:
 
 @dataclass(frozen=True)
 class HeldByC:
-    """Objects of one type, or one object, that C code holds, or has given away; ``bytes`` a run."""
+    """Objects of one type that C code keeps, or an object of which it loses references, or gives them away (the count
+    is negative then). ``bytes`` a run; ``path`` leads to the object, where the heap does."""
 
     type: str
     count_per_run: float
     bytes: float
     sentence: str
+    path: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         return {
@@ -171,6 +173,7 @@ class HeldByC:
             "count_per_run": _figure(self.count_per_run),
             "bytes": round(self.bytes),
             "sentence": self.sentence,
+            "path": list(self.path),
         }
 
 

@@ -21,6 +21,7 @@ from leakharness.errors import LeakHarnessError
 from leakharness.measure.beside_known import beside_known
 from leakharness.measure.capture_file import wait_for_capture
 from leakharness.measure.census import suspects
+from leakharness.measure.held_by_c import lost_references
 from leakharness.measure.measurement import Evidence, Measurement, WorkerClient
 from leakharness.model import BesideKnown, Reading, Retainer
 from leakharness.store import snapshot_path
@@ -39,6 +40,7 @@ NATIVE = (
     "by counters: there are no more objects of Python's, so C code holds it, or an object that is there once and has "
     "grown (the buffer of a list or bytearray)"
 )
+REFERENCES_ALONE = "by counters: no object, block or byte more, but references that no object holds: C code has them"
 CAPTURE_TIMEOUT_S = 120.0
 """How long a forked copy may take to write one capture."""
 OPINION_WAIT_S = 2.0
@@ -103,12 +105,13 @@ class Snapshots:
             groups = _groups(capture)
             confirmed = [_confirm(worker, capture, group) if self._confirm else "" for group in groups[:MOST_CONFIRMED]]
             retainers = retainers_of(groups, confirmed)
+            held = lost_references(measurement, capture)
             beside = self._beside_known(worker, measurement, capture, groups, retainers)
         except LeakHarnessError as exc:
             self.problems.append(f"no retainers: {exc}")
             return Evidence()
         growth_class, class_evidence = _classified(measurement, groups)
-        evidence = Evidence(retainers, growth_class, class_evidence, beside)
+        evidence = Evidence(retainers, growth_class, class_evidence, beside, held_by_c=held)
         said = self._second_opinions()
         if isinstance(said, str):
             return replace(evidence, opinions=(said,))
@@ -282,6 +285,8 @@ def _classified(measurement: Measurement, groups: Sequence[RetainerGroup]) -> tu
         kinds = [(classification.kind, size) for classification, size in found]
         return classify_growth(kinds), found[0][0].evidence
     grows = _growing(measurement)
+    if grows and grows <= {"references", "given_away"}:
+        return "native", REFERENCES_ALONE
     if "objects" in grows or "tracked" in grows:
         return "ambiguous", "objects grow, and no retainer was found"
     if "blocks" in grows:

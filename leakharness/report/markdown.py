@@ -82,7 +82,7 @@ def _growth(result: RunResult) -> str:
 
 
 def _holders(result: RunResult) -> str:
-    if not result.families and not result.retainers:
+    if not result.families and not result.retainers and not result.held_by_c:
         return ""
     lines = ["## Retained families and who holds them", ""]
     for family in result.families:
@@ -92,6 +92,9 @@ def _holders(result: RunResult) -> str:
     for retainer in result.retainers:
         lines += ["", f"**{retainer.sentence or retainer.target}**", "", "```", *retainer.path, "```"]
         lines += [f"- also held: {other}" for other in retainer.also]
+    for held in result.held_by_c:
+        lines += ["", f"**{held.sentence}**"]
+        lines += ["", "```", *held.path, "```"] if held.path else []
     for site in result.allocations:
         lines.append(f"- born at `{site['file']}:{site['line']}`: `{site.get('source', '')}`")
     return "\n".join(lines)

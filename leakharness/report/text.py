@@ -50,6 +50,11 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
         lines += ["", "  what stays, per run"]
         for family in result.families[:MOST_FAMILIES]:
             lines.append(cut(f"    {number(family.count_per_run):>9}  {family.type}", width))
+    if result.held_by_c:
+        lines += ["", "  what C code holds"]
+        for held in result.held_by_c:
+            lines += wrapped(held.sentence, "    ", width)
+            lines += path_lines(held.path, width) if len(held.path) > 1 else []
     if result.allocations:
         lines += ["", "  born at"]
         for site in result.allocations[:3]:
@@ -122,6 +127,12 @@ def _sentence(result: RunResult) -> str:
         )
         if labels:
             return f"{result.retained} of {result.born} tracked objects are retained ({labels})"
+    if (
+        result.verdict == "FAIL"
+        and {g.counter for g in result.growth if g.grows} == {"references"}
+        and result.held_by_c
+    ):
+        return result.held_by_c[0].sentence
     return result.reason
 
 

@@ -11,7 +11,15 @@ from leakharness.worker.unowned_references import why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 SCENES = Path(__file__).parent / "scenes" / "references.py"
-KINDS = ["instance", "module", "type", "method", "text", "tuple"]
+WHERE = {
+    "instance": "scenarios.references.CONFIG (Config)",
+    "module": "scenarios.references.LOSE (dict)['module'] (module)",
+    "type": "scenarios.references.Config (type)",
+    "method": "scenarios.references.LOSE (dict)['method'] (method)",
+    "text": "scenarios.references.LOSE (dict)['text'] (str)",
+    "tuple": "scenarios.references.LOSE (dict)['tuple'] (tuple)",
+}
+"""Each kind of object, and how the text calls it."""
 
 
 def measured(name: str, mode: str) -> RunResult:
@@ -22,14 +30,19 @@ def grown(result: RunResult) -> dict[str, float]:
     return {growth.counter: growth.per_run for growth in result.growth if growth.grows}
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", WHERE)
 def test_a_lost_reference_is_found(name: str) -> None:
     """One a run, whatever it is a reference to, and no other counter moves."""
     result = measured(name, "leaky")
     assert (result.verdict, grown(result)) == ("FAIL", {"references": 1.0}), result.reason
+    (held,) = result.held_by_c
+    assert held.count_per_run == 1.0
+    assert held.sentence == (
+        f"+1 reference a run to {WHERE[name]} that no object holds: a C function does not give it back"
+    )
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", WHERE)
 def test_a_reference_that_is_given_back_is_none(name: str) -> None:
     """The same function, mended."""
     result = measured(name, "clean")
@@ -47,4 +60,8 @@ def test_a_reference_given_away_is_found() -> None:
     """It ends in a crash, in some other place."""
     result = measured("given", "leaky")
     assert (result.verdict, grown(result)) == ("FAIL", {"given_away": 1.0}), result.reason
+    (held,) = result.held_by_c
+    assert held.sentence == (
+        "−1 reference a run to scenarios.references.CONFIG (Config): given away without being owned; it ends in a crash"
+    )
     assert measured("given", "clean").verdict == "PASS"

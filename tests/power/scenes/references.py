@@ -54,6 +54,7 @@ for kind, thing in LOSE.items():
     scene.mode("clean", must="PASS", default=True, abort="none")(clean)
     scene.mode("rare", must="FAIL", abort="none")(rare)
     globals()[f"lost_{kind}"] = scene
+    del leaky, clean, rare, thing
 
 given = Scenario("given", summary="a reference that it does not own is given away in every run")
 
