@@ -65,6 +65,10 @@ def diff_command(
 def retainers_command(
     snapshot: Snapshot,
     type_: Annotated[str, typer.Option("--type", help="Type of the objects, qualified or not.", show_default=False)],
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Node kind of a V8 file: string, closure, code, ... [objects].", show_default=False),
+    ] = None,
     top: Annotated[int, typer.Option(help="Groups shown.", min=1)] = 10,
     json: Json = False,
 ) -> None:
@@ -72,7 +76,7 @@ def retainers_command(
     from leakharness.heap.retainers import explain
 
     graph = v8.read(snapshot)
-    nodes = _nodes_of_type(graph, type_, snapshot)
+    nodes = _nodes_of_type(graph, type_, snapshot, kind)
     groups = explain(graph, nodes)
     if json:
         _emit_json(
@@ -125,20 +129,36 @@ def info_command(snapshot: Snapshot, json: Json = False) -> None:
     _emit_json(_info_document(found)) if json else _emit(_info_lines(found))
 
 
-def _nodes_of_type(graph: HeapGraph, wanted: str, snapshot: Path) -> list[int]:
-    """Nodes whose name is ``wanted``, or ends with it after a dot where no name is exactly that."""
+def _nodes_of_type(graph: HeapGraph, wanted: str, snapshot: Path, kind: str | None) -> list[int]:
+    """Nodes whose name is ``wanted``, or ends with it after a dot where no name is exactly that; of V8's files only
+    objects, or those of ``kind``: strings, functions and code have names of their own there."""
     import numpy as np
 
     from leakharness.errors import UsageError
 
-    numbers = [number for number, text in enumerate(graph.strings) if text == wanted]
-    nodes = np.flatnonzero(np.isin(graph.node_name, numbers))
-    if not len(nodes):
-        numbers = [number for number, text in enumerate(graph.strings) if text.endswith("." + wanted)]
+    if kind is not None and kind not in graph.node_kinds:
+        raise UsageError(f"--kind {kind!r} is none of this file's kinds: {', '.join(graph.node_kinds)}")
+    for ending in ("", "."):
+        numbers = [
+            n for n, text in enumerate(graph.strings) if (text.endswith(ending + wanted) if ending else text == wanted)
+        ]
         nodes = np.flatnonzero(np.isin(graph.node_name, numbers))
-    if not len(nodes):
+        if len(nodes):
+            break
+    else:
         raise UsageError(f"{snapshot}: no object of type {wanted!r} in it{_similar(graph, wanted)}")
-    found: list[int] = nodes.tolist()
+    if kind is None and not graph.of_v8:
+        return nodes.tolist()
+    kinds = ("object", "native") if kind is None else (kind,)
+    numbers = [number for number, name in enumerate(graph.node_kinds) if name in kinds]
+    chosen = nodes[np.isin(graph.node_kind[nodes], numbers)]
+    if not len(chosen):
+        counts = np.bincount(graph.node_kind[nodes], minlength=len(graph.node_kinds))
+        there = ", ".join(
+            f"{counts[k]} {graph.node_kinds[k]} (--kind {graph.node_kinds[k]!r})" for k in np.flatnonzero(counts)
+        )
+        raise UsageError(f"{snapshot}: no {kind or 'object'} is named {wanted!r}, but {there}")
+    found: list[int] = chosen.tolist()
     return found
 
 

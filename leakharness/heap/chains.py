@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leakharness.heap.paths import PathTree, sums_upwards
+from leakharness.heap.v8_objects import VALUE, edge_names
 from leakharness.heap.wording import Names, holding_index, path_entries
 
 __all__ = ["Chained", "chained", "edges_to_cut", "entries_of_their_own"]
@@ -149,11 +150,12 @@ def _kinds_of_steps(names: Names, edges: Ints, nodes: Ints, *, by_name: bool) ->
     """A number for each step (an edge and where it leads), equal for those that a path treats alike."""
     graph = names.graph
     kind = graph.edge_kind[edges].astype(np.int64)
-    positions = [graph.edge_kinds.index(word) for word in ("element", "hidden") if word in graph.edge_kinds]
-    text = np.where(np.isin(kind, positions), -1, graph.edge_name[edges]).astype(np.int64)
+    text = edge_names(graph, edges) - VALUE  # neither is below it
     if not by_name:
         used, inverse = np.unique(text, return_inverse=True)
-        telling = [_telling(graph.strings[number]) if number >= 0 else -1 for number in used.tolist()]
+        telling = [
+            _telling(graph.strings[number + VALUE]) if number + VALUE >= 0 else number for number in used.tolist()
+        ]
         text = np.array(telling, np.int64)[inverse.reshape(-1)]
     at_root = edges < int(graph.edge_start[1])
     number = np.zeros(len(edges), np.int64)
@@ -165,7 +167,8 @@ def _kinds_of_steps(names: Names, edges: Ints, nodes: Ints, *, by_name: bool) ->
 
 
 def _telling(name: str) -> int:
-    return next((place for place, text in enumerate(_TELLING_NAMES) if name.startswith(text)), len(_TELLING_NAMES))
+    numbers = (place for place, text in enumerate(_TELLING_NAMES, -VALUE) if name.startswith(text))
+    return next(numbers, len(_TELLING_NAMES) - VALUE)
 
 
 def entries_of_their_own(tree: PathTree, nodes: Sequence[int]) -> list[int]:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from leakharness.heap.compiled import compiled
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.paths import Links, depths, links, ragged, reachable, sums_upwards
+from leakharness.heap.v8_objects import ephemeron_copies
 
 __all__ = ["Dominators", "dominators", "retained_sizes", "strong_edges"]
 
@@ -37,10 +38,11 @@ class Dominators:
     depth: Ints
 
 
-def strong_edges(graph: HeapGraph) -> npt.NDArray[np.bool_]:
-    """Edges that keep their target alive: all but weak ones, and V8's shortcuts where they start at the root.
+def strong_edges(graph: HeapGraph, *, ephemerons: str = "key") -> npt.NDArray[np.bool_]:
+    """Edges that keep their target alive: all but weak ones, and V8's shortcuts where they do not start at the root.
 
-    The rule of Chrome DevTools and memlab, so that retained sizes agree with theirs.
+    The value of a WeakMap's entry is held by its key and the table together. ``ephemerons="key"``: the key alone holds
+    it, as in Chrome DevTools; ``"both"``: either does, as in memlab (see `leakharness.heap.v8`).
     """
     keep = np.ones(graph.edge_count, bool)
     if "weak" in graph.edge_kinds:
@@ -49,12 +51,14 @@ def strong_edges(graph: HeapGraph) -> npt.NDArray[np.bool_]:
         shortcut = graph.edge_kind == graph.edge_kinds.index("shortcut")
         shortcut[: int(graph.edge_start[1])] = False
         keep &= ~shortcut
+    if ephemerons == "key":
+        keep[ephemeron_copies(graph)] = False
     return keep
 
 
-def dominators(graph: HeapGraph) -> Dominators:
-    """The dominator tree of the nodes that strong edges reach from node 0."""
-    forward = links(graph, strong_edges(graph))
+def dominators(graph: HeapGraph, *, ephemerons: str = "key") -> Dominators:
+    """The dominator tree of the nodes that `strong_edges` reach from node 0."""
+    forward = links(graph, strong_edges(graph, ephemerons=ephemerons))
     search = compiled(_semi_nca)
     parent = _peeled(forward, reachable(forward)) if search is None else _core(forward, search)
     return Dominators(parent, _depths(parent))

@@ -8,6 +8,7 @@ file format here (https://chromium.googlesource.com/v8/v8/+/main/src/profiler/he
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,3 +79,9 @@ class HeapGraph:
     def type_name(self, node: int) -> str:
         """Name of a node: its type for objects of ours, the constructor or text for V8's."""
         return self.strings[int(self.node_name[node])]
+
+    @cached_property
+    def of_v8(self) -> bool:
+        """Whether V8 made it (Node, Chrome): it is not ours, and its root has V8's own roots below it."""
+        below = self.edge_to[int(self.edge_start[0]) : int(self.edge_start[1])].tolist()
+        return not self.meta and any(self.type_name(node) == "(GC roots)" for node in below)

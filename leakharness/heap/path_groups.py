@@ -13,7 +13,8 @@ import numpy.typing as npt
 from leakharness.heap.chains import Chained, chained
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.paths import PathTree
-from leakharness.heap.wording import CONTAINERS, LINE_NUMBER, Names, shown_path
+from leakharness.heap.v8_objects import PLACE, objects_of
+from leakharness.heap.wording import LINE_NUMBER, Names, shown_path
 
 __all__ = ["PathFamily", "PathGroup", "PathGroups", "path_families"]
 
@@ -24,7 +25,7 @@ _SEPARATE_KEYS = 3  # up to so many keys of one dict stay apart; more are one re
 _LONGEST_PERIOD = 4
 
 
-_POSITION, _ANY_KEY = -1, -2  # in place of an edge's name
+_ANY_KEY = -2  # in place of an edge's name, beside PLACE and VALUE
 
 
 class _Chains:
@@ -47,6 +48,9 @@ class _Chains:
         kinds = names.graph.edge_kinds
         self.positions = {kinds.index(kind) for kind in ("element", "hidden") if kind in kinds}
         self.property = kinds.index("property") if "property" in kinds else None
+        objects = objects_of(names.graph)
+        self.read_as = objects.read_as.data if objects is not None else None
+        self.internal = kinds.index("internal") if "internal" in kinds else None
 
     def chain(self, node: int) -> int:
         """The number of the node's path; iterative, because a path may be as long as the heap."""
@@ -67,7 +71,9 @@ class _Chains:
         numbers can tell is not put into words again."""
         edge, called = self.entered[node], self.node_name[node]
         kind = self.edge_kind[edge]
-        name = _POSITION if kind in self.positions else self.edge_name[edge]
+        name = PLACE if kind in self.positions else self.edge_name[edge]
+        if kind == self.internal and self.read_as is not None:
+            name = self.read_as[name]
         if self.generic_keys and kind == self.property and self._is_key(self.source[node]):
             name = _ANY_KEY
         key = (chain, kind, name, called if self.names.graph.strings[called] else ~self.nameless[node])
@@ -84,7 +90,7 @@ class _Chains:
 
     def _is_key(self, holder: int) -> bool:
         """Whether an edge of ``holder`` is an entry of a plain dict, not an attribute in a ``__dict__``."""
-        if self.names.name(holder) not in CONTAINERS:
+        if not self.names.is_container(holder):
             return False
         entered = self.entered[holder]
         return entered < 0 or self.names.edge_text(entered) != "__dict__"

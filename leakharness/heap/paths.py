@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leakharness.heap.graph import HeapGraph
+from leakharness.heap.v8_objects import Objects, objects_of
 
 __all__ = [
     "UNKNOWN",
@@ -249,6 +250,8 @@ def path_tree(graph: HeapGraph, keep: Mask, closed: Mask | None = None) -> PathT
     root_edges = np.arange(int(graph.edge_start[0]), int(graph.edge_start[1]))
     root_edges = root_edges[keep[root_edges]]
     ranks = np.array([root_rank(_root_name(graph, edge)) for edge in root_edges.tolist()], np.int64)
+    if graph.of_v8:  # of equal rank: what a step costs decides between the global object and V8's own roots
+        ranks[:] = MODULE
     for rank in range(UNKNOWN + 1):
         chosen = root_edges[ranks == rank]
         search.run(chosen, np.zeros(len(chosen), np.int64), rank)
@@ -272,7 +275,7 @@ def _orphans(graph: HeapGraph, keep: Mask, settled: Mask) -> Ints:
 
 def _root_name(graph: HeapGraph, edge: int) -> str:
     kind = graph.edge_kinds[int(graph.edge_kind[edge])]
-    if kind in ("element", "hidden"):
+    if kind in ("element", "hidden", "shortcut"):
         return graph.strings[int(graph.node_name[int(graph.edge_to[edge])])]
     return graph.strings[int(graph.edge_name[edge])]
 
@@ -289,7 +292,30 @@ def _edge_costs(graph: HeapGraph) -> npt.NDArray[np.int8]:
         wanted = [index for index, text in enumerate(graph.strings) if text in names]
         if wanted:
             cost[named & np.isin(graph.edge_name, wanted)] = price
+    found = objects_of(graph)
+    if found is not None:
+        _costs_in_v8(graph, found, cost)
     return cost
+
+
+# V8's roots that hold what runs right now or is known to everybody; a path through them says little
+_PASSING_ROOTS = frozenset(
+    {"(Stack roots)", "(Handle scope)", "(Internalized strings)", "(Read-only roots)", "(Builtins)", "(Relocatable)"}
+)
+
+
+def _costs_in_v8(graph: HeapGraph, objects: Objects, cost: npt.NDArray[np.int8]) -> None:
+    """What is V8's own (shapes, code, feedback, cells) is a detour; a store and a scope are steps like any other."""
+    own = [number for number, kind in enumerate(graph.node_kinds) if kind in ("hidden", "code", "object shape")]
+    passing = [number for number, text in enumerate(graph.strings) if text in _PASSING_ROOTS]
+    detour = np.isin(graph.node_kind, own) | np.isin(graph.node_name, passing)
+    detour[int(graph.edge_start[0])] = False
+    cost[detour[graph.edge_to]] = _DETOUR
+    cost[objects.into_stores | objects.into_scopes] = _STEP
+    stores = np.unique(graph.edge_to[objects.into_stores]).astype(np.int64)
+    entries = ragged(graph.edge_start, stores)
+    entries = entries[cost[entries] == _INTERNAL_STEP]
+    cost[entries] = _STEP
 
 
 class _Search:

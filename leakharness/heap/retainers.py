@@ -14,6 +14,7 @@ from leakharness.heap.dominators import strong_edges
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.path_groups import PathGroup, PathGroups
 from leakharness.heap.paths import Links, PathTree, links, path_tree, ragged, reachable
+from leakharness.heap.v8_objects import edge_names, objects_of
 from leakharness.heap.wording import Names, sentence, shown_path
 
 __all__ = ["RetainerGroup", "Way", "entry_edges", "explain"]
@@ -99,6 +100,9 @@ def explain(graph: HeapGraph, targets: Sequence[int], labels: Sequence[str] | No
         return []
     names = Names(graph)
     keep = strong_edges(graph)
+    objects = objects_of(graph)
+    if objects is not None:
+        keep &= ~objects.repeated
     closed = _harness_mask(graph)
     tree = path_tree(graph, keep, closed)
     called = list(labels) if labels is not None else [names.short(node) for node in nodes]
@@ -217,12 +221,11 @@ def _cut_alike(graph: HeapGraph, keep: npt.NDArray[np.bool_], edges: list[int]) 
     cut = np.unique(np.asarray(edges, np.int64))
     sources = np.unique(np.searchsorted(graph.edge_start, cut, side="right") - 1)
     near = ragged(graph.edge_start, sources)
-    positions = [number for number, kind in enumerate(graph.edge_kinds) if kind in ("element", "hidden")]
     columns = (
         np.repeat(sources, graph.edge_start[sources + 1] - graph.edge_start[sources]),
         graph.edge_to[near],
         graph.edge_kind[near],
-        np.where(np.isin(graph.edge_kind[near], positions), -1, graph.edge_name[near]),
+        edge_names(graph, near),
     )
     alike = np.zeros(len(near), np.int64)
     for column in columns:

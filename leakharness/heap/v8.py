@@ -18,6 +18,10 @@ Four facts about the other readers shape what is written:
   ``root_aliases``, and `read` puts it back.
 - DevTools adds the size of ``array`` and ``hidden`` nodes to their only owner. Python's containers are thus
   ``object``, which it shows by name and with their own size.
+- V8 writes an entry of a WeakMap as two edges named ``N / part of key (...) -> value (...) pair in WeakMap (table
+  @ID)``: from the key to the value, and from the table. DevTools takes the first alone when it computes dominators
+  (``isEssentialEdge`` of its ``HeapSnapshot.ts``), since removing either the key or the table frees the value, and the
+  key says more; memlab up to 1.1 takes both, so that a value belongs to neither. Ours is DevTools' rule.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import numpy as np
 
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.paths import UNKNOWN, PathTree, root_rank
+from leakharness.heap.v8_objects import PLACE, objects_of
 from leakharness.units import size
 from leakharness.worker.capture.columns import HIDDEN
 
@@ -59,6 +60,7 @@ CONTAINERS = frozenset(
 _DESCRIBED = re.compile(r"^(function|module|type|frame|coroutine|generator|async_generator|code) (.+)$", re.DOTALL)
 LINE_NUMBER = re.compile(r":\d+(?=\)| |$)")
 _NOT_A_LOCAL = re.compile(r"^(f_|gi_|cr_|ag_|__|<)")
+VALUE_TEXT = "value in WeakMap"
 _PLUMBING = "hamt"  # the tree inside a context: hamt, hamt_bitmap_node, hamt_array_node, hamt_collision_node
 _SUSPENDED = ("frame ", "coroutine ", "generator ", "async_generator ")
 _LABEL_WIDTH = 70
@@ -66,10 +68,12 @@ _FINGERPRINT_LABEL_WIDTH = 300  # V8 names strings by their text
 
 
 class Held(Protocol):
-    """A way in which objects are held: by which edge."""
+    """A way in which objects are held: by which edge, and how many of them."""
 
     @property
     def holding_edge(self) -> str: ...
+    @property
+    def count(self) -> int: ...
 
 
 class HeldGroup(Held, Protocol):
@@ -105,9 +109,13 @@ def sentence(group: HeldGroup) -> str:
     text = f"{what} ({size(group.retained_bytes)} retained) {verb} held by {group.holding_edge}"
     if group.registered_in:
         text += f", registered in {group.registered_in}"
-    if group.also_held_by:
-        others = " and by ".join(way.holding_edge for way in group.also_held_by)
+    partly = [way for way in group.also_held_by if way.count < group.count]
+    wholly = [way for way in group.also_held_by if way.count >= group.count]
+    if wholly:
+        others = " and by ".join(way.holding_edge for way in wholly)
         text += f"; also by {others}: cutting the first frees nothing"
+    for way in partly:
+        text += f"; {way.count} of them also by {way.holding_edge}"
     return text
 
 
@@ -116,6 +124,7 @@ class Names:
 
     def __init__(self, graph: HeapGraph) -> None:
         self.graph = graph
+        self.objects = objects_of(graph)
 
     def name(self, node: int) -> str:
         return self.graph.strings[int(self.graph.node_name[node])]
@@ -125,7 +134,28 @@ class Names:
 
     def edge_text(self, edge: int) -> str | None:
         """The edge's name, None where it has a position only."""
-        return None if self.kind(edge) in ("element", "hidden") else self.graph.strings[int(self.graph.edge_name[edge])]
+        kind, name = self.kind(edge), int(self.graph.edge_name[edge])
+        if kind in ("element", "hidden"):
+            return None
+        if kind == "internal" and self.objects is not None:
+            read_as = int(self.objects.read_as[name])
+            if read_as < 0:
+                return None if read_as == PLACE else VALUE_TEXT
+        return self.graph.strings[name]
+
+    def is_container(self, node: int) -> bool:
+        """Whether what the node holds are its entries."""
+        if self.objects is not None:
+            return bool(self.objects.collections[node])
+        return self.name(node) in CONTAINERS
+
+    def is_inner(self, edge: int) -> bool:
+        """Whether an edge of V8 leads to a part of the object itself: its store of entries, its scope."""
+        return self.objects is not None and bool(self.objects.into_stores[edge] or self.objects.into_scopes[edge])
+
+    def named_with_type(self, node: int) -> bool:
+        """Whether a container that ``node`` has as an attribute is told with its type."""
+        return self.objects is not None or self.name(node).startswith("module ")
 
     def short(self, node: int) -> str:
         """``gateway.Transcript`` -> ``Transcript``; functions and modules by their own name."""
@@ -192,7 +222,9 @@ def path_entries(names: Names, steps: Sequence[int], *, full: bool, shared: set[
     entries: list[Entry] = []
     if starts_at_root:
         first = names.edge_text(steps[0])
-        text = first if first is not None else label(int(graph.edge_to[steps[0]]))
+        if first is None or names.kind(steps[0]) == "shortcut":
+            first = label(int(graph.edge_to[steps[0]]))
+        text = first
         entries.append(Entry(LINE_NUMBER.sub("", text) if full else text, "", steps[0], 0))
         node, rest = int(graph.edge_to[steps[0]]), range(1, len(steps))
     else:
@@ -202,19 +234,18 @@ def path_entries(names: Names, steps: Sequence[int], *, full: bool, shared: set[
     for place in rest:
         edge = steps[place]
         target = int(graph.edge_to[edge])
-        name, held_in = names.edge_text(edge), names.name(node)
-        if name == "__dict__" and names.name(target) in CONTAINERS:
+        name, container = names.edge_text(edge), names.is_container(target)
+        if name == "__dict__" and container:
             through_dict = True
-        elif not names.name(target).startswith(_PLUMBING):
-            if not (name == "cell_contents" and held_in == "cell"):
+        elif not names.is_inner(edge) and not names.name(target).startswith(_PLUMBING):
+            if not (name == "cell_contents" and names.name(node) == "cell"):
                 show = not full and (shared is None or place in shared)
-                access += _access(names, edge, held_in, through_dict=through_dict, show_position=show)
+                access += _access(names, edge, node, through_dict=through_dict, show_position=show)
             through_dict = False
-            kind = names.name(target)
-            if kind in CONTAINERS:
-                if names.name(owner).startswith("module ") and "(" not in access:
-                    access += f" ({kind.rsplit('.', 1)[-1]})"
-            elif kind != "cell":
+            if container:
+                if place < len(steps) - 1 and names.named_with_type(owner) and "(" not in access:
+                    access += f" ({names.name(target).rsplit('.', 1)[-1]})"
+            elif names.name(target) != "cell":
                 entries.append(Entry(holder, access, edge, owner))
                 holder, access, owner = label(target), "", target
         node = target
@@ -223,10 +254,10 @@ def path_entries(names: Names, steps: Sequence[int], *, full: bool, shared: set[
     return entries
 
 
-def _access(names: Names, edge: int, held_in: str, *, through_dict: bool, show_position: bool) -> str:
-    name, kind = names.edge_text(edge), names.kind(edge)
+def _access(names: Names, edge: int, source: int, *, through_dict: bool, show_position: bool) -> str:
+    name, kind, held_in = names.edge_text(edge), names.kind(edge), names.name(source)
     if name is None:
-        return f"[{int(names.graph.edge_name[edge])}]" if show_position else "[*]"
+        return f"[{names.graph.edge_text(edge)}]" if show_position else "[*]"
     if name == HIDDEN:
         return name
     name = clip(name)
@@ -234,9 +265,9 @@ def _access(names: Names, edge: int, held_in: str, *, through_dict: bool, show_p
         return f" local '{name}'"
     if kind == "context":
         return f" {_context_word(held_in)} '{name}'"
-    if held_in in CONTAINERS and not through_dict and kind == "property":
+    if kind == "property" and not through_dict and names.is_container(source):
         return f"[{name}]" if name.startswith("<") else f"['{name}']"
-    return f".{name}"
+    return f" {name}" if name == VALUE_TEXT else f".{name}"
 
 
 def _context_word(held_in: str) -> str:
@@ -356,7 +387,9 @@ def _in_words(entries: Sequence[Entry], keys: set[str]) -> tuple[str, str | None
     holding = _general(entry.text, keys)
     cell = re.search(r"(closure cell|local|context variable|context) '([^']*)'(.*)$", entry.access, re.DOTALL)
     if cell:
-        holding = f"{cell[1]} '{cell[2]}' of {entry.holder}" + (f" ({cell[3].strip('.')})" if cell[3] else "")
+        rest = re.sub(r"(\[[^\]]*\])+$", "", cell[3]).strip(" .")
+        rest = rest if not rest or rest.startswith("(") else f"({rest})"
+        holding = f"{cell[1]} '{cell[2]}' of {entry.holder} {rest}".rstrip()
     elif index == len(entries) - 1 and index > 0:
         holding = re.sub(r"(\[[^\]]*\])+$", "", holding) or holding
     place = index - 1

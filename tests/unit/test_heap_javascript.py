@@ -1,0 +1,233 @@
+"""JavaScript's everyday leaks: one owner for a store, one way for a reference that V8 writes twice, DevTools' rule for
+the entries of a WeakMap."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from leakharness.heap import v8
+from leakharness.heap.dominators import dominators, retained_sizes, strong_edges
+from leakharness.heap.graph import HeapGraph
+from leakharness.heap.retainers import RetainerGroup, explain
+from leakharness.heap.v8_objects import MANY_KEYS, objects_of, size_owners
+from leakharness.heap.wording import sentence
+
+from v8_files import V8File  # isort: skip
+
+
+def held_in_a_map(n: int, *, size: int = 1000) -> V8File:
+    file = V8File()
+    table = file.held(
+        file.held(file.top(), "property", "CACHE", "object", "Map", 32), "internal", "table", "array", "", 8
+    )
+    for i in range(n):
+        file.held(table, "internal", str(3 * i + 2), "object", "Entry", size)
+    return file
+
+
+def held_in_an_array(n: int) -> V8File:
+    file = V8File()
+    array = file.held(file.top(), "property", "leaks", "object", "Array")
+    elements = file.held(array, "internal", "elements", "array", "(object elements)", 4000)
+    for i in range(n):
+        item = file.held(array, "element", i, "object", "Leak", 100)
+        file.edge(elements, item, "internal", str(i))
+    return file
+
+
+def held_in_a_dictionary(n: int) -> V8File:
+    file = V8File()
+    by_id = file.held(file.top(), "property", "byId", "object", "Object")
+    properties = file.held(by_id, "internal", "properties", "array", "(object properties)", 16 * n)
+    for i in range(n):
+        item = file.held(by_id, "property", f"id{i}", "object", "Rec", 1000)
+        file.edge(properties, item, "internal", str(3 * i + 7))
+    return file
+
+
+def add_ephemeron(file: V8File, table: int, key: int, value: int, place: int) -> None:
+    pair = f"part of key (K @{file.id(key)}) -> value (V @{file.id(value)}) pair in WeakMap (table @{file.id(table)})"
+    file.edge(table, key, "weak", str(2 * place))
+    file.edge(table, value, "internal", f"{2 * place + 1} / {pair}")
+    file.edge(key, value, "internal", f"{place + 1} / {pair}")
+
+
+def held_in_a_weak_map(n: int) -> V8File:
+    file = V8File()
+    top = file.top()
+    registry = file.held(top, "property", "registry", "object", "Array")
+    weak_map = file.held(top, "property", "priv", "object", "WeakMap", 24)
+    table = file.held(weak_map, "internal", "table", "array", "(internal array)", 100)
+    for i in range(n):
+        session = file.held(registry, "element", i, "object", "Session", 50)
+        add_ephemeron(file, table, session, file.node("object", "PrivateData", 2000), i)
+    return file
+
+
+def named(graph: HeapGraph, name: str) -> list[int]:
+    numbers = [number for number, text in enumerate(graph.strings) if text == name]
+    return np.flatnonzero(np.isin(graph.node_name, numbers)).tolist()
+
+
+def groups_of(tmp_path: Path, file: V8File, name: str) -> tuple[HeapGraph, list[RetainerGroup]]:
+    graph = v8.read(file.write(tmp_path / "a.heapsnapshot"))
+    return graph, explain(graph, named(graph, name))
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "said"),
+    [
+        (held_in_a_map(500), "Entry", "500 Entry (488 KiB retained) are held by global.CACHE (Map)"),
+        (held_in_an_array(500), "Leak", "500 Leak (48.8 KiB retained) are held by global.leaks (Array)"),
+        (held_in_a_dictionary(500), "Rec", "500 Rec (488 KiB retained) are held by global.byId (Object)"),
+        (
+            held_in_a_weak_map(100),
+            "PrivateData",
+            "100 PrivateData (195 KiB retained) are held by Session value in WeakMap, registered in "
+            "global.registry (Array)",
+        ),
+    ],
+)
+def test_the_entries_of_a_store_are_one_group_with_one_holder(
+    tmp_path: Path, file: V8File, name: str, said: str
+) -> None:
+    _, (group,) = groups_of(tmp_path, file, name)
+    assert sentence(group) == said
+    assert group.also_held_by == ()
+    assert group.path[0] == "global"
+
+
+def test_an_array_that_shares_its_elements_has_no_edge_twice(tmp_path: Path) -> None:
+    """Elements of a literal are shared until one is written: then each array is a way of its own."""
+    file = held_in_an_array(3)
+    file.edge(file.held(1, "element", 9, "object", "Array"), 4, "internal", "elements")
+    graph, (group,) = groups_of(tmp_path, file, "Leak")
+    objects = objects_of(graph)
+    assert objects is not None
+    assert not objects.repeated.any()
+    assert [way.count for way in group.also_held_by] == [3]
+
+
+def test_a_global_is_one_slot_though_v8_writes_it_as_a_cell_too(tmp_path: Path) -> None:
+    file = V8File()
+    top = file.top()
+    item = file.held(top, "property", "head", "object", "Item")
+    properties = file.held(top, "internal", "properties", "array", "(object properties)")
+    cell = file.held(properties, "internal", "77", "hidden", "system / PropertyCell")
+    file.edge(cell, item, "internal", "value")
+    file.edge(file.held(1, "element", 3, "code", "system / FeedbackVector"), cell, "internal", "5")
+    _, (group,) = groups_of(tmp_path, file, "Item")
+    assert sentence(group) == "1 Item (16 B retained) is held by global.head"
+
+
+def test_a_closure_says_which_variable_of_it_holds(tmp_path: Path) -> None:
+    file = V8File()
+    get = file.held(file.top(), "property", "get", "closure", "get")
+    outer = file.held(
+        file.held(get, "internal", "context", "object", "system / Context"),
+        "internal",
+        "previous",
+        "object",
+        "system / Context",
+    )
+    cache = file.held(outer, "context", "cache", "object", "Map")
+    table = file.held(cache, "internal", "table", "array", "")
+    for i in range(9):
+        file.held(table, "internal", str(i), "object", "Entry")
+    _, (group,) = groups_of(tmp_path, file, "Entry")
+    assert group.path == ["global", "global.get", "get context 'cache' (Map)[*]", "Entry"]
+    assert group.holding_edge == "context 'cache' of get (Map)"
+
+
+def test_few_named_properties_stay_apart_and_many_are_entries(tmp_path: Path) -> None:
+    for n, groups in ((MANY_KEYS - 1, MANY_KEYS - 1), (MANY_KEYS, 1)):
+        _, found = groups_of(tmp_path, held_in_a_dictionary(n), "Rec")
+        assert len(found) == groups
+
+
+def test_who_holds_some_of_them_too_is_no_reason_to_say_that_a_cut_frees_nothing(tmp_path: Path) -> None:
+    file = held_in_an_array(5)
+    stack = file.held(1, "element", 7, "synthetic", "(Stack roots)")
+    file.edge(stack, len(file.nodes) - 2, "internal", "31")
+    _, (group,) = groups_of(tmp_path, file, "Leak")
+    assert sentence(group).endswith("are held by global.leaks (Array); 1 of them also by (Stack roots)")
+
+
+def test_a_key_retains_its_value_and_the_table_does_not(tmp_path: Path) -> None:
+    graph = v8.read(held_in_a_weak_map(10).write(tmp_path / "a.heapsnapshot"))
+    sizes = {"key": (2050, 124), "both": (50, 124)}
+    for rule, (session, weak_map) in sizes.items():
+        retained = retained_sizes(graph, dominators(graph, ephemerons=rule))
+        assert {int(retained[node]) for node in named(graph, "Session")} == {session}
+        assert {int(retained[node]) for node in named(graph, "WeakMap")} == {weak_map}
+
+
+def naive_dominated(graph: HeapGraph, node: int, skipped: set[int]) -> int:
+    """Bytes that are lost with ``node``: by definition, edge after edge."""
+
+    strong = np.ones(graph.edge_count, bool)
+    strong[list(skipped)] = False
+    strong &= graph.edge_kind != graph.edge_kinds.index("weak")
+
+    def alive(without: int) -> set[int]:
+        seen, todo = {0} - {without}, [0] if without else []
+        while todo:
+            here = todo.pop()
+            edges = range(int(graph.edge_start[here]), int(graph.edge_start[here + 1]))
+            fresh = {int(graph.edge_to[edge]) for edge in edges if strong[edge]} - seen - {without}
+            seen |= fresh
+            todo += fresh
+        return seen
+
+    return int(sum(graph.self_size[n] for n in alive(-1) - alive(node)))
+
+
+def naive_table_edges(graph: HeapGraph) -> set[int]:
+    """Edges that DevTools leaves out: named as a pair, and from the node whose id the name gives as the table."""
+    found = set()
+    for node in range(graph.node_count):
+        for edge in range(int(graph.edge_start[node]), int(graph.edge_start[node + 1])):
+            text = graph.edge_text(edge)
+            if graph.edge_kinds[graph.edge_kind[edge]] == "internal" and text.endswith(
+                f" pair in WeakMap (table @{int(graph.node_id[node])})"
+            ):
+                found.add(edge)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_retained_sizes_follow_devtools_where_weak_maps_hold(tmp_path: Path, seed: int) -> None:
+    """Any heap with WeakMaps: keys held here and there, values that hold keys, one key in two maps."""
+    rng = random.Random(seed)
+    file = V8File()
+    top = file.top()
+    nodes = [top] + [file.held(top, "property", f"p{i}", "object", f"O{i}", rng.randint(1, 99)) for i in range(4)]
+    nodes += [file.node("object", "X", rng.randint(1, 99)) for _ in range(10)]
+    for _ in range(22):
+        file.edge(rng.choice(nodes), rng.choice(nodes), "property", f"q{rng.randint(0, 99)}")
+    for _ in range(2):
+        weak_map = file.held(rng.choice(nodes), "property", "wm", "object", "WeakMap")
+        table = file.held(weak_map, "internal", "table", "array", "", 64)
+        for place in range(5):
+            add_ephemeron(file, table, rng.choice(nodes), rng.choice(nodes), place)
+    graph = v8.read(file.write(tmp_path / "a.heapsnapshot"))
+    retained = retained_sizes(graph, dominators(graph))
+    table_edges = naive_table_edges(graph)
+    assert len(table_edges) == 10
+    assert set(np.flatnonzero(~strong_edges(graph)).tolist()) >= table_edges
+    assert [int(size) for size in retained] == [naive_dominated(graph, n, table_edges) for n in range(graph.node_count)]
+
+
+def test_a_store_counts_for_its_only_owner(tmp_path: Path) -> None:
+    file = held_in_an_array(2)
+    shared = file.held(4, "internal", "9", "array", "shared", 500)
+    graph = v8.read(file.write(tmp_path / "a.heapsnapshot"))
+    assert size_owners(graph)[[4, shared]].tolist() == [3, 3]
+    file.edge(2, shared, "property", "too")
+    lone = file.held(1, "element", 5, "array", "of a root", 7)
+    graph = v8.read(file.write(tmp_path / "a.heapsnapshot"))
+    assert size_owners(graph)[[4, shared, lone]].tolist() == [3, shared, lone]
