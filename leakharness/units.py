@@ -6,10 +6,24 @@ so that a figure of ours and one of theirs can be compared. Pure.
 
 from __future__ import annotations
 
-__all__ = ["KIB", "MIB", "mebibytes", "number", "seconds_of", "signed", "signed_mebibytes", "signed_size", "size"]
+from collections.abc import Sequence
+
+__all__ = [
+    "KIB",
+    "MIB",
+    "mebibytes",
+    "number",
+    "seconds_of",
+    "signed",
+    "signed_mebibytes",
+    "signed_size",
+    "size",
+    "sparkline",
+]
 
 KIB = 1024
 MIB = 1024 * KIB
+BARS = "▁▂▃▄▅▆▇█"
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -61,3 +75,10 @@ def seconds_of(text: str) -> float | None:
     except ValueError:
         return None
     return value if 0 < value < float("inf") else None
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """One bar a value, from the lowest to the highest of them."""
+    low, high = min(values, default=0), max(values, default=0)
+    span = (high - low) or 1
+    return "".join(BARS[round((value - low) / span * (len(BARS) - 1))] for value in values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from leakharness.heap.graph import HeapGraph
     from leakharness.heap.retainers import RetainerGroup
     from leakharness.heap.v8 import SnapshotInfo
+    from leakharness.heap.v8_details import AllocationSite
 
 __all__ = ["dominator_lines", "register"]
 
@@ -74,10 +75,12 @@ def retainers_command(
 ) -> None:
     from leakharness.heap import v8
     from leakharness.heap.retainers import explain
+    from leakharness.heap.v8_details import allocation_sites
 
     graph = v8.read(snapshot)
     nodes = _nodes_of_type(graph, type_, snapshot, kind)
     groups = explain(graph, nodes)
+    sites = [allocation_sites(snapshot, graph, group.targets) for group in groups[:top]]
     if json:
         _emit_json(
             {
@@ -85,40 +88,53 @@ def retainers_command(
                 "snapshot": str(snapshot),
                 "type": type_,
                 "count": len(nodes),
-                "groups": [group.document() for group in groups[:top]],
+                "groups": [
+                    {**group.document(), "allocated": [{"count": s.count, "frames": list(s.frames)} for s in at]}
+                    for group, at in zip(groups[:top], sites, strict=True)
+                ],
             }
         )
         return
-    _emit(_retainer_lines(type_, len(nodes), groups, top))
+    _emit(_retainer_lines(type_, len(nodes), groups, sites))
 
 
 def dominators_command(
     snapshot: Snapshot,
     top: Annotated[int, typer.Option(help="Rows shown at each level.", min=1)] = 10,
     levels: Annotated[int, typer.Option(help="Levels shown.", min=1)] = 4,
+    ephemerons: Annotated[
+        str, typer.Option(help="Who holds the value of a WeakMap's entry: key (as DevTools) or both (as memlab).")
+    ] = "key",
     json: Json = False,
 ) -> None:
+    from leakharness.errors import OptionError
     from leakharness.heap import v8
     from leakharness.heap.dominator_rows import dominator_rows
     from leakharness.heap.dominators import dominators, retained_sizes
     from leakharness.units import size
 
     graph = v8.read(snapshot)
-    tree = dominators(graph)
+    if ephemerons not in ("key", "both"):
+        raise OptionError(f"--ephemerons must be key or both, not {ephemerons!r}")
+    tree = dominators(graph, ephemerons=ephemerons)
     retained = retained_sizes(graph, tree)
     rows = dominator_rows(graph, tree, retained, top=top, levels=levels)
     total = int(retained[0])
+    lost, lost_bytes = int((tree.depth < 0).sum()), int(graph.self_size[tree.depth < 0].sum())
     if json:
         _emit_json(
             {
                 "schema": "leakharness.dominators/1",
                 "snapshot": str(snapshot),
                 "reachable_bytes": total,
+                "unreachable_bytes": lost_bytes,
+                "unreachable_count": lost,
                 "rows": [_row_document(row) for row in rows],
             }
         )
         return
-    head = [f"{size(total)} reachable", "   retained    shallow      count  dominator tree", ""]
+    island = f"; {size(lost_bytes)} in {lost} objects is not: no strong path from the root leads there" if lost else ""
+    head = [f"{size(total)} reachable{island}", "   retained    shallow      count  dominator tree", ""]
     _emit([*head, *(line for row in rows for line in dominator_lines(row, 0))])
 
 
@@ -213,20 +229,24 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
-def _retainer_lines(wanted: str, count: int, groups: list[RetainerGroup], top: int) -> Iterator[str]:
+def _retainer_lines(
+    wanted: str, count: int, groups: list[RetainerGroup], sites: list[list[AllocationSite]]
+) -> Iterator[str]:
     from leakharness.heap.wording import sentence
 
     yield f"{count} {wanted} in {len(groups)} group{'s' if len(groups) != 1 else ''}"
-    for group in groups[:top]:
+    for group, allocated in zip(groups, sites, strict=False):
         yield ""
         yield from _wrapped(sentence(group))
         yield from _path_lines(group.path, "  ")
         for way in group.also_held_by:
             yield f"  and {way.count} of them also by"
             yield from _path_lines(way.path, "    ")
-    if len(groups) > top:
+        for site in allocated:
+            yield from _wrapped(f"  {site.count} of them allocated by {' <- '.join(site.frames)}")
+    if len(groups) > len(sites):
         yield ""
-        yield f"{len(groups) - top} more groups: --top {len(groups)} shows them"
+        yield f"{len(groups) - len(sites)} more groups: --top {len(groups)} shows them"
 
 
 def _wrapped(text: str) -> list[str]:
@@ -252,13 +272,20 @@ def dominator_lines(row: DominatorRow, level: int) -> Iterator[str]:
         yield from dominator_lines(child, level + 1)
 
 
+def _bins(values: Sequence[int], most: int = 40) -> list[int]:
+    """At most ``most`` sums of neighbours."""
+    width = -(-len(values) // most)
+    return [sum(values[at : at + width]) for at in range(0, len(values), max(1, width))]
+
+
 def _info_lines(found: SnapshotInfo) -> Iterator[str]:
-    from leakharness.units import size
+    from leakharness.units import size, sparkline
 
     facts = {
         "file": f"{found.path} ({size(found.file_bytes)})",
         "producer": found.producer + (f", Python {found.python}" if found.python else ""),
         "pid": found.pid,
+        "thread": found.thread or None,
         "time": _time_text(found.time),
         "nodes": found.node_count,
         "edges": found.edge_count,
@@ -268,6 +295,13 @@ def _info_lines(found: SnapshotInfo) -> Iterator[str]:
     for name, value in facts.items():
         if value is not None:
             yield _fit(f"{name + ':':<10}{value}")
+    if found.detached is not None:
+        yield f"detached: {found.detached[0]} ({size(found.detached[1])})"
+    if found.traced:
+        yield f"traced:   {found.traced} objects: retainers says where they were allocated"
+    if found.time_line is not None:
+        line = found.time_line
+        yield f"alive by time of allocation, {line.seconds[-1]:.1f} s: {sparkline(_bins(line.alive_bytes))}"
     yield ""
     for kind, (count, shallow) in found.by_kind.items():
         yield f"  {kind:<20}{count:>12}{size(shallow):>12}"

@@ -29,7 +29,7 @@ from leakharness.heap.graph import HeapGraph
 from leakharness.heap.path_groups import PathFamily, path_families
 from leakharness.heap.paths import path_tree
 
-__all__ = ["MIN_KB", "TOP", "DiffRow", "Pair", "SnapshotDiff", "diff", "diff_graphs", "lane_pair"]
+__all__ = ["MIN_KB", "TOP", "DiffRow", "Lane", "Pair", "SnapshotDiff", "diff", "diff_graphs", "lane_of", "lane_pair"]
 
 TOP = 30  # rows shown
 MIN_KB = 64  # KiB by which a family must grow to be shown
@@ -47,6 +47,20 @@ class Pair:
     after: Path
     pid: int | None = None
     snapshots: int = 2
+    thread: int = 0
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The snapshots of one process and thread, earliest first."""
+
+    pid: int
+    thread: int
+    snapshots: tuple[Path, ...]
+
+    @property
+    def pair(self) -> Pair:
+        return Pair(self.snapshots[0], self.snapshots[-1], self.pid, len(self.snapshots), self.thread)
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,7 @@ class SnapshotDiff:
             "before": str(self.pair.before),
             "after": str(self.pair.after),
             "pid": self.pair.pid,
+            "thread": self.pair.thread,
             "snapshots": self.pair.snapshots,
             "nodes": list(self.nodes),
             "rows": [
@@ -102,30 +117,39 @@ class SnapshotDiff:
         }
 
 
-def lane_pair(folder: Path | str, pid: int | None = None) -> Pair:
-    """Earliest and latest snapshot of ``pid`` in a lane, or of the PID with the most (the lowest on a tie).
+def lane_of(folder: Path | str, pid: int | None = None, thread: int | None = None) -> list[Lane]:
+    """The snapshots in a folder by process and thread, earliest first; those with the most snapshots first.
 
-    Names: see `leakharness.heap.v8.parse_name`; other files are left alone. Raises `SnapshotError` where no
-    PID has two.
+    Names: see `leakharness.heap.v8.parse_name`; other files are left alone. Raises `SnapshotError` where there are
+    none.
     """
     folder = Path(folder)
-    found: dict[int, list[tuple[str, int, Path]]] = defaultdict(list)
+    found: dict[tuple[int, int], list[tuple[str, int, Path]]] = defaultdict(list)
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
         raise SnapshotError(f"{folder}: cannot be read as a lane: {error.strerror or error}") from None
     for name in names:
         parsed = v8.parse_name(name)
-        if parsed is not None and pid in (None, parsed.pid):
-            found[parsed.pid].append((parsed.time, parsed.sequence, folder / name))
+        if parsed is not None and pid in (None, parsed.pid) and thread in (None, parsed.thread):
+            found[parsed.pid, parsed.thread].append((parsed.time, parsed.sequence, folder / name))
     if not found:
         whose = f" of PID {pid}" if pid is not None else ""
-        raise SnapshotError(f"{folder}: no heap snapshots{whose} in it (names: Heap.DATE.TIME.PID.0.SEQ.heapsnapshot)")
-    chosen = min(found, key=lambda one: (-len(found[one]), one))
-    snapshots = sorted(found[chosen])
-    if len(snapshots) < 2:
+        whose += f" and thread {thread}" if thread is not None else ""
+        example = "Heap.DATE.TIME.PID.THREAD.SEQ.heapsnapshot"
+        raise SnapshotError(f"{folder}: no heap snapshots{whose} in it (names: {example})")
+    lanes = [Lane(*key, tuple(path for *_, path in sorted(files))) for key, files in found.items()]
+    return sorted(lanes, key=lambda lane: (-len(lane.snapshots), lane.pid, lane.thread))
+
+
+def lane_pair(folder: Path | str, pid: int | None = None, thread: int | None = None) -> Pair:
+    """Earliest and latest snapshot of one process and thread in a lane: of those asked for, or of those with the most
+    snapshots (the lowest numbers on a tie). Raises `SnapshotError` where none has two.
+    """
+    lane = lane_of(folder, pid, thread)[0]
+    if len(lane.snapshots) < 2:
         raise SnapshotError(f"{folder}: at least two snapshots of one PID are needed; take another one later")
-    return Pair(snapshots[0][2], snapshots[-1][2], chosen, len(snapshots))
+    return lane.pair
 
 
 def diff(

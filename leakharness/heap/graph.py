@@ -57,6 +57,10 @@ class HeapGraph:
     node_kinds: tuple[str, ...] = NODE_KINDS
     edge_kinds: tuple[str, ...] = EDGE_KINDS
     meta: dict[str, Any] = field(default_factory=dict)
+    detachedness: npt.NDArray[np.uint8] | None = None
+    """V8's column of that name where the file has it: 0 unknown, 1 attached to a document, 2 detached from it."""
+    trace_node: npt.NDArray[np.int32] | None = None
+    """Number of the node of the file's trace tree in which each was allocated; 0 where that is not known."""
 
     @property
     def node_count(self) -> int:
@@ -82,6 +86,7 @@ class HeapGraph:
 
     @cached_property
     def of_v8(self) -> bool:
-        """Whether V8 made it (Node, Chrome): it is not ours, and its root has V8's own roots below it."""
-        below = self.edge_to[int(self.edge_start[0]) : int(self.edge_start[1])].tolist()
-        return not self.meta and any(self.type_name(node) == "(GC roots)" for node in below)
+        """Whether V8 made it (Node, Chrome): it is not ours, and has V8's roots."""
+        synthetic = [number for number, kind in enumerate(self.node_kinds) if kind == "synthetic"]
+        roots = np.unique(self.node_name[np.isin(self.node_kind, synthetic)]).tolist()
+        return not self.meta and any(self.strings[name] == "(GC roots)" for name in roots)

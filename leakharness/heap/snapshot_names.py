@@ -8,8 +8,9 @@ from pathlib import Path
 
 __all__ = ["SnapshotName", "parse_name"]
 
-_NODE_NAME = re.compile(r"Heap\.(?P<time>\d{8}\.\d{6})\.(?P<pid>\d+)\.0\.(?P<sequence>\d+)\.heapsnapshot")
-_OUR_NAME = re.compile(r"(?:baseline|[\w.]+?-(?P<sequence>\d+))-(?P<pid>\d+)-(?P<time>\d[\w.:+]*)\.heapsnapshot")
+_ENDING = r"\.heapsnapshot(?:\.gz)?"
+_NODE_NAME = re.compile(r"Heap\.(?P<time>\d{8}\.\d{6})\.(?P<pid>\d+)\.(?P<thread>\d+)\.(?P<sequence>\d+)" + _ENDING)
+_OUR_NAME = re.compile(r"(?:baseline|[\w.]+?-(?P<sequence>\d+))-(?P<pid>\d+)-(?P<time>\d[\w.:+]*)" + _ENDING)
 
 
 @dataclass(frozen=True)
@@ -21,16 +22,21 @@ class SnapshotName:
     pid: int
     time: str
     sequence: int
+    thread: int = 0
+    """Node's number of a worker thread, which has a heap of its own; 0 for the main thread."""
 
 
 def parse_name(path: Path | str) -> SnapshotName | None:
-    """PID, time and sequence from ``Heap.DATE.TIME.PID.0.SEQ`` (Node's), ``baseline-PID-TIME`` or
-    ``batch-N-PID-TIME``.
+    """PID, thread, time and sequence from ``Heap.DATE.TIME.PID.THREAD.SEQ`` (Node's), ``baseline-PID-TIME`` or
+    ``batch-N-PID-TIME``, gzipped or not.
 
     None for any other name. A baseline has sequence 0.
     """
     name = Path(path).name
-    match = _NODE_NAME.fullmatch(name) or _OUR_NAME.fullmatch(name)
+    match = _NODE_NAME.fullmatch(name)
+    if match is not None:
+        return SnapshotName(int(match["pid"]), match["time"], int(match["sequence"]), int(match["thread"]))
+    match = _OUR_NAME.fullmatch(name)
     if match is None:
         return None
     return SnapshotName(int(match["pid"]), match["time"], int(match["sequence"] or 0))

@@ -35,6 +35,7 @@ import numpy as np
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.snapshot_names import SnapshotName, parse_name
 from leakharness.heap.v8_columns import columns_of
+from leakharness.heap.v8_details import DETACHED, TimeLine, producer_of, time_line
 from leakharness.heap.v8_sections import OUR_KEY, layout_of, mapped, named_errors, sections_of, strings_of
 from leakharness.heap.v8_write import node_kind_of, stable_ids, write
 
@@ -85,6 +86,13 @@ class SnapshotInfo:
     shallow_bytes: int
     file_bytes: int
     by_kind: dict[str, tuple[int, int]]
+    thread: int = 0
+    """Node's number of a worker thread; 0 for the main one."""
+    detached: tuple[int, int] | None = None
+    """(count, shallow bytes) of what is detached from its document; None where the file does not say."""
+    time_line: TimeLine | None = None
+    traced: int = 0
+    """Objects of which the file says where they were allocated."""
 
 
 def info(path: Path | str) -> SnapshotInfo:
@@ -101,7 +109,7 @@ def info(path: Path | str) -> SnapshotInfo:
     pid, time, python = ours.get("pid"), ours.get("time"), ours.get("python")
     return SnapshotInfo(
         path=str(path),
-        producer=str(ours.get("producer", OUR_KEY)) if ours else "V8",
+        producer=str(ours.get("producer", OUR_KEY)) if ours else producer_of(graph),
         pid=pid if isinstance(pid, int) else (named.pid if named else None),
         time=time if isinstance(time, (int, float, str)) else (named.time if named else None),
         python=str(python) if python is not None else None,
@@ -110,5 +118,16 @@ def info(path: Path | str) -> SnapshotInfo:
         string_count=len(graph.strings),
         shallow_bytes=int(graph.self_size.sum()),
         file_bytes=os.stat(path).st_size,
+        thread=named.thread if named is not None else 0,
+        detached=_detached(graph),
+        time_line=time_line(path, graph),
+        traced=int(np.count_nonzero(graph.trace_node)) if graph.trace_node is not None else 0,
         by_kind={graph.node_kinds[k]: (int(counts[k]), int(sizes[k])) for k in order.tolist() if counts[k]},
     )
+
+
+def _detached(graph: HeapGraph) -> tuple[int, int] | None:
+    if graph.detachedness is None or not graph.detachedness.any():
+        return None
+    gone = graph.detachedness == DETACHED
+    return int(np.count_nonzero(gone)), int(graph.self_size[gone].sum())

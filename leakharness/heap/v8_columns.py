@@ -23,6 +23,7 @@ Ints = npt.NDArray[np.int64]
 # text parsed at a time; its numbers take at most four times as much, whatever the file's size
 CHUNK_BYTES = 2 << 20
 INT32_MAX = 2**31 - 1
+FURTHER_FIELDS: dict[str, type[np.uint8 | np.int32]] = {"detachedness": np.uint8, "trace_node_id": np.int32}
 _POSITION_KINDS = ("element", "hidden")  # edges whose name_or_index is a number and not a string
 
 
@@ -42,12 +43,16 @@ def columns_of(
     node_id, size = np.empty(n, np.uint64), np.empty(n, np.int64)
     start = np.zeros(n + 1, np.int64)
     column = {field: layout.node_fields.index(field) for field in NODE_FIELDS}
+    further = {field: layout.node_fields.index(field) for field in FURTHER_FIELDS if field in layout.node_fields}
+    more: dict[str, Any] = {field: np.zeros(n, FURTHER_FIELDS[field]) for field in further}
     for first, rows in _rows(text, sections["nodes"], "nodes", n, width):
         part = slice(first, first + len(rows))
         kind[part] = _below(rows[:, column["type"]], len(layout.node_kinds), "node type")
         name[part] = _below(rows[:, column["name"]], len(strings), "node name")
         node_id[part] = rows[:, column["id"]]
         size[part] = rows[:, column["self_size"]]
+        for field, place in further.items():
+            more[field][part] = np.minimum(rows[:, place], np.iinfo(FURTHER_FIELDS[field]).max)
         start[first + 1 : first + 1 + len(rows)] = _below(rows[:, column["edge_count"]], layout.edges + 1, "edge count")
     np.cumsum(start, out=start)
     if int(start[-1]) != layout.edges:
@@ -78,6 +83,8 @@ def columns_of(
         layout.node_kinds,
         layout.edge_kinds,
         layout.ours,
+        detachedness=more.get("detachedness"),
+        trace_node=more.get("trace_node_id"),
     )
 
 
@@ -90,7 +97,7 @@ def _edges(
     column = {field: layout.edge_fields.index(field) for field in EDGE_FIELDS}
     by_position = np.array([edge_kind in _POSITION_KINDS for edge_kind in layout.edge_kinds])
     node_width = len(layout.node_fields)
-    for first, rows in _rows(text, span, "edges", m, width):
+    for first, rows in _rows(text, span, "edges", m, width, to_limit=True):
         part = slice(first, first + len(rows))
         kinds = _below(rows[:, column["type"]], len(layout.edge_kinds), "edge type")
         names = rows[:, column["name_or_index"]]
@@ -130,9 +137,12 @@ def _below(values: Ints, limit: int, what: str) -> Ints:
     return values
 
 
-def _rows(text: mmap.mmap, span: tuple[int, int], what: str, rows: int, width: int) -> Iterator[tuple[int, Ints]]:
-    """Pieces of a flat array as (index of the first row, rows by width)."""
-    parse = _number_parser()
+def _rows(
+    text: mmap.mmap, span: tuple[int, int], what: str, rows: int, width: int, *, to_limit: bool = False
+) -> Iterator[tuple[int, Ints]]:
+    """Pieces of a flat array as (index of the first row, rows by width). ``to_limit``: a number of 64 bits without a
+    sign (Julia's index of an unknown element) is read as the largest with one."""
+    parse = _number_parser(to_limit=to_limit)
     done, carry = 0, np.empty(0, np.int64)
     for piece in _pieces(text, span[0] + 1, span[1] - 1):
         values = parse(piece)
@@ -166,8 +176,9 @@ def _pieces(text: mmap.mmap, start: int, end: int) -> Iterator[bytes]:
         at = stop + 1
 
 
-def _scan_numbers(text: Any, out: Any) -> int:
-    """Digits between commas and spaces to ``out``; their number, or -1 for any other text. For `compiled`."""
+def _scan_numbers(text: Any, out: Any, to_limit: bool) -> int:
+    """Digits between commas and spaces to ``out``; their number, or -1 for any other text. ``to_limit``: what is larger
+    than an int64 is read as the largest. For `compiled`."""
     found = 0
     value = 0
     state = 0  # 0 before a number, 1 in one, 2 after it, before its comma
@@ -176,8 +187,11 @@ def _scan_numbers(text: Any, out: Any) -> int:
             if state == 2:
                 return -1
             if value > 922337203685477579:  # the next digit could pass the largest int64
-                return -1
-            value = value * 10 + (byte - 48)
+                if not to_limit:
+                    return -1
+                value = 9223372036854775807
+            else:
+                value = value * 10 + (byte - 48)
             state = 1
         elif byte == 44:
             if state == 0:
@@ -197,16 +211,16 @@ def _scan_numbers(text: Any, out: Any) -> int:
     return found + 1
 
 
-def _number_parser() -> Callable[[bytes], Ints]:
+def _number_parser(*, to_limit: bool) -> Callable[[bytes], Ints]:
     scan = compiled(_scan_numbers)
-    if scan is None:
-        return _parse_numbers
 
     def parse(piece: bytes) -> Ints:
         if not piece.strip():
             return np.empty(0, np.int64)
+        if scan is None:
+            return _parse_numbers(piece, to_limit=to_limit)
         out = np.empty(piece.count(b",") + 1, np.int64)
-        found = scan(np.frombuffer(piece, np.uint8), out)
+        found = scan(np.frombuffer(piece, np.uint8), out, to_limit)
         if found < 0:
             raise SnapshotError("is corrupt: something other than whole numbers among its numbers")
         return out[:found]
@@ -214,9 +228,7 @@ def _number_parser() -> Callable[[bytes], Ints]:
     return parse
 
 
-def _parse_numbers(piece: bytes) -> Ints:
-    if not piece.strip():
-        return np.empty(0, np.int64)
+def _parse_numbers(piece: bytes, *, to_limit: bool = False) -> Ints:
     try:
         with warnings.catch_warnings():
             # older numpy only warns of text that is no number
@@ -224,6 +236,7 @@ def _parse_numbers(piece: bytes) -> Ints:
             values = np.fromstring(piece, np.int64, sep=",")
     except (ValueError, DeprecationWarning):
         values = None
-    if values is None or len(values) != piece.count(b",") + 1 or int(values.max()) == np.iinfo(np.int64).max:
+    wrong = values is None or len(values) != piece.count(b",") + 1
+    if wrong or values is None or (not to_limit and int(values.max()) == np.iinfo(np.int64).max):
         raise SnapshotError("is corrupt: something other than whole numbers among its numbers")
     return values

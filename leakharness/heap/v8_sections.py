@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import mmap
 import os
 import re
 import stat
+import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 import orjson
 
 from leakharness.errors import SnapshotError
-from leakharness.heap.graph import NODE_KINDS
+from leakharness.heap.graph import EDGE_KINDS, NODE_KINDS
 
 __all__ = [
     "ALIASES_KEY",
@@ -31,6 +34,10 @@ __all__ = [
     "strings_of",
 ]
 
+UNDECLARED_KINDS = 8  # types beyond those known here that are read all the same; a larger number is no type
+GZIP = b"\x1f\x8b"
+MOST_UNPACKED = 200  # times its size: a snapshot packs to a tenth; what unpacks to more than this is no snapshot
+FEWEST_UNPACKED = 64 << 20  # bytes to which any file may unpack
 SEARCHED_BYTES = 16 << 20  # searched at a time, and then given back
 OUR_KEY = "leakharness"
 ALIASES_KEY = "root_aliases"  # [place among the root's edges, edge kind, name, target node] of each
@@ -72,12 +79,34 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
             raise SnapshotError(f"{path}: is not a regular file; name one .heapsnapshot file")
         if status.st_size == 0:
             raise SnapshotError(f"{path}: is empty; take the snapshot again")
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            yield text
+        with open(path, "rb") as file, contextlib.ExitStack() as stack:
+            packed = file.read(2) == GZIP
+            plain = stack.enter_context(_unpacked(path, file, status.st_size)) if packed else file
+            yield stack.enter_context(mmap.mmap(plain.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as error:
         raise SnapshotError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:  # a path with a NUL in it
         raise SnapshotError(f"{str(path)!r}: cannot be read: {error}") from None
+
+
+@contextlib.contextmanager
+def _unpacked(path: Path, packed: BinaryIO, packed_bytes: int) -> Iterator[IO[bytes]]:
+    """What a gzipped file holds, in a temporary file that goes with the process."""
+    limit = max(FEWEST_UNPACKED, MOST_UNPACKED * packed_bytes)
+    packed.seek(0)
+    with tempfile.TemporaryFile(prefix="leakharness-") as plain:
+        try:
+            with gzip.GzipFile(fileobj=packed) as stream:
+                while block := stream.read(SEARCHED_BYTES):
+                    plain.write(block)
+                    if plain.tell() > limit:
+                        raise SnapshotError(f"{path}: unpacks to more than {limit} bytes, so it is no heap snapshot")
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise SnapshotError(f"{path}: is a broken gzip file ({error}); pack the snapshot again") from None
+        plain.flush()
+        if plain.tell() == 0:
+            raise SnapshotError(f"{path}: is empty; take the snapshot again")
+        yield plain
 
 
 @contextlib.contextmanager
@@ -181,9 +210,9 @@ def layout_of(text: mmap.mmap, sections: dict[str, tuple[int, int]]) -> Layout:
         meta = header["meta"]
         node_fields, edge_fields = _names(meta["node_fields"]), _names(meta["edge_fields"])
         node_kinds = _names(meta["node_types"][node_fields.index("type")])
-        if node_kinds == NODE_KINDS[: len(node_kinds)]:
-            node_kinds = NODE_KINDS  # V8 before 6.8 (Node 8, Chrome of 2015) writes symbols without declaring them
-        edge_kinds = _names(meta["edge_types"][edge_fields.index("type")])
+        # V8 before 6.8 (Node 8, Chrome of 2015) writes symbols without declaring them
+        node_kinds = _with_undeclared(node_kinds, NODE_KINDS)
+        edge_kinds = _with_undeclared(_names(meta["edge_types"][edge_fields.index("type")]), EDGE_KINDS)
         nodes, edges = _count(header["node_count"]), _count(header["edge_count"])
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise SnapshotError(f"is not a V8 heap snapshot (its header cannot be used: {error!r})") from None
@@ -196,6 +225,16 @@ def layout_of(text: mmap.mmap, sections: dict[str, tuple[int, int]]) -> Layout:
     return Layout(
         node_fields, edge_fields, node_kinds, edge_kinds, nodes, edges, ours if isinstance(ours, dict) else {}
     )
+
+
+def _with_undeclared(declared: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    """The kinds that a file of V8 may use: those that it declares, those that V8 has beyond them, and a few that may
+    come; what is declared otherwise is another producer's and stays as it is."""
+    shared = min(len(declared), len(known))
+    if declared[:shared] != known[:shared]:
+        return declared
+    kinds = declared if len(declared) > shared else known
+    return kinds + tuple(f"(type {number})" for number in range(len(kinds), len(kinds) + UNDECLARED_KINDS))
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -142,11 +142,12 @@ def investigate(
     min_kb: int = MIN_KB,
 ) -> Investigation:
     """Look into one lane. Raises SnapshotError without two snapshots of one PID, UsageError for a broken trace."""
-    from leakharness.heap.diff import diff
+    from leakharness.heap.diff import diff, lane_of
 
     found = diff(lane_dir=lane_dir, pid=pid, top=top, min_kb=min_kb, by="path")
     lanes = lanes_of(row for path in traces for row in read_trace(path))
-    snapshots = _files_of(lane_dir, found.pair.pid)
+    (lane,) = lane_of(lane_dir, found.pair.pid, found.pair.thread)
+    snapshots = lane.snapshots
     series, imported = _over_time(_spread(snapshots), found)
     at_first: dict[tuple[str, str], int] = {}
     by_import: dict[str, int] = {}
@@ -190,14 +191,6 @@ def report_markdown(found: Investigation) -> str:
         _verified(found),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _files_of(lane_dir: Path, pid: int | None) -> list[Path]:
-    from leakharness.heap import v8
-
-    named = [(v8.parse_name(path.name), path) for path in lane_dir.iterdir()]
-    mine = [(name.time, name.sequence, path) for name, path in named if name is not None and name.pid == pid]
-    return [path for _, _, path in sorted(mine)]
 
 
 def _spread(paths: Sequence[Path]) -> list[Path]:

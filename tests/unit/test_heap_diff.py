@@ -89,6 +89,7 @@ def test_the_document_has_the_keys_that_stay(tmp_path: Path) -> None:
         "before": str(tmp_path / "a.heapsnapshot"),
         "after": str(tmp_path / "b.heapsnapshot"),
         "pid": None,
+        "thread": 0,
         "snapshots": 2,
         "nodes": [3, 4],
         "rows": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import stat
@@ -137,12 +138,24 @@ def test_pieces_of_any_size_give_the_same(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_compiled_and_plain_parsing_agree() -> None:
     """The source for the compiler gives what numpy gives, and refuses what numpy refuses."""
-    table = [b"1,2,3", b" 10 ,\n20\t,\r30 ", b"0", b"1,,2", b"1,2,", b",1", b"1 2", b"1,x", b"1.5", b"9" * 25]
-    for text in table:
+    table = [
+        b"1,2,3",
+        b" 10 ,\n20\t,\r30 ",
+        b"0",
+        b"1,,2",
+        b"1,2,",
+        b",1",
+        b"1 2",
+        b"1,x",
+        b"1.5",
+        b"9" * 25,
+        b"1,18446744073709551615",
+    ]
+    for text, to_limit in itertools.product(table, (False, True)):
         out = np.empty(text.count(b",") + 1, np.int64)
-        found = v8_columns._scan_numbers(text, out)
+        found = v8_columns._scan_numbers(text, out, to_limit)
         try:
-            expected = v8_columns._parse_numbers(text).tolist()
+            expected = v8_columns._parse_numbers(text, to_limit=to_limit).tolist()
         except SnapshotError:
             assert found == -1, text
         else:
@@ -295,13 +308,14 @@ def test_ids_fit_other_readers_and_stay_the_same() -> None:
         ("Heap.20260101.120000.77.0.003.heapsnapshot", (77, "20260101.120000", 3)),
         ("baseline-77-1700000000.heapsnapshot", (77, "1700000000", 0)),
         ("batch-12-77-20260101T120000.heapsnapshot", (77, "20260101T120000", 12)),
-        ("Heap.20260101.120000.77.1.003.heapsnapshot", None),
+        ("Heap.20260101.120000.77.0.003.heapsnapshot.gz", (77, "20260101.120000", 3)),
+        ("Heap.20260101.120000.77.1.003.heapsnapshot", (77, "20260101.120000", 3)),
         ("other.heapsnapshot", None),
         ("baseline-77-1.json", None),
     ],
 )
 def test_names_tell_process_and_time(name: str, expected: tuple[int, str, int] | None) -> None:
-    """Node's names and ours; a worker thread's and others are not taken."""
+    """Node's names and ours; others are not taken."""
     parsed = v8.parse_name(name)
     assert (parsed and (parsed.pid, parsed.time, parsed.sequence)) == expected
 
@@ -317,7 +331,12 @@ def test_info_says_what_a_file_is(tmp_path: Path) -> None:
     named = tmp_path / "Heap.20260101.120000.77.0.003.heapsnapshot"
     named.write_text(json.dumps(small()))
     found = v8.info(named)
-    assert (found.producer, found.pid, found.time, found.by_kind["object"]) == ("V8", 77, "20260101.120000", (1, 16))
+    assert (found.producer, found.pid, found.time, found.by_kind["object"]) == (
+        "unknown",
+        77,
+        "20260101.120000",
+        (1, 16),
+    )
 
 
 def test_a_node_type_that_an_old_v8_does_not_declare_is_read_as_what_it_is(tmp_path: Path) -> None:
