@@ -49,6 +49,8 @@ class Trend:
     """Where a rise fades: about how many more runs until it would have stopped."""
     lasting: bool = False
     """Whether every one of :data:`LASTING` stretches rises: that is no noise, however much the series swings."""
+    mappings_tell: bool = False
+    """Of resident size: whether only a look at the memory mappings can decide."""
 
 
 @dataclass(frozen=True)

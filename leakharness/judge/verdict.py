@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 from leakharness.judge.policy import (
     _FLOORS,
@@ -32,7 +33,7 @@ from leakharness.judge.series import Series, State, Trend, _number, trend
 from leakharness.model import COUNTERS, Detectable, Growth, Reading
 from leakharness.units import signed, size
 
-__all__ = ["Assessment", "assess", "detectable"]
+__all__ = ["Assessment", "ResidentGrowth", "assess", "detectable"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,20 @@ class Assessment:
     why: str
     forgiven: tuple[str, ...] = ()
     runs_needed: int | None = None
+    resident_open: bool = False
+    """Whether resident size grows inside address space that does not, and nothing else does: the mappings tell."""
+
+
+@dataclass(frozen=True)
+class ResidentGrowth:
+    """What the mappings say of resident size that grows inside address space that does not.
+
+    ``ends``: it may be pages touched for the first time, which are no leak. ``goes on``: it was followed far enough,
+    and there is room for more than any budget. ``evictable``: pages of files, only read, which the kernel takes back.
+    """
+
+    fate: Literal["ends", "goes on", "evictable"]
+    why: str
 
 
 def assess(
@@ -54,13 +69,15 @@ def assess(
     max_tracked_retention: int | None = None,
     max_rss_growth_bytes: float | None = None,
     final: bool = False,
+    resident: ResidentGrowth | None = None,
 ) -> Assessment:
     """Judge a whole measurement. ``control`` is the control arm's rise of each counter over the same number of
-    runs. ``final``: no more runs can be made, so whatever is noise by its numbers is called steady now."""
+    runs. ``final``: no more runs can be made, so whatever is noise by its numbers is called steady now. ``resident``
+    is what the mappings say, where an earlier assessment asked for it."""
     judged = [rule for rule in RULES if _values(_rows(rule, readings), rule.counter) is not None]
-    trends = _trends(judged, readings, warm_up, control, final=final)
+    trends = _trends(judged, readings, warm_up, control, final=final, resident=resident)
     if any(found.state == "grows" for found in trends.values()):
-        trends = _trends(judged, readings, warm_up, control, final=final, backed=True)
+        trends = _trends(judged, readings, warm_up, control, final=final, backed=True, resident=resident)
     growth: list[Growth] = []
     forgiven: list[str] = []
     for counter, found in trends.items():
@@ -85,13 +102,20 @@ def assess(
     growing = [g for g in growth if g.grows]
     if growing or over:
         why = over or "; ".join(f"{g.counter} {signed(g.per_run)} a run" for g in growing)
+        if resident is not None and [g.counter for g in growing] == ["rss"]:
+            why = f"{why}, {resident.why}"
         return Assessment("grows", tuple(growth), why, tuple(forgiven))
     open_ = [(name, t) for name, t in trends.items() if t.state == "undecided"]
     if open_:
         name, first = open_[0]
         needed = [t.runs_needed for _, t in open_ if t.runs_needed is not None]
         return Assessment(
-            "undecided", tuple(growth), f"{name} {first.why}", tuple(forgiven), max(needed) if needed else None
+            "undecided",
+            tuple(growth),
+            f"{name} {first.why}",
+            tuple(forgiven),
+            max(needed) if needed else None,
+            resident_open=any(t.mappings_tell for _, t in open_),
         )
     return Assessment("steady", tuple(growth), "every counter stands still", tuple(forgiven))
 
@@ -104,6 +128,7 @@ def _trends(
     *,
     final: bool,
     backed: bool = False,
+    resident: ResidentGrowth | None = None,
 ) -> dict[str, Trend]:
     """What each counter does, by its rule, in the rules' order."""
     runs = [reading.runs for reading in readings]
@@ -122,9 +147,9 @@ def _trends(
             backed=backed,
             turns=rule.turns,
         )
-        found = _beside_others(rule, found, trends, final=final)
         if final and found.state == "undecided":
             found = _close(rule, found)
+        found = _beside_others(rule, found, trends, resident)
         trends[rule.counter] = found
     return trends
 
@@ -211,8 +236,9 @@ def _declared_per_run(readings: Sequence[Reading], counter: str) -> float:
     return (readings[-1].declared.get(counter, 0) - readings[0].declared.get(counter, 0)) / total
 
 
-def _beside_others(rule: Rule, found: Trend, others: Mapping[str, Trend], *, final: bool) -> Trend:
-    """Resident size never decides alone: it backs an exact counter, or it needs new address space."""
+def _beside_others(rule: Rule, found: Trend, others: Mapping[str, Trend], resident: ResidentGrowth | None) -> Trend:
+    """Resident size never decides alone: it backs an exact counter, or it needs new address space, or pages of what is
+    there already are touched for ever, as the mappings tell."""
     if rule.alone or found.state == "steady":
         return found
     if any(t.state == "grows" for t in others.values()):
@@ -220,18 +246,16 @@ def _beside_others(rule: Rule, found: Trend, others: Mapping[str, Trend], *, fin
     if found.runs_needed is not None and all(t.state == "steady" for t in others.values()):
         return Trend("steady", 0.0, found.rise, found.swing, f"{found.why}; resident size alone decides nothing")
     mapped = others.get("mapped_bytes")
-    if mapped is not None and mapped.rise < MAPPED_SHARE * found.rise:
-        if found.state == "grows" and not final:
-            # Pages touched for the first time come to an end; a block that was taken much too large fills, and then
-            # the next one is taken.
-            why = f"{found.why}; inside address space that did not grow so far"
-            return Trend("undecided", found.per_run, found.rise, found.swing, why)
-        why = (
-            f"rose by {_number(found.rise)} inside address space that did not grow, while no exact counter grows: "
-            "pages touched for the first time, not a leak"
-        )
+    if found.state == "undecided" or mapped is None or mapped.rise >= MAPPED_SHARE * found.rise:
+        return found
+    if resident is None:
+        why = f"{found.why}; inside address space that did not grow"
+        return replace(found, state="undecided", why=why, mappings_tell=True)
+    why = f"{found.why}; {resident.why}"
+    if resident.fate == "evictable":
         return Trend("steady", 0.0, found.rise, found.swing, why)
-    return found
+    state: State = "grows" if resident.fate == "goes on" else "undecided"
+    return replace(found, state=state, why=why)
 
 
 def _close(rule: Rule, found: Trend) -> Trend:

@@ -11,7 +11,7 @@ from leakharness.measure.measurement import Measurement
 from leakharness.model import Reading
 from leakharness.units import size
 
-__all__ = ["cut_short", "followed_far_enough"]
+__all__ = ["cut_short", "followed_far_enough", "weighs_enough"]
 
 FOLLOWED_RUNS = 2_048
 """Runs from the process's first on that growth is followed: as many as a cache that gets an entry a run may hold.
@@ -31,7 +31,7 @@ def followed_far_enough(measurement: Measurement, found: judge.Assessment) -> bo
     growing = {row.counter for row in found.growth if row.grows}
     if not growing or growing.intersection(FEW):  # none grows: a hard limit was exceeded
         return True
-    return _runs_made(measurement) >= FOLLOWED_RUNS or _weighs_enough(measurement)
+    return _runs_made(measurement) >= FOLLOWED_RUNS or weighs_enough(measurement)
 
 
 def cut_short(measurement: Measurement, found: judge.Assessment) -> str | None:
@@ -40,7 +40,7 @@ def cut_short(measurement: Measurement, found: judge.Assessment) -> str | None:
     runs = _runs_made(measurement)
     if runs >= FOLLOWED_RUNS or not growing or growing.intersection(FEW):
         return None
-    heavy = _weighs_enough(measurement)
+    heavy = weighs_enough(measurement)
     left = f"{size(_left_behind(measurement, *BYTES))} and {_left_behind(measurement, 'objects'):,} objects"
     why = f"until they had left {left} behind" if heavy else "no more: --max-runs, --max-seconds"
     return f"followed for {runs:,} runs, {why}; a cache that shows no bound and holds more entries looks the same"
@@ -50,7 +50,8 @@ def _runs_made(measurement: Measurement) -> int:
     return measurement.warm_up_runs + measurement.runs
 
 
-def _weighs_enough(measurement: Measurement) -> bool:
+def weighs_enough(measurement: Measurement) -> bool:
+    """Whether the runs have left as much behind as a leak would."""
     heavy = _left_behind(measurement, *BYTES) >= FOLLOWED_BYTES
     return heavy or _left_behind(measurement, "objects") >= FOLLOWED_OBJECTS
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from leakharness.judge import verdict as judge
 from leakharness.judge.policy import SEGMENTS
 from leakharness.measure.batches import Batches, is_310
 from leakharness.measure.bounded import _runs_to_fill, _runs_to_fill_declared
-from leakharness.measure.following import cut_short, followed_far_enough
+from leakharness.measure.following import cut_short, followed_far_enough, weighs_enough
 from leakharness.measure.measurement import Measurement
+from leakharness.measure.resident import ResidentSize
 from leakharness.measure.warm_up import (
     OPCODE_CACHES,
     WARM_UP_RUNS_310,
@@ -64,6 +66,7 @@ class Judging:
         self._began = self._elapsed = 0.0
         self._out_of_budget = False
         self._found: judge.Assessment
+        self._resident = ResidentSize(batches.worker.pid, batches.measurement.plan.max_runs)
         self._steps: Mapping[State, Callable[[], State | Outcome]] = {
             State.BATCH: self._batch,
             State.ASSESS: self._assess,
@@ -164,7 +167,8 @@ class Judging:
     def _judged(self) -> judge.Assessment:
         measurement, plan = self._measurement, self._measurement.plan
         limit = None if plan.max_rss_growth_mb is None else plan.max_rss_growth_mb * 2**20
-        measurement.assessment = judge.assess(
+        assessed = partial(
+            judge.assess,
             measurement.readings,
             warm_up=measurement.warm_up,
             control=self.noise,
@@ -172,6 +176,10 @@ class Judging:
             max_rss_growth_bytes=limit,
             final=self._out_of_budget,
         )
+        found = assessed()
+        followed = self._out_of_budget or weighs_enough(measurement)
+        resident = self._resident.explained(found, self._spent, followed=followed)
+        measurement.assessment = found if resident is None else assessed(resident=resident)
         return measurement.assessment
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from leakharness.judge import policy as judge
 from leakharness.judge.policy import MALLOC_FLOOR_BYTES, MAPPED_FLOOR_BYTES, RSS_FLOOR_BYTES
 from leakharness.judge.series import trend
-from leakharness.judge.verdict import assess, detectable
+from leakharness.judge.verdict import ResidentGrowth, assess, detectable
 from leakharness.model import COUNTERS, Reading
 
 ITERS = 50
@@ -145,11 +145,25 @@ def test_resident_size_never_decides_alone(beside: dict[str, list[float]], state
     assert found.state == state
 
 
-def test_pages_touched_for_the_first_time_are_no_leak() -> None:
-    """Rising to the end of the budget, with no new address space and nothing else that grows."""
-    found = assess(readings(rss=RSS_GROWS, mapped_bytes=[0.0] * 6), final=True)
-    assert found.state == "steady"
-    assert any("pages touched for the first time" in line for line in found.forgiven)
+@pytest.mark.parametrize(
+    ("resident", "state"),
+    [
+        (None, "undecided"),
+        (ResidentGrowth("ends", "in a buffer that is not full"), "undecided"),
+        (ResidentGrowth("evictable", "pages of files that were read"), "steady"),
+        (ResidentGrowth("goes on", "in an arena"), "grows"),
+    ],
+    ids=["not looked at", "a buffer", "a file that is read", "an arena"],
+)
+@pytest.mark.parametrize("final", [False, True])
+def test_the_mappings_tell_what_resident_size_alone_is(
+    resident: ResidentGrowth | None, state: str, final: bool
+) -> None:
+    """Rising with no new address space and nothing else that grows: asked for until it is known, and then said."""
+    found = assess(readings(rss=RSS_GROWS, mapped_bytes=[0.0] * 6), final=final, resident=resident)
+    assert found.state == state
+    assert found.resident_open is (resident is None)
+    assert resident is None or resident.why in " ".join([found.why, *found.forgiven])
 
 
 def saw_with_leak(batches: int, tooth: int = 4, height: float = 50, leak: float = 5.7) -> list[float]:
