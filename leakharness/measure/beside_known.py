@@ -20,7 +20,7 @@ from leakharness.worker.protocol import READ, READ_WITHOUT, Holder, ReadingAnswe
 
 __all__ = ["beside_known"]
 
-COUNTED_IN_COPY = ("objects", "blocks", "malloc_bytes", "tasks", "fds")
+COUNTED_IN_COPY = ("objects", "entries", "references", "blocks", "malloc_bytes", "tasks", "fds")
 """What a forked copy has as the process has it, so that there the known leaks' share of it is gone."""
 
 
