@@ -56,10 +56,10 @@ def _run() -> Any:
     """The exit code of the command. What typer says about a wrong command line is put in one line."""
     import typer
 
-    from leakharness.cli import make_app
+    from leakharness.cli import run_command_line
 
     try:
-        return make_app()(prog_name="leakharness", standalone_mode=False)
+        return run_command_line(sys.argv[1:])
     except typer.Abort:  # older typers turn Ctrl-C into this
         raise KeyboardInterrupt from None
     except Exception as exc:

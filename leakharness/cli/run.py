@@ -14,14 +14,6 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
 
-    @app.callback()
-    def root(
-        version: Annotated[
-            bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
-        ] = False,
-    ) -> None:
-        pass
-
     app.command("list", help="Scenarios, their modes, what each mode must give, and where they live.")(list_command)
     app.command("run", help="Measure one mode in a fresh process. Exit 0 PASS, 1 FAIL, 2 usage, 3 NOT_JUDGED.")(
         run_command
@@ -145,15 +137,6 @@ def check_command(
             documents[0] if len(documents) == 1 else {"schema": "leakharness.checks/1", "certificates": documents}
         )
     raise typer.Exit(_worst([certificate.exit_code for certificate in certificates]))
-
-
-def _print_version(asked: bool) -> None:
-    """Eager, so that it needs no command."""
-    if asked:
-        from leakharness._version import __version__
-
-        typer.echo(f"leakharness {__version__}")
-        raise typer.Exit
 
 
 def _worst(codes: list[int]) -> int:

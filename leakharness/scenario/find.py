@@ -41,17 +41,19 @@ def find(reference: str, cwd: Path | None = None) -> ScenarioRef:
     file, _, name = reference.partition("::")
     if file.endswith(".py") or "/" in file or "\\" in file:
         return _in_file(cwd / file, name or None, reference)
-    unread: list[ScenarioError] = []
-    everything = all_scenarios(cwd, unread)
-    matches = [found for found in everything if found.name == reference]
+    matches = [found for found in all_scenarios(cwd, [], holding=reference) if found.name == reference]
     if not matches:
-        if unread:  # it may be in there
+        unread: list[ScenarioError] = []
+        everything = all_scenarios(cwd, unread)
+        matches = [found for found in everything if found.name == reference]  # whose file has the name in pieces
+        if not matches and unread:  # it may be in there
             raise unread[0]
-        known = ", ".join(sorted({found.name for found in everything if found.name})) or "none"
-        raise UnknownScenario(
-            f"no scenario {reference!r} in ./scenarios ({cwd / 'scenarios'}), in this package or in installed ones; "
-            f"there are: {known}"
-        )
+        if not matches:
+            known = ", ".join(sorted({found.name for found in everything if found.name})) or "none"
+            raise UnknownScenario(
+                f"no scenario {reference!r} in ./scenarios ({cwd / 'scenarios'}), in this package or in installed "
+                f"ones; there are: {known}"
+            )
     if len(matches) > 1:
         raise ScenarioError(declared_twice(matches))
     return matches[0]
@@ -81,9 +83,12 @@ def declared_twice(places: Sequence[ScenarioRef]) -> str:
     return f"scenario {places[0].name!r} is declared twice: {where}; rename one, or name the file"
 
 
-def all_scenarios(cwd: Path | None = None, unread: list[ScenarioError] | None = None) -> list[ScenarioRef]:
+def all_scenarios(
+    cwd: Path | None = None, unread: list[ScenarioError] | None = None, *, holding: str = ""
+) -> list[ScenarioRef]:
     """Every scenario that can be named from here, ./scenarios first. A copy of a packaged file counts once.
 
+    ``holding``: of the files alone whose text has this somewhere, which is quicker than to parse all of them.
     Raises ScenarioError for a file that is no Python; where ``unread`` is given, that error goes there instead.
     """
     cwd = cwd or Path.cwd()
@@ -94,6 +99,8 @@ def all_scenarios(cwd: Path | None = None, unread: list[ScenarioError] | None = 
         if real in seen or _is_copy(path, found):
             continue
         seen.add(real)
+        if not _holds(path, holding):
+            continue
         try:
             found += _declared(path, origin)
         except ScenarioError as exc:
@@ -123,6 +130,14 @@ def _files(cwd: Path) -> Iterator[tuple[Path, str]]:
             spec = None
         if spec is not None and spec.origin is not None:
             yield Path(spec.origin), "entry point"
+
+
+def _holds(path: Path, text: str) -> bool:
+    """Whether a file may hold the text. One that cannot be read may: its parser says why."""
+    try:
+        return text.encode(errors="replace") in path.read_bytes()
+    except OSError:
+        return True
 
 
 def _is_copy(path: Path, found: Iterable[ScenarioRef]) -> bool:

@@ -152,10 +152,11 @@ def _quiet_fork() -> int:
     if sys.version_info < (3, 12):
         return os.fork()
     changed = getattr(warnings, "_filters_mutated", lambda: None)
-    warnings.filters.insert(0, IGNORE)
+    rows: Any = warnings.filters  # a list, which typeshed no longer promises
+    rows.insert(0, IGNORE)
     changed()
     try:
         return os.fork()
     finally:
-        warnings.filters.remove(IGNORE)
+        rows.remove(IGNORE)
         changed()

@@ -286,6 +286,23 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     assert "Usage: leakharness" in done.stdout
 
 
+@pytest.mark.parametrize("words", [("list",), ("run", "no-such", "--iters", "5", "--max-seconds=2.5", "--json")])
+def test_no_word_is_read_by_what_takes_a_fifth_of_a_second_to_import(words: tuple[str, ...], tmp_path: Path) -> None:
+    """typer's own reading of values, which needs pydantic, and modules of commands that were not asked for."""
+    code = (
+        f"import sys; sys.argv = ['leakharness', *{words!r}]\n"
+        "from leakharness.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = ('pydantic', 'numpy', 'rich', 'leakharness.cli.heap', 'leakharness.cli.live')\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_the_entry_point_is_the_module(cli: Cli, tmp_path: Path) -> None:
     """``leakharness`` and ``python -m leakharness`` say the same."""
     script = Path(sys.executable).with_name("leakharness")

@@ -218,3 +218,16 @@ def test_the_packaged_folder_is_there() -> None:
     """Beside the package in a checkout, inside it when installed."""
     package = Path(discovery.__file__).parent.parent
     assert (package / "scenarios").is_dir() or (package.parent / "scenarios" / "embedded_run.py").is_file()
+
+
+def test_a_name_in_pieces_is_found_like_any_other(tmp_path: Path) -> None:
+    """Files whose text does not have the name are read only where no other declares it."""
+    folder = tmp_path / "scenarios"
+    folder.mkdir()
+    (folder / "pieces.py").write_text("scenario = Scenario('in-' 'pieces')\n")
+    (folder / "broken.py").write_text("def:\n")
+    (folder / "whole.py").write_text("scenario = Scenario('whole')\n")
+    assert find("whole", tmp_path).path.name == "whole.py"
+    assert find("in-pieces", tmp_path).path.name == "pieces.py"
+    with pytest.raises(ScenarioError, match=r"broken\.py:1"):
+        find("in-neither", tmp_path)
