@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
+    # `python -m` puts the current folder first, and a json.py there would stand in for the standard module. The tool
+    # imports nothing from that folder; the measured process, which does, has a path of its own.
+    del sys.path[0]
+
 import contextlib
 import signal
-import sys
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any

@@ -14,7 +14,6 @@ Standard library only: the measured process checks a scenario's options by it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -393,9 +392,13 @@ def checked(name: str, value: Any, source: str) -> Any:
     return CHECKS[option.kind](option, value, source)
 
 
+LARGEST = 2**63
+"""Numbers are below this, as every counter is."""
+
+
 def _checked_number(option: Option, value: Any, source: str) -> Any:
     whole = option.kind == "whole"
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
     if not is_number or (whole and value != int(value)):
         raise OptionError(f"{option.flag} {value!r} ({source}): a {'whole' if whole else 'finite'} number is needed")
     if option.least is not None and value < option.least:
@@ -410,8 +413,8 @@ def _checked_choice(option: Option, value: Any, source: str) -> Any:
 
 
 def _checked_text(option: Option, value: Any, source: str) -> Any:
-    if not isinstance(value, str):
-        raise OptionError(f"{option.flag} {value!r} ({source}): text is needed")
+    if not isinstance(value, str) or "\0" in value:
+        raise OptionError(f"{option.flag} {value!r} ({source}): text without NUL is needed")
     return value
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from leakharness.errors import OptionError
 from leakharness.model import Plan
-from leakharness.options import DEFAULTS, checked, names_at
+from leakharness.options import BY_NAME, DEFAULTS, checked, names_at
 from leakharness.scenario.declare import Known
 
 __all__ = ["checked_target", "known_leaks", "pyproject_options", "resolve"]
@@ -64,7 +64,7 @@ def pyproject_options(folder: Path) -> dict[str, Any]:
         import tomli as tomllib
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise OptionError(f"{path}: {exc}") from None
     tools = table.get("tool", {})
     section = tools.get("leakharness", {}) if isinstance(tools, dict) else tools
@@ -73,6 +73,8 @@ def pyproject_options(folder: Path) -> dict[str, Any]:
     if not isinstance(section.get("known", []), list):
         raise OptionError(f"{path}: [tool.leakharness] known is a list of tables, not {section['known']!r}")
     options = {key.replace("-", "_"): value for key, value in section.items()}
+    for key in options.keys() & BY_NAME.keys():
+        checked(key, options[key], str(path))
     unknown = sorted(key for key in options if key not in TOOL_KEYS and not key.startswith("leak_"))
     if unknown:
         raise OptionError(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["proof_block", "register", "verification_block"]
 
+SEAL_IS = "a checksum against accidents, not a signature: who can write the file can seal it anew"
 DETAIL_LINES = 12
 """Lines of a traceback that are shown where a side could not be measured; all of it is in the report."""
 
@@ -106,9 +107,19 @@ def prove_command(
 
 def verify_command(
     certificate: Annotated[
-        Path, typer.Argument(help="The JSON file in a report folder of check or prove.", show_default=False)
+        Path,
+        typer.Argument(
+            help="The JSON file in a report folder of check or prove. Its seal is a checksum, not a signature.",
+            show_default=False,
+        ),
     ],
-    rerun: Annotated[bool, typer.Option("--rerun", help="Measure again as well.")] = False,
+    rerun: Annotated[
+        bool,
+        typer.Option(
+            "--rerun",
+            help="Measure again as well, with what this folder has; nothing else that the document names is run.",
+        ),
+    ] = False,
     python: Python = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -137,6 +148,7 @@ def verification_block(result: Verification, *, width: int = 80) -> str:
     for name, texts in (("because", result.reasons), ("note", result.notes)):
         for text in texts:
             lines += labelled(name, text, width)
+    lines += labelled("the seal", SEAL_IS, width)
     if result.again is not None:
         again = result.again
         lines += ["", "measured again:"]

@@ -244,7 +244,7 @@ def _names(value: Any) -> tuple[str, ...]:
 
 
 def _count(value: Any) -> int:
-    if not isinstance(value, int) or value < 0:
+    if type(value) is not int or value < 0:
         raise TypeError("a count was expected")
     return value
 

@@ -107,6 +107,7 @@ class WorkerProcess:
         self._answers: queue.Queue[bytes | None] = queue.Queue()
         self._stderr = bytearray()
         self._killed = False
+        self._import_path = (os.environ if env is None else env).get("PYTHONPATH", "").split(os.pathsep)
         try:
             self._process = subprocess.Popen(
                 boot_arguments(python, env),
@@ -206,6 +207,9 @@ class WorkerProcess:
         if (self._process.returncode or 0) < 0:
             return died
         last = died.detail.splitlines()[-1:] or [f"it ended with exit code {self._process.returncode}"]
+        hidden = _hidden_standard_module(self._import_path)
+        if hidden is not None:
+            return UsageError(f"--python {self._python}: it does not start: {hidden}; the last it said: {last[0]}")
         return UsageError(f"--python {self._python}: not a Python 3.10 or newer that starts: {last[0]}")
 
     def _hung(self, doing: str) -> NotJudged:
@@ -250,6 +254,16 @@ class WorkerProcess:
             self._stderr += chunk
             if len(self._stderr) > 4 * STDERR_KEPT_BYTES:
                 del self._stderr[:-STDERR_KEPT_BYTES]
+
+
+def _hidden_standard_module(folders: Sequence[str]) -> str | None:
+    """The first file of ``folders`` that stands in for a module of the standard library, in words; None for none."""
+    for folder in filter(None, folders):
+        with contextlib.suppress(OSError):
+            for path in sorted(Path(folder).iterdir()):
+                if path.suffix == ".py" and path.stem in sys.stdlib_module_names:
+                    return f"{path}, on PYTHONPATH, stands in for the standard module {path.stem}: rename it"
+    return None
 
 
 def _with_detail(error: NotJudged, detail: str) -> NotJudged:

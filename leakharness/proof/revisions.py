@@ -8,18 +8,21 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
 
 from leakharness.errors import OptionError
 
-__all__ = ["Revision", "git", "parse_subject", "resolved"]
+__all__ = ["OBJECT_NAME", "Revision", "git", "is_of_index", "parse_subject", "requirement", "resolved"]
 
 GIT_TIMEOUT_S = 60.0
-REQUIREMENT = re.compile(
-    r"""[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?\s*(\[[\w.,\s-]*\])?\s*    # name and extras (PEP 508)
-        (\(?\s*(===|==|~=|!=|<=|>=|<|>)\s*[\w.*+!-].*|@\s*\S*:.+)  # a version, or a URL""",
-    re.VERBOSE,
-)
 DISTRIBUTION_SUFFIXES = (".whl", ".tar.gz", ".zip")
+URL_SCHEMES = ("https", "http", "file", "git+https", "git+http", "git+ssh", "git+file")
+"""What an installer may fetch from."""
+PROJECT_FILES = ("pyproject.toml", "setup.py")
+OBJECT_NAME = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+"""SHA-1 or SHA-256, as git names a commit."""
 
 
 @dataclass(frozen=True)
@@ -69,26 +72,74 @@ def parse_subject(words: Sequence[str], commit_of: Callable[[str], str | None], 
 
 
 def _looks_required(text: str) -> bool:
-    is_file = text.endswith(DISTRIBUTION_SUFFIXES) and Path(text).is_file()
-    return bool(text) and (is_file or REQUIREMENT.fullmatch(text) is not None)
+    """Whether it can be nothing but a requirement: it has a version or a URL, or is a file of a distribution."""
+    if text.endswith(DISTRIBUTION_SUFFIXES) and Path(text).is_file():
+        return True
+    found = _named(text)
+    return found is not None and (bool(found.specifier) or (found.url is not None and _is_url(found.url)))
+
+
+def _named(text: str) -> Requirement | None:
+    """``name[extras]``, with versions or a URL (PEP 508), as ``packaging`` reads it."""
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
+
+
+def requirement(text: str, flag: str) -> str:
+    """``text`` as an installer may have it: a name with versions or a URL, a URL, or a path of a distribution or a
+    project, which becomes absolute because the installer may run elsewhere. Never an option. Raises OptionError."""
+    refused = f"{flag} {text!r} is no requirement: write a name with its version, a URL, or the path of a distribution"
+    if not text.isprintable() or text.startswith("-"):
+        raise OptionError(refused)
+    found = _named(text)
+    if found is not None and (found.url is None or _is_url(found.url)):
+        return text if found.url or not _is_path(text) else os.path.abspath(text)
+    if _is_path(text):
+        return os.path.abspath(text)
+    if _is_url(text):
+        return text
+    raise OptionError(refused)
+
+
+def is_of_index(text: str) -> bool:
+    """Whether it is a name, with versions or without: what an index gives, and neither a URL nor a path."""
+    found = _named(text)
+    return found is not None and found.url is None and not text.startswith("-") and not _is_path(text)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return parts.scheme in URL_SCHEMES and not any(map(str.isspace, text)) and not host.startswith("-")
+
+
+def _is_path(text: str) -> bool:
+    """A distribution file, or the folder of a project written with a separator, so that it is no name."""
+    path = Path(text)
+    if text.endswith(DISTRIBUTION_SUFFIXES):
+        return path.is_file()
+    is_written_as_path = os.sep in text or text in (os.curdir, os.pardir)
+    return is_written_as_path and any((path / file).is_file() for file in PROJECT_FILES)
 
 
 def resolved(words: Sequence[str], both: Sequence[str], cwd: Path, flag: str) -> Revision:
     """The revision that ``words`` name at ``cwd``, with the requirements of ``both`` sides. Raises OptionError."""
     subject = parse_subject(words, lambda text: _commit_of(text, cwd), flag)
-    return replace(subject, requirements=tuple(map(_absolute, (*subject.requirements, *both))))
-
-
-def _absolute(requirement: str) -> str:
-    """A distribution file by its absolute path: the installer may run elsewhere."""
-    return os.path.abspath(requirement) if requirement.endswith(DISTRIBUTION_SUFFIXES) else requirement
+    own = [requirement(text, flag) for text in subject.requirements]
+    return replace(subject, requirements=(*own, *(requirement(text, "--with") for text in both)))
 
 
 def _commit_of(revision: str, cwd: Path) -> str | None:
     """The commit that a revision names in the repository at ``cwd``; None where there is none."""
-    if not revision or revision.startswith("-"):
+    if not revision or revision.startswith("-") or not revision.isprintable():
         return None
-    return git(["rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"], cwd)
+    found = git(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"], cwd)
+    return found if found is not None and OBJECT_NAME.fullmatch(found) else None
 
 
 def git(arguments: Sequence[str], cwd: Path) -> str | None:
@@ -97,6 +148,6 @@ def git(arguments: Sequence[str], cwd: Path) -> str | None:
         done = subprocess.run(
             ["git", *arguments], cwd=cwd, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -20,16 +21,27 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
+from leakharness.documents import (
+    CheckDocument,
+    ProveDocument,
+    SealDocument,
+    SealedScenario,
+    SealedSource,
+    read_document,
+    validated,
+)
 from leakharness.errors import LeakHarnessError, UsageError
 from leakharness.measure.arm import Listener, Settings
 from leakharness.measure.describe import declaration_of
 from leakharness.measure.worker_process import interpreter
 from leakharness.model import EXIT_CODES, Certificate, Growth, RunResult
+from leakharness.options import DEFAULTS
 from leakharness.proof.certify import certify, check_found
 from leakharness.proof.environments import installed
 from leakharness.proof.prove import EXIT_CODES as PROOF_EXIT_CODES
 from leakharness.proof.prove import Proof, judge_proof, prove
-from leakharness.proof.sides import Question
+from leakharness.proof.revisions import OBJECT_NAME, is_of_index
+from leakharness.proof.sides import PRODUCTION, Question
 from leakharness.resolve import pyproject_options
 from leakharness.scenario.find import ScenarioRef, find, packaged_folder
 from leakharness.worker.protocol import ScenarioFacts
@@ -42,6 +54,8 @@ PROVE_SCHEMA = "leakharness.prove/1"
 SOURCE_SUFFIXES = (".py", ".pyi", ".pyx", ".so", ".pyd", ".dylib")
 """Files of a package that decide what it does."""
 PACKAGED = "packaged:"
+SPEC = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.[^\W\d]\w*)*)?")
+"""A module, or a module and an attribute."""
 TAMPERED_EXIT = 4
 STALE_EXIT = 1
 
@@ -122,22 +136,22 @@ def verify(
 ) -> Verification:
     """Whether a sealed document still holds for the tree at hand; ``rerun`` measures again as well.
 
-    ``python`` is the interpreter whose packages are looked at [the one that was measured, if it is still there].
-    Raises UsageError for a file that is no sealed document.
+    ``python`` is the interpreter whose packages are looked at [that of pyproject.toml, else this one]; never the one
+    that the document names, for a document may come from anybody. ``rerun`` runs what the document names only where
+    this folder has it: see :func:`_measure_again`. Raises UsageError for a file that is no sealed document.
     """
-    document = _read(file)
+    document, seal = _read(file)
     verdict = str(document.get("certificate") or document.get("verdict"))
     broken = _broken(document, verdict)
     if broken:
         return Verification("TAMPERED", verdict, (broken,))
-    seal = document["seal"]
     found, reasons = _scenario_at_hand(seal["scenario"])
-    where = python or _measured_python(document)
-    notes = _differences(seal, where)
+    where = python or interpreter(pyproject_options(Path.cwd()).get("python"))
+    notes = [*_differences(seal, where), *_measured_elsewhere(document, where)]
     reasons += [reason for source in seal["sources"] for reason in _changed(source, where)]
     again: Certificate | Proof | None = None
     if rerun and found is not None:
-        again = _measure_again(document, found, python or _asked_python(seal), listener)
+        again = _measure_again(file, document, seal, found, where, listener)
         now = again.verdict
         if now != verdict:
             reasons.append(f"measured again it is {now}: {again.reason}")
@@ -243,34 +257,37 @@ def _as_commits(proof: Proof, side: str) -> list[str]:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _read(file: Path) -> dict[str, Any]:
     try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError) as exc:
-        raise UsageError(f"{file}: cannot be read as a certificate: {exc}") from None
-    if not isinstance(document, dict) or document.get("schema") not in (CHECK_SCHEMA, PROVE_SCHEMA):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as exc:
+        return f"unreadable: {exc.strerror or exc}"
+
+
+def _read(file: Path) -> tuple[dict[str, Any], SealDocument]:
+    """The document, and its seal. Raises UsageError."""
+    document = read_document(file, "a certificate")
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema not in (CHECK_SCHEMA, PROVE_SCHEMA):
         raise UsageError(f"{file}: no certificate: its schema is neither {CHECK_SCHEMA} nor {PROVE_SCHEMA}")
     if "seal" not in document or "digest" not in document:
         raise UsageError(f"{file}: a result without a seal; the sealed one is in the report folder of check or prove")
-    return document
+    where = f"{file}: not as {schema} is written"
+    kind: Any = CheckDocument if schema == CHECK_SCHEMA else ProveDocument
+    validated(kind, document, where)
+    validated(str, document["digest"], f"{where}: digest")
+    return document, validated(SealDocument, document["seal"], f"{where}: seal")
 
 
 def _broken(document: Mapping[str, Any], verdict: str) -> str | None:
     """What is wrong with the document itself: edited, or a verdict that its own arms do not come to."""
     if digest(document) != document["digest"]:
         return "its digest does not match: the file was changed after it was made"
-    try:
-        if document["schema"] == CHECK_SCHEMA:
-            arms = [_result(arm) for arm in document["arms"]]
-            ours: str = certify(document["scenario"], arms).verdict
-        else:
-            sides = [[_result(arm) for arm in document[side]["arms"]] for side in ("before", "after")]
-            ours = judge_proof(sides[0], sides[1], [_result(arm) for arm in document["controls"]])[0]
-    except (KeyError, TypeError, AttributeError) as exc:
-        return f"it is not as this tool writes it ({type(exc).__name__}: {exc})"
+    if document["schema"] == CHECK_SCHEMA:
+        arms = [_result(arm) for arm in document["arms"]]
+        ours: str = certify(document["scenario"], arms).verdict
+    else:
+        sides = [[_result(arm) for arm in document[side]["arms"]] for side in ("before", "after")]
+        ours = judge_proof(sides[0], sides[1], [_result(arm) for arm in document["controls"]])[0]
     return None if ours == verdict else f"it says {verdict}, but its arms come to {ours}"
 
 
@@ -280,11 +297,15 @@ def _result(arm: Mapping[str, Any]) -> RunResult:
     return RunResult(arm["scenario"], arm["mode"], arm["verdict"], arm["must"], arm["reason"], growth=growth)
 
 
-def _scenario_at_hand(entry: Mapping[str, Any]) -> tuple[ScenarioRef | None, list[str]]:
-    """The scenario here, and what is wrong with it."""
-    file: str = entry["file"]
+def _scenario_at_hand(entry: SealedScenario) -> tuple[ScenarioRef | None, list[str]]:
+    """The scenario here, and what is wrong with it. It is read, and nothing of it runs."""
+    file = entry["file"]
     path = packaged_folder() / file[len(PACKAGED) :] if file.startswith(PACKAGED) else Path(file)
-    if not path.is_file():
+    try:
+        is_here = path.is_file()
+    except ValueError:  # a name with NUL in it
+        is_here = False
+    if not is_here:
         return None, [f"scenario file {file} is not here"]
     reasons = [] if _sha256(path) == entry["sha256"] else [f"scenario file {file} has changed"]
     try:
@@ -294,9 +315,11 @@ def _scenario_at_hand(entry: Mapping[str, Any]) -> tuple[ScenarioRef | None, lis
     return replace(found, origin="file"), reasons
 
 
-def _changed(source: Mapping[str, Any], python: str) -> list[str]:
+def _changed(source: SealedSource, python: str) -> list[str]:
     """How the package that a source entry is about differs from what was hashed."""
     name = f"{source['role']} {source['spec']}"
+    if not SPEC.fullmatch(source["spec"]):
+        return [f"{name}: no module, and no module:attribute"]
     before, now = source["files"], _package_files(source["spec"], python)
     if before == now:
         return []
@@ -307,7 +330,7 @@ def _changed(source: Mapping[str, Any], python: str) -> list[str]:
     return [f"{name}: {shown} changed"]
 
 
-def _differences(seal: Mapping[str, Any], python: str) -> list[str]:
+def _differences(seal: SealDocument, python: str) -> list[str]:
     """What is not as it was and does not make the certificate void by itself."""
     from leakharness._version import __version__
 
@@ -324,33 +347,87 @@ def _differences(seal: Mapping[str, Any], python: str) -> list[str]:
     return notes
 
 
-def _measured_python(document: Mapping[str, Any]) -> str:
+def _measured_elsewhere(document: Mapping[str, Any], python: str) -> list[str]:
+    """A note where the arms ran in another interpreter than the one that is looked at now."""
     arms = document.get("arms") or document["after"]["arms"]
-    measured = [arm["executable"] for arm in arms if arm["executable"] and os.path.isfile(arm["executable"])]
-    return measured[0] if measured else sys.executable
+    measured = {arm.get("executable") or python for arm in arms} if document["schema"] == CHECK_SCHEMA else set()
+    others = sorted(other for other in measured if not _is_same_file(other, python))
+    if not others:
+        return []
+    return [
+        f"it was measured in {others[0]}, and {python} is looked at: a document's interpreter is not run; "
+        "name it with --python if it is yours"
+    ]
 
 
-def _asked_python(seal: Mapping[str, Any]) -> str | None:
-    asked: str | None = seal["asked"]["python"]
-    return asked if asked is not None and os.path.exists(asked) else None
+def _is_same_file(one: str, other: str) -> bool:
+    return os.path.abspath(one) == os.path.abspath(other)
 
 
 def _measure_again(
-    document: Mapping[str, Any], found: ScenarioRef, python: str | None, listener: Listener | None
+    file: Path,
+    document: Mapping[str, Any],
+    seal: SealDocument,
+    found: ScenarioRef,
+    python: str,
+    listener: Listener | None,
 ) -> Certificate | Proof:
-    asked = document["seal"]["asked"]
-    settings = Settings(asked["options"], asked["target"], python)
+    """The same question, asked of this folder. A document may come from anybody, so of what it names only this is used:
+    a scenario file below this folder or of the package, the target that is configured here, numbers and choices of the
+    table of options, commits of this repository, requirements by name and version, and wheels below this folder.
+
+    Raises UsageError for anything else, with the command that asks it.
+    """
+    asked = seal["asked"]
+    refused = _not_of_here(seal, document["schema"], found)
+    if refused is not None:
+        command = "check" if document["schema"] == CHECK_SCHEMA else "prove"
+        raise UsageError(
+            f"{file}: --rerun uses only what this folder has, and {refused}: if you trust it, ask it yourself with "
+            f"`leakharness {command}`"
+        )
+    options = {name: value for name, value in asked["options"].items() if name in DEFAULTS}
+    settings = Settings(options, asked["target"], python)
     if document["schema"] == CHECK_SCHEMA:
         return check_found(found, settings, listener)
+    wheels = asked.get("wheels")
     question = Question(
-        before=asked["before"],
-        after=asked["after"],
-        mode=asked["mode"],
+        before=asked.get("before", []),
+        after=asked.get("after", []),
+        mode=asked.get("mode", PRODUCTION),
         settings=settings,
-        on_path=asked["on_path"],
-        wheels=None if asked["wheels"] is None else Path(asked["wheels"]),
+        on_path=asked.get("on_path", False),
+        wheels=None if wheels is None else Path(wheels),
     )
     return prove(found, question, listener)
+
+
+def _not_of_here(seal: SealDocument, schema: str, found: ScenarioRef) -> str | None:
+    """What the document asks for that is not of this folder; None where there is nothing of the kind."""
+    asked, file = seal["asked"], seal["scenario"]["file"]
+    if not file.startswith(PACKAGED) and not _is_below_here(found.path):
+        return f"the scenario file {file} lies elsewhere"
+    if asked["target"] is not None and asked["target"] != pyproject_options(Path.cwd()).get("target"):
+        return f"the target {asked['target']} is not the one that pyproject.toml names"
+    if schema == CHECK_SCHEMA:
+        return None
+    wheels = asked.get("wheels")
+    if wheels is not None and not _is_below_here(Path(wheels)):
+        return f"the wheels in {wheels} lie elsewhere"
+    for word in (*asked.get("before", ()), *asked.get("after", ())):
+        kind, _, text = word.partition(":")
+        if kind == "rev" and OBJECT_NAME.fullmatch(text):
+            continue
+        if kind != "req" or not is_of_index(text):
+            return f"{word!r} is neither a commit nor a name with versions"
+    return None
+
+
+def _is_below_here(path: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(Path.cwd().resolve())
+    except (OSError, ValueError):
+        return False
 
 
 def _exit_code(verdict: str) -> int:

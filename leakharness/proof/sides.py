@@ -28,7 +28,17 @@ from leakharness.scenario.declarations import reference_to
 from leakharness.scenario.find import ScenarioRef
 from leakharness.worker.protocol import ScenarioFacts
 
-__all__ = ["PLANTED", "SIDES_AT_ONCE", "Control", "Question", "Side", "SideMeasurer", "check_mode", "make_side"]
+__all__ = [
+    "PLANTED",
+    "PRODUCTION",
+    "SIDES_AT_ONCE",
+    "Control",
+    "Question",
+    "Side",
+    "SideMeasurer",
+    "check_mode",
+    "make_side",
+]
 
 ROUNDS = 2
 """How often each side is measured. Twice, in opposite order: a verdict that depends on the order is none."""

@@ -11,13 +11,20 @@ from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
+from leakharness.documents import CheckDocument, ProveDocument, RunDocument, read_document, validated
 from leakharness.errors import OptionError, UsageError
-from leakharness.printable import printable
+from leakharness.printable import one_line, printable
 
 __all__ = ["FORMATS", "read_documents", "read_results", "render", "render_documents"]
 
 STORED = ("run.json", "certificate.json", "proof.json")
-SCHEMAS = ("leakharness.run/1", "leakharness.check/1", "leakharness.prove/1")
+SCHEMAS = {
+    "leakharness.run/1": RunDocument,
+    "leakharness.check/1": CheckDocument,
+    "leakharness.prove/1": ProveDocument,
+}
+SHOWN = 60
+"""Characters of an unknown schema's name that an error repeats."""
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 LEVELS = {"FAIL": "error", "NOT_JUDGED": "warning", "PASS": "none"}
 """SARIF 2.1.0, section 3.27.10."""
@@ -60,8 +67,8 @@ def render_documents(documents: Sequence[Document], name: str) -> str:
 
     try:
         return printable(page(documents))
-    except (LookupError, TypeError, ValueError, AttributeError) as exc:
-        raise UsageError(f"a stored result is not as this version writes it: {exc!r}") from None
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as exc:
+        raise UsageError(f"a stored result is not as this version writes it: {one_line(repr(exc))}") from None
 
 
 def _arms(documents: Sequence[Document]) -> list[dict[str, Any]]:
@@ -94,14 +101,12 @@ def _document(path: Path) -> dict[str, Any]:
                 f"{path}: no {' or '.join(STORED)} in it; report takes the folders that run and check write"
             )
         path = stored[0]
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        schema = document["schema"]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise UsageError(f"{path}: not a stored result: {exc!r}") from None
-    if schema not in SCHEMAS:
-        raise UsageError(f"{path}: a document of schema {schema!r}; report takes {' and '.join(SCHEMAS)}")
-    found: dict[str, Any] = document
+    document = read_document(path, "a stored result")
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(schema, str) or schema not in SCHEMAS:
+        raise UsageError(f"{path}: a document of schema {str(schema)[:SHOWN]!r}; report takes {' and '.join(SCHEMAS)}")
+    kind: Any = SCHEMAS[schema]
+    found: dict[str, Any] = validated(kind, document, f"{path}: not as {schema} is written")
     return found
 
 

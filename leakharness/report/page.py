@@ -20,6 +20,16 @@ WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 260, 90, 4, 6, 14
 """Of one plot, in units of the SVG: the whole, and the margins around its lines."""
 NAMES = {"tracked_retained": "tracked", "rss_bytes": "rss"}
 """Keys of a stored series that differ from the counter's name."""
+ABSENT: Mapping[str, Any] = {
+    "detectable": {},
+    "forgiven": (),
+    "notes": (),
+    "opinions": (),
+    "blind": {},
+    "pid": 0,
+    "python": "?",
+}
+"""What a stored result may leave out."""
 MOST_FAMILIES = 200
 MOST_RETAINERS = 100
 """What one arm may list, so that a page stays small enough to open."""
@@ -57,7 +67,7 @@ def _section(document: Document) -> dict[str, Any]:
         "sides": {side: document[side] for side in ("before", "after")} if "controls" in document else {},
         "paths": document.get("paths", {}),
         "reproduce": document.get("reproduce") or check_command(arms[0][1]["reproduce"] if arms else "", scenario),
-        "seal": document.get("seal", {}),
+        "digest": document.get("digest", ""),
         "arms": [_arm(role, arm, scales) for role, arm in arms],
     }
 
@@ -65,6 +75,7 @@ def _section(document: Document) -> dict[str, Any]:
 def _arm(role: str, arm: Document, scales: Mapping[str, tuple[float, float, float]]) -> dict[str, Any]:
     plots = [_plot(arm, row, scales[row["counter"]]) for row in arm["growth"] if row["counter"] in scales]
     return {
+        **ABSENT,
         **arm,
         "role": role,
         "as_demanded": arm["verdict"] == arm["must"] if arm.get("must") else arm["verdict"] == "PASS",

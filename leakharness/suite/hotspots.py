@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from leakharness.documents import HotspotsDocument, read_document, validated
 from leakharness.errors import UsageError
 
 __all__ = ["LIMIT", "MIN_DELTA_KB", "Hotspot", "Manifest", "merge", "read_manifest", "suite_files"]
@@ -120,28 +120,21 @@ def suite_files(root: Path, folders: Iterable[str]) -> list[str]:
 
 def read_manifest(path: Path) -> Manifest:
     """A manifest that ``hotspots update`` wrote. Raises UsageError."""
+    advice = "; write it with leakharness hotspots update"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise UsageError(
-            f"{path}: cannot read the manifest: {exc}; write it with leakharness hotspots update"
-        ) from None
-    try:
-        if document["schema"] != SCHEMA:
-            raise ValueError(document["schema"])
-        files = tuple(
-            Hotspot(str(row["file"]), int(row["delta_kb"]), int(row.get("import_kb", 0)), tuple(row.get("sources", ())))
-            for row in document["files"]
-        )
-        return Manifest(
-            files,
-            int(document.get("shared_peak_kb", 0)),
-            int(document.get("traced", 0)),
-            tuple(document.get("untraced", ())),
-            int(document.get("min_delta_kb", MIN_DELTA_KB)),
-            int(document.get("limit", LIMIT)),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise UsageError(
-            f"{path}: not a manifest ({SCHEMA}): {exc!r}; write it with leakharness hotspots update"
-        ) from None
+        raw = read_document(path, "a manifest")
+        document = validated(HotspotsDocument, raw, f"{path}: not a manifest ({SCHEMA})")
+    except UsageError as exc:
+        raise UsageError(f"{exc}{advice}") from None
+    files = tuple(
+        Hotspot(row["file"], row["delta_kb"], row.get("import_kb", 0), tuple(row.get("sources", ())))
+        for row in document["files"]
+    )
+    return Manifest(
+        files,
+        document.get("shared_peak_kb", 0),
+        document.get("traced", 0),
+        tuple(document.get("untraced", ())),
+        document.get("min_delta_kb", MIN_DELTA_KB),
+        document.get("limit", LIMIT),
+    )

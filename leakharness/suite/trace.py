@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from leakharness.documents import TraceRow, parsed, read_lines, validated
 from leakharness.errors import UsageError
 from leakharness.units import mebibytes, signed_mebibytes
 
@@ -91,23 +91,15 @@ def top_table(lanes: Iterable[Lane]) -> list[str]:
 
 def read_trace(path: Path) -> list[dict[str, Any]]:
     """The rows of a trace file. Raises UsageError for one that cannot be read or is none."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"{path}: cannot read the trace: {exc}") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
+    rows: list[dict[str, Any]] = []
+    for number, line in read_lines(path, "a trace"):
+        if not line.strip():
+            continue
         try:
-            row = json.loads(line)
-            known = row["schema"] == SCHEMA
-            row["lane"], row["file"], row["phase"], row["pid"], row["tests"]
-            row["delta_rss_bytes"] + row["peak_rss_bytes"]
-            row["before"].get, row["after"].get
-        except (ValueError, KeyError, TypeError, AttributeError):
-            known = False
-        if not known:
+            row: Any = parsed(line, "it is no JSON")
+            rows.append(validated(TraceRow, row, "it is not as one"))  # type: ignore[arg-type]
+        except UsageError as exc:
             raise UsageError(
-                f"{path}:{number}: not a line of a trace ({SCHEMA}); make one with pytest --leak-trace=FILE"
-            )
-        rows.append(row)
+                f"{path}:{number}: not a line of a trace ({SCHEMA}): {exc}; make one with pytest --leak-trace=FILE"
+            ) from None
     return rows

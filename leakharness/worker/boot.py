@@ -2,7 +2,8 @@
 
 The interpreter is started with ``-c`` and the text below: it registers the package from its folder, without that
 folder's parent (the tool's site-packages) ever being on ``sys.path``, so that no other package of the tool can be
-imported there. The current folder comes first on the path, as with ``python -m``, unless safe path is on.
+imported there. The current folder comes first on the path, as with ``python -m``, unless safe path is on; but only once
+the package has what it needs, so that a ``json.py`` or ``types.py`` there does not stand in for the standard module.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ del sys.argv[1:]
 os.environ.pop("GLIBC_TUNABLES", None)
 if tunables:
     os.environ["GLIBC_TUNABLES"] = tunables
-if sys.path and sys.path[0] == "":
-    sys.path[0] = os.getcwd()
+in_folder = bool(sys.path) and sys.path[0] == ""
+if in_folder:
+    del sys.path[0]
 from importlib.util import module_from_spec, spec_from_file_location
 spec = spec_from_file_location("leakharness", folder + "/__init__.py", submodule_search_locations=[folder])
 package = sys.modules["leakharness"] = module_from_spec(spec)
 spec.loader.exec_module(package)
 from leakharness.worker.commands import main
+if in_folder:
+    sys.path.insert(0, os.getcwd())
 main()
 """
 

@@ -186,6 +186,90 @@ def test_what_is_no_sealed_document_is_a_usage_error(project: Path, text: str) -
         verify(CERTIFICATE)
 
 
+def resealed(change: object) -> None:
+    """The certificate after ``change``, with a digest that fits: anybody can write one."""
+    document = edited(change)
+    CERTIFICATE.write_text(json.dumps({**document, "digest": digest(document)}))
+
+
+@pytest.mark.parametrize("rerun", [False, True])
+def test_the_interpreter_that_a_document_names_is_not_run(project: Path, rerun: bool) -> None:
+    """Neither that of an arm nor that of what was asked: an executable of theirs leaves no mark."""
+    evil, mark = project / "evil-python", project / "ran"
+    evil.write_text(f'#!/bin/sh\ntouch {mark}\nexec {sys.executable} "$@"\n')
+    evil.chmod(0o755)
+
+    def named(document: dict) -> None:
+        document["seal"]["asked"]["python"] = str(evil)
+        for arm in document["arms"]:
+            arm["executable"] = str(evil)
+
+    resealed(named)
+    result = verify(CERTIFICATE, rerun=rerun)
+    assert not mark.exists()
+    assert result.status == "HOLDS"
+    assert any("evil-python" in note and "--python" in note for note in result.notes)
+
+
+def test_measuring_again_runs_nothing_from_elsewhere(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scenario file of another folder, a target that nobody here has named: the command to ask oneself; no run."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "evil.py"
+    mark = elsewhere.with_name("ran")
+    elsewhere.write_text(SCENARIO + f"\nopen({str(mark)!r}, 'w')\n")
+
+    def other_file(document: dict) -> None:
+        document["seal"]["scenario"]["file"] = str(elsewhere)
+
+    def other_target(document: dict) -> None:
+        document["seal"]["asked"]["target"] = "this:d"
+
+    original = CERTIFICATE.read_bytes()
+    for change, word in ((other_file, "lies elsewhere"), (other_target, "the target this:d")):
+        CERTIFICATE.write_bytes(original)
+        resealed(change)
+        with pytest.raises(UsageError, match=f"{word}.*leakharness check"):
+            verify(CERTIFICATE, rerun=True)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["seal"].pop("scenario"),
+        lambda d: d["seal"].update(sources=[{"role": "x", "spec": "../x", "files": {"a": 1}}]),
+        lambda d: d["seal"].update(sources="x"),
+        lambda d: d["seal"].update(packages=[1]),
+        lambda d: d["seal"]["scenario"].update(file="a\0b"),
+        lambda d: d["seal"]["scenario"].update(file=7),
+        lambda d: d.update(seal=[]),
+        lambda d: d.update(arms={}),
+        lambda d: d["arms"][0].update(growth=[{"counter": []}]),
+        lambda d: d["arms"][0].update(verdict=["PASS"]),
+        lambda d: d.update(schema=["x"]),
+        lambda d: d.update(certificate={}),
+        lambda d: d["seal"]["asked"].update(options=[]),
+    ],
+)
+def test_a_document_of_wrong_types_is_one_line(project: Path, change: object) -> None:
+    """A usage error that names the file, or a verdict; never a fault of the tool."""
+    resealed(change)
+    command = [sys.executable, "-m", "leakharness", "verify", str(CERTIFICATE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode in (1, 2, 4), "Traceback" in done.stderr) == (True, False), done.stderr
+    assert done.stdout.startswith(("STALE", "TAMPERED")) or done.stderr.startswith("leakharness: certificate.json")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "NaN", '{"schema": NaN}', "1" * 5000, "\0", "\ud800"]
+)
+def test_a_file_that_is_no_json_of_ours_is_one_line(project: Path, text: str) -> None:
+    CERTIFICATE.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(UsageError, match=r"certificate\.json"):
+        verify(CERTIFICATE)
+
+
 def test_measuring_again_finds_a_leak_that_came_back(project: Path) -> None:
     """`verify --rerun` on the command line: the changed target leaks now; STALE, with the new LEAK, exit 1."""
     (project / "gateway" / "attempt.py").write_text(LEAKY)

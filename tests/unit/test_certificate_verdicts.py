@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from leakharness.errors import OptionError
 from leakharness.model import Growth, Retainer, RunResult
 from leakharness.proof.environments import Recipe
 from leakharness.proof.prove import compare_paths, judge_proof
-from leakharness.proof.revisions import parse_subject
+from leakharness.proof.revisions import parse_subject, requirement, resolved
 from leakharness.proof.seal import digest
 from leakharness.proof.sides import PLANTED
 
@@ -143,6 +144,58 @@ def test_what_is_neither_or_both_says_how_to_write_it(words: list[str], message:
         parse_subject(words, COMMITS.get, "--after")
     assert message in str(caught.value)
     assert "--after" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-r/etc/passwd",
+        "--index-url=https://example.org",
+        "-e .",
+        " -r requirements.txt",
+        "pyzmq --index-url=https://example.org",
+        "pyzmq\n-r /etc/passwd",
+        "pyzmq==1\0",
+        "-",
+        "",
+        "p @ ./local.whl",
+        "p @ -rfile",
+        "ftp://example.org/p.whl",
+        "git+ssh://-oProxyCommand=x/p",
+        "ext::sh -c id",
+        "git+ext::sh",
+        "https://example.org/p.whl --hash=x",
+        "http://[",
+        "/etc/passwd",
+        "no-such.whl/",
+    ],
+)
+def test_nothing_but_a_requirement_reaches_the_installer(text: str, tmp_path: Path) -> None:
+    """Also with ``req:`` in front, and for what both sides get."""
+    for asked, both in (([f"req:{text}"], []), (["pyzmq==1"], [text])):
+        with pytest.raises(OptionError, match=r"is no requirement|no git revision"):
+            resolved(asked, both, tmp_path, "--before")
+
+
+def test_requirements_are_names_urls_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path becomes absolute."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p-1.0-py3-none-any.whl").write_bytes(b"")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "pyproject.toml").write_text("")
+    urls = ["p @ git+https://example.org/p@v1", "https://example.org/p-1.whl", "git+https://example.org/p.git@v1"]
+    for text in ["pyzmq", "pyzmq[x]>=25,<26; python_version>'3'", *urls]:
+        assert requirement(text, "--with") == text
+    for text in ("p-1.0-py3-none-any.whl", "./project"):
+        assert requirement(text, "--with") == str((tmp_path / text).resolve())
+    assert resolved(["p-1.0-py3-none-any.whl"], (), tmp_path, "--after").requirements[0].startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("revision", ["--help", "-h", "--git-dir=/", "HEAD\n--all", "HEAD --all", "", "\0"])
+def test_a_revision_is_resolved_before_it_is_used(revision: str) -> None:
+    """Here, in a repository: what git would take for an option is no revision."""
+    with pytest.raises(OptionError):
+        resolved([f"rev:{revision}"], (), Path(__file__).parent, "--before")
 
 
 @pytest.mark.parametrize(
