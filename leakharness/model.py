@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from leakharness.options import default_of
+from leakharness.units import signed
 
 __all__ = [
     "COUNTERS",
@@ -17,6 +18,7 @@ __all__ = [
     "Detectable",
     "Family",
     "Growth",
+    "GrowingContainer",
     "HeldByC",
     "Plan",
     "Reading",
@@ -178,6 +180,24 @@ class HeldByC:
 
 
 @dataclass(frozen=True)
+class GrowingContainer:
+    """A container of the program that got more entries than it lost. ``path`` says what it is called and where it
+    is; ``entries``: how many it has now."""
+
+    path: str
+    per_run: float
+    entries: int = 0
+
+    @property
+    def sentence(self) -> str:
+        pace = signed(self.per_run)
+        return f"{self.path} {pace} {'entry' if pace == '+1' else 'entries'} a run ({self.entries:,} now)"
+
+    def document(self) -> dict[str, Any]:
+        return {"path": self.path, "per_run": _figure(self.per_run), "entries": self.entries}
+
+
+@dataclass(frozen=True)
 class Detectable:
     """The smallest leaks per run that this very measurement would have called FAIL. None: not with this counter."""
 
@@ -230,6 +250,8 @@ class RunResult:
     retainers: tuple[Retainer, ...] = ()
     held_by_c: tuple[HeldByC, ...] = ()
     """What no object of the heap holds, so that C code must."""
+    growing_containers: tuple[GrowingContainer, ...] = ()
+    """Containers of the program that have grown, the most grown first."""
     detectable: Detectable = field(default_factory=Detectable)
     snapshots: tuple[str, ...] = ()
     forgiven: tuple[str, ...] = ()
@@ -295,6 +317,7 @@ class RunResult:
             "class_evidence": self.class_evidence,
             "retainers": [retainer.document() for retainer in self.retainers],
             "held_by_c": [held.document() for held in self.held_by_c],
+            "growing_containers": [container.document() for container in self.growing_containers],
             "detectable": self.detectable.document(),
             "snapshots": list(self.snapshots),
             "forgiven": list(self.forgiven),

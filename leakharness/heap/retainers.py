@@ -12,6 +12,7 @@ import numpy.typing as npt
 from leakharness.heap.chains import edges_to_cut, entries_of_their_own
 from leakharness.heap.dominators import strong_edges
 from leakharness.heap.graph import HeapGraph
+from leakharness.heap.growing import GrowthOf, replacing
 from leakharness.heap.path_groups import PathGroup, PathGroups
 from leakharness.heap.paths import Links, PathTree, links, path_tree, ragged, reachable
 from leakharness.heap.v8_objects import edge_names, objects_of
@@ -88,8 +89,16 @@ class RetainerGroup:
         }
 
 
-def explain(graph: HeapGraph, targets: Sequence[int], labels: Sequence[str] | None = None) -> list[RetainerGroup]:
+def explain(
+    graph: HeapGraph,
+    targets: Sequence[int],
+    labels: Sequence[str] | None = None,
+    growth_of: GrowthOf | None = None,
+) -> list[RetainerGroup]:
     """Every target with the way it is held, grouped by fingerprint; most retained bytes first.
+
+    ``growth_of`` tells how many entries containers have gained: targets that only replace others in one are left out
+    where there are others, and a target that is held elsewhere too is shown there.
 
     ``labels`` name the targets (one each; without them, their type does) and objects of different labels are
     never in one group. Weak edges hold nothing, and no path goes through the harness
@@ -107,6 +116,16 @@ def explain(graph: HeapGraph, targets: Sequence[int], labels: Sequence[str] | No
     tree = path_tree(graph, keep, closed)
     called = list(labels) if labels is not None else [names.short(node) for node in nodes]
     grouped = PathGroups(names, tree).groups(nodes, called)
+    if growth_of is not None:
+        full = replacing(graph, tree, grouped, growth_of)
+        if len(full):
+            stays = keep.copy()
+            stays[ragged(graph.edge_start, full)] = False
+            alive = reachable(links(graph, stays), closed)
+            came = [place for place, node in enumerate(nodes) if alive[node]]
+            if came:
+                keep, tree = stays, path_tree(graph, stays, closed)
+                grouped = PathGroups(names, tree).groups([nodes[i] for i in came], [called[i] for i in came])
     sizes = _Sizes(graph, keep)
     budget = max(1, min(_EXACT_GROUPS, _EXACT_STEPS // (graph.node_count + graph.edge_count)))
     found = [

@@ -22,11 +22,13 @@ from leakharness.worker.capture.columns import HIDDEN
 
 __all__ = [
     "CONTAINERS",
+    "LRU_CACHE",
     "LINE_NUMBER",
     "Entry",
     "Names",
     "ShownPath",
     "clip",
+    "container_name",
     "holding_index",
     "path_entries",
     "sentence",
@@ -34,6 +36,7 @@ __all__ = [
     "shown_path",
 ]
 
+LRU_CACHE = "functools._lru_cache_wrapper"
 NOBODY_KNOWN = "held by C or unknown"
 
 _SHOWN_STEPS = 24  # entries of a path shown in full; of a longer one the middle is left out
@@ -340,6 +343,19 @@ def _without_repetitions(names: Names, steps: list[int]) -> list[int]:
     return np.flatnonzero(keep).tolist()
 
 
+def container_name(names: Names, tree: PathTree, node: int) -> str:
+    """What a container is called by its path: "LISTENERS (list) of app", "Provider.meters (set), in app.PROVIDER"."""
+    shown = shown_path(names, tree, [node])
+    kind = names.short(node)
+    if shown.holding.startswith("lru_cache"):
+        return f"lru_cache of {shown.registered_in}" if shown.registered_in else shown.holding
+    of_module = re.fullmatch(r"(.+)\.([^.]+) \(\w+\)", shown.holding)
+    if of_module and shown.registered_in is None:
+        return f"{of_module[2]} ({kind}) of {of_module[1]}"
+    name = shown.holding if shown.holding.endswith(f"({kind})") else f"{shown.holding} ({kind})"
+    return f"{name}, in {shown.registered_in}" if shown.registered_in else name
+
+
 def _shared_positions(names: Names, steps: list[int], compared: list[list[int]]) -> set[int]:
     graph = names.graph
     if any(len(other) != len(steps) for other in compared):
@@ -392,6 +408,8 @@ def _in_words(entries: Sequence[Entry], keys: set[str]) -> tuple[str, str | None
         holding = f"{cell[1]} '{cell[2]}' of {entry.holder} {rest}".rstrip()
     elif index == len(entries) - 1 and index > 0:
         holding = re.sub(r"(\[[^\]]*\])+$", "", holding) or holding
+    if holding.startswith(f"{LRU_CACHE.rpartition('.')[2]}.<"):
+        holding = "lru_cache"
     place = index - 1
     while place > 1 and entries[place].holder == "traceback":  # a traceback's links say less than who has it
         place -= 1

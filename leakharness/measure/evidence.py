@@ -23,12 +23,13 @@ from leakharness.measure.capture_file import wait_for_capture
 from leakharness.measure.census import suspects
 from leakharness.measure.held_by_c import lost_references
 from leakharness.measure.measurement import Evidence, Measurement, WorkerClient
-from leakharness.model import BesideKnown, Reading, Retainer
+from leakharness.model import BesideKnown, GrowingContainer, Reading, Retainer
 from leakharness.store import snapshot_path
 from leakharness.worker.codec import BadLine, decode
-from leakharness.worker.protocol import CONFIRM, SECOND_OPINIONS, SNAPSHOT, Holder, Opinions
+from leakharness.worker.protocol import CONFIRM, GROWN_CONTAINERS, SECOND_OPINIONS, SNAPSHOT, Holder, Opinions
 
 if TYPE_CHECKING:
+    from leakharness.heap.growing import GrowthOf
     from leakharness.heap.ingest import Capture
     from leakharness.heap.retainers import RetainerGroup
 
@@ -41,6 +42,13 @@ NATIVE = (
     "grown (the buffer of a list or bytearray)"
 )
 REFERENCES_ALONE = "by counters: no object, block or byte more, but references that no object holds: C code has them"
+LEAST_GAINED = 0.02
+"""Entries that a container must have gained for each run to be named: one in fifty. It may be a table of the program's
+bookkeeping else."""
+LEAST_SHARE = 0.1
+"""and as a share of what the most grown container has gained."""
+MOST_CONTAINERS = 5
+"""Growing containers that are named."""
 CAPTURE_TIMEOUT_S = 120.0
 """How long a forked copy may take to write one capture."""
 OPINION_WAIT_S = 2.0
@@ -80,7 +88,7 @@ class Snapshots:
     def reading(self, worker: WorkerClient, reading: Reading) -> None:
         """Called after each reading: take the baseline's and each batch's snapshot, if they are wanted."""
         if self._always:
-            self._take(worker, reading.label, [])
+            self._take(worker, reading.label, [], [])
 
     def suspected(self, worker: WorkerClient, measurement: Measurement) -> None:
         """Called when growth is found, before it is confirmed: this is the heap to explain."""
@@ -88,7 +96,8 @@ class Snapshots:
         if not (self._always and tracked):
             # Where no more objects are there, no type is suspect: its newest objects would be innocents.
             types = suspects(measurement.census) if {"objects", "tracked"} & _growing(measurement) else []
-            self._take(worker, measurement.readings[-1].label, types)
+            measurement.grown = worker.request(GROWN_CONTAINERS, [], doing="looking for the containers that grow").rows
+            self._take(worker, measurement.readings[-1].label, types, steadily_grown(measurement))
 
     def explain(self, worker: WorkerClient, measurement: Measurement) -> Evidence:
         """All retained tracked objects (or the fastest growing family) and what holds them."""
@@ -102,7 +111,8 @@ class Snapshots:
             capture = self._capture(raw)
             if self._folder is not None and not self._always:
                 self._written.append(self._pool.submit(self._write, raw, label, worker.pid, capture))
-            groups = _groups(capture)
+            groups = _groups(capture, lambda addresses: _gained(worker, addresses))
+            growing = _growing_containers(capture, measurement)
             confirmed = [_confirm(worker, capture, group) if self._confirm else "" for group in groups[:MOST_CONFIRMED]]
             retainers = retainers_of(groups, confirmed)
             held = lost_references(measurement, capture)
@@ -111,7 +121,9 @@ class Snapshots:
             self.problems.append(f"no retainers: {exc}")
             return Evidence()
         growth_class, class_evidence = _classified(measurement, groups)
-        evidence = Evidence(retainers, growth_class, class_evidence, beside, held_by_c=held)
+        evidence = Evidence(
+            retainers, growth_class, class_evidence, beside, held_by_c=held, growing_containers=growing
+        )
         said = self._second_opinions()
         if isinstance(said, str):
             return replace(evidence, opinions=(said,))
@@ -185,9 +197,9 @@ class Snapshots:
         finally:
             self.close()
 
-    def _take(self, worker: WorkerClient, label: str, types: list[str]) -> None:
+    def _take(self, worker: WorkerClient, label: str, types: list[str], grown: list[tuple[int, int]]) -> None:
         raw = self._raw / f"{label}-{time.monotonic_ns()}.capture"
-        answer = worker.request(SNAPSHOT, str(raw), types, doing=f"forking the snapshot of {label}")
+        answer = worker.request(SNAPSHOT, str(raw), types, grown, doing=f"forking the snapshot of {label}")
         self._writers[raw] = answer.writer
         self._last = (label, raw)
         if self._always:
@@ -252,10 +264,36 @@ def retainers_of(groups: Sequence[RetainerGroup], confirmed: Sequence[str] = ())
     )
 
 
-def _groups(capture: Capture) -> list[RetainerGroup]:
+def steadily_grown(measurement: Measurement) -> list[tuple[int, int]]:
+    """(address, entries that came) of the containers that explain the growth by what they have gained, most first."""
+    rows = [(row.address, row.now - row.before) for row in measurement.grown]
+    least = max(LEAST_GAINED * measurement.runs, LEAST_SHARE * max((gained for _, gained in rows), default=0))
+    return [row for row in rows if row[1] >= least][:MOST_CONTAINERS]
+
+
+def _growing_containers(capture: Capture, measurement: Measurement) -> tuple[GrowingContainer, ...]:
+    from leakharness.heap.growing import container_names
+
+    grown = dict(steadily_grown(measurement))
+    entries = {row.address: row.now for row in measurement.grown}
+    names = container_names(capture.graph, grown)
+    runs = max(1, measurement.runs)
+    return tuple(
+        GrowingContainer(names[address], gained / runs, entries[address])
+        for address, gained in grown.items()
+        if address in names
+    )
+
+
+def _gained(worker: WorkerClient, addresses: Sequence[int]) -> dict[int, int]:
+    rows = worker.request(GROWN_CONTAINERS, list(addresses), doing="asking how much containers have grown").rows
+    return {row.address: row.now - row.before for row in rows}
+
+
+def _groups(capture: Capture, growth_of: GrowthOf) -> list[RetainerGroup]:
     from leakharness.heap.retainers import explain
 
-    return explain(capture.graph, capture.targets, capture.labels)
+    return explain(capture.graph, capture.targets, capture.labels, growth_of)
 
 
 def _confirm(worker: WorkerClient, capture: Capture, group: RetainerGroup) -> str:

@@ -71,11 +71,21 @@ def measure(
             raise NotJudged(f"the tracker's self-test failed after the runs: {fault}")
         if outcome.verdict == "FAIL" and explain is not None:
             evidence = explain(worker, measurement)
-        measurement.notes += worker.request(FINISH, doing="tearing down").notes
+        measurement.notes += _torn_down(worker, outcome)
     except NotJudged as exc:
         return _result(measurement, "NOT_JUDGED", str(exc), clock() - began, noise, detail=exc.detail)
     result = _result(measurement, outcome.verdict, outcome.reason, clock() - began, noise)
     return evidence.added_to(result if passed is None else replace(result, detectable=passed.detectable))
+
+
+def _torn_down(worker: WorkerClient, outcome: Outcome) -> Sequence[str]:
+    """Tear down. A leak that was found is one whatever comes of that."""
+    try:
+        return worker.request(FINISH, doing="tearing down").notes
+    except NotJudged as exc:
+        if outcome.verdict != "FAIL":
+            raise
+        return [f"after the verdict: {exc}"]
 
 
 def _result(

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 from leakharness.judge import verdict as judge
-from leakharness.model import BesideKnown, HeldByC, Plan, Reading, Retainer, RunResult
-from leakharness.worker.protocol import A, Facts, LoadSpec, Question, ReferencesAnswer
+from leakharness.model import BesideKnown, GrowingContainer, HeldByC, Plan, Reading, Retainer, RunResult
+from leakharness.worker.protocol import A, Facts, GrownContainer, LoadSpec, Question, ReferencesAnswer
 
 __all__ = ["WorkerClient", "Evidence", "Measurement", "Observer", "Request"]
 
@@ -55,6 +55,7 @@ class Evidence:
     opinions: tuple[str, ...] = ()
     backrefs_dot: str = ""
     held_by_c: tuple[HeldByC, ...] = ()
+    growing_containers: tuple[GrowingContainer, ...] = ()
 
     def added_to(self, result: RunResult) -> RunResult:
         """``result`` with this evidence."""
@@ -85,6 +86,8 @@ class Measurement:
     """Objects of which references are held by no object, at the last reading that has them."""
     reference_seconds: float = 0.0
     """How long it takes to count them."""
+    grown: tuple[GrownContainer, ...] = ()
+    """Containers that had more entries than at the baseline when growth was found, the most grown first."""
 
     @property
     def runs(self) -> int:

@@ -82,13 +82,14 @@ def _growth(result: RunResult) -> str:
 
 
 def _holders(result: RunResult) -> str:
-    if not result.families and not result.retainers and not result.held_by_c:
+    if not any((result.families, result.retainers, result.held_by_c, result.growing_containers)):
         return ""
     lines = ["## Retained families and who holds them", ""]
     for family in result.families:
         lines.append(
             f"- {number(family.count_per_run)} `{family.type}` a run, {size(family.shallow_bytes_per_run)} shallow"
         )
+    lines += [f"- container that grows: {container.sentence}" for container in result.growing_containers]
     for retainer in result.retainers:
         lines += ["", f"**{retainer.sentence or retainer.target}**", "", "```", *retainer.path, "```"]
         lines += [f"- also held: {other}" for other in retainer.also]

@@ -31,6 +31,10 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
     if result.detail:
         lines += ["", "  what it said"]
         lines += [cut("    " + _plain(line), width) for line in result.detail.splitlines()[-MOST_DETAIL_LINES:]]
+    if result.growing_containers:
+        lines += ["", "  containers that grow"]
+        for container in result.growing_containers:
+            lines += wrapped(container.sentence, "    ", width)
     growing = growth_rows(result)
     if growing:
         lines += ["", "  grows per run"]
@@ -75,6 +79,9 @@ def certificate_block(certificate: Certificate, *, report: str | None = None, wi
         grows = ", ".join(f"{g.counter} {signed(g.per_run)}" for g in arm.growth if g.grows) or "-"
         row = f"  {one_line(arm.mode):<20}{arm.must or '-':<6}{arm.verdict:<12}{retained:>10}  {grows}"
         lines.append(cut(row, width))
+    for arm in certificate.arms:
+        for container in arm.growing_containers[:1]:
+            lines += wrapped(f"{arm.mode}: {container.sentence}", "  ", width)
     lines.append("")
     lines += wrapped(certificate.reason, "  ", width)
     for arm in certificate.arms:

@@ -96,18 +96,21 @@ class Measuring:
     def census(self) -> protocol.CensusAnswer:
         return protocol.CensusAnswer(self.reader.census(sizes=True))
 
-    def snapshot(self, path: str, types: list[str]) -> protocol.SnapshotAnswer:
+    def snapshot(self, path: str, types: list[str], grown: list[list[int]]) -> protocol.SnapshotAnswer:
         """Write a raw capture of this process to ``path``, from a forked copy where there is one.
 
-        Its targets are the retained tracked objects; where there are none, the newest ones of ``types``. Answers
-        with the pid of the copy; None where the capture is complete.
+        Its targets are the retained tracked objects; where there are none, what came into the containers ``grown``,
+        (address, entries that came); where that is nothing, the newest ones of ``types``. Answers with the pid of the
+        copy; None where the capture is complete.
         """
         from leakharness.worker.capture.snapshot import snapshot
 
         declared = self._recorder.declared
+        survivors = self._tracker.survivors
         pid = snapshot(
             path,
-            targets=lambda: list(self._tracker.survivors()) or self.reader.newest_of(types),
+            targets=lambda: list(survivors()) or self.reader.newest_of(types),
+            better=lambda: [] if any(True for _ in survivors()) else self.reader.newest_in(grown),
             roots=(
                 ("harness: wedged()", declared.wedged),
                 ("harness: hold()", declared.held),

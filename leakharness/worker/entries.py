@@ -137,18 +137,22 @@ class Entries:
             total += sum(self._lengths_of(layout))
         return total
 
-    def grown(self) -> GrownContainers:
-        """The containers that were there at the baseline and have more entries now, the most grown first."""
+    def grown(self, asked: Sequence[int] = ()) -> GrownContainers:
+        """The containers that were there at the baseline and have more entries now, the most grown first; and of those
+        at the addresses ``asked``, each that was there, whether it has grown or not."""
         rows: list[GrownContainer] = []
+        wanted = set(asked)
         for layout in self._layouts.values():
             lengths = self._lengths_of(layout)
-            if lengths == layout.before:
+            if lengths == layout.before and not wanted:
                 continue
             for address, before, now in zip(layout.pieces[0::2], layout.before, lengths, strict=True):
-                if now > before >= 0:
+                if before >= 0 and (now > before or address in wanted):
                     rows.append(GrownContainer(address, layout.name, before, now))
         rows.sort(key=lambda row: row.before - row.now)
-        return GrownContainers(tuple(rows[:MOST_GROWN]))
+        return GrownContainers(
+            tuple(row for place, row in enumerate(rows) if place < MOST_GROWN or row.address in wanted)
+        )
 
     def _left_out(self, own: Iterable[Any]) -> set[int]:
         """The addresses of ``own`` and of what this counter is made of."""

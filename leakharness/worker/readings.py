@@ -34,7 +34,7 @@ SETTLE_ROUNDS = 50
 FIRST_PAUSE_S = 0.001
 LOOP_TURNS = 3
 """Event-loop turns per settle round: a callback, the task that it wakes, and that task's own callbacks."""
-NEWEST = 5_000
+NEWEST = 20_000
 """Objects of a growing type that are explained: all that a few hundred runs leave behind, as a rule."""
 FAMILY_LIMIT = 200
 """Types of a census that are reported, largest first."""
@@ -144,9 +144,9 @@ class CounterReader:
             values["entries"] = self._entries.total(self._own_containers())
         return values
 
-    def grown_containers(self) -> GrownContainers:
-        """The containers of the program that have more entries than at the baseline."""
-        return self._entries.grown()
+    def grown_containers(self, asked: list[int]) -> GrownContainers:
+        """The containers of the program that have more entries than at the baseline, and those at these addresses."""
+        return self._entries.grown(asked)
 
     def census(self, *, sizes: bool = False) -> dict[str, tuple[int, int]]:
         """Objects born since the freeze and still alive: ``{type: (count, shallow bytes)}``; bytes if ``sizes``."""
@@ -181,6 +181,12 @@ class CounterReader:
             if found:
                 return found[-most:]
         return []
+
+    def newest_in(self, grown: list[list[int]], most: int = NEWEST) -> list[tuple[Any, str]]:
+        """What came into these containers, (address, entries that came). For a forked child only."""
+        from leakharness.worker.grown_entries import newest_entries
+
+        return [(obj, _type_name(type(obj))) for obj in newest_entries([(row[0], row[1]) for row in grown], most)]
 
     def growth_after_clearing(self, before: dict[str, int]) -> ClearedAnswer:
         """In a forked copy, empty the bounded containers that have grown since ``before`` and are not full yet,

@@ -78,6 +78,7 @@ def snapshot(
     path: str,
     *,
     targets: Targets | None = None,
+    better: Targets | None = None,
     roots: NamedRoots = (),
     exclude: Iterable[int] = (),
     values: bool = False,
@@ -89,7 +90,8 @@ def snapshot(
     and one line in ``path + ".error"`` says why. Where there is no fork, or ``fork`` is false, the capture is
     made here with the world stopped, and None is returned (or OSError raised).
 
-    ``targets()`` yields (object, label) of the tracked objects that are still alive. ``roots`` are named
+    ``targets()`` yields (object, label) of the tracked objects that are still alive; ``better()``, asked in the child
+    only, replaces them where it yields any. ``roots`` are named
     roots of the harness (``("harness: hold()", the list)``), ``exclude`` ids of objects that must not be
     shown. ``values`` lets values of dict keys into the capture; otherwise only keys that are identifiers or
     dotted names go in, and of those of a dict that is no namespace only the ones that stand in loaded code.
@@ -102,7 +104,7 @@ def snapshot(
     if targets is not None and len(prepared.threads) > 1:
         # What only another thread's state holds would die as the child starts.
         pinned = list(targets())
-    return start_copy(_write_from_copy, path, prepared, targets, pinned, roots, exclude, values)
+    return start_copy(_write_from_copy, path, prepared, targets, pinned, better, roots, exclude, values)
 
 
 def _write_from_copy(
@@ -110,6 +112,7 @@ def _write_from_copy(
     prepared: Roots,
     targets: Targets | None,
     pinned: list[tuple[Any, str]] | None,
+    better: Targets | None,
     roots: NamedRoots,
     exclude: Iterable[int],
     values: bool,
@@ -119,6 +122,8 @@ def _write_from_copy(
         gc.disable()
         if targets is not None and pinned is None:
             pinned = list(targets())  # before the heap is thawed: what is new is told by what is not frozen
+        if better is not None:
+            pinned = list(better()) or pinned
         gc.unfreeze()  # what the harness froze at baseline belongs to the heap, too
         _ignore_signals()
         listed = targets if pinned is None else pinned.__iter__
