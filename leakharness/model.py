@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from leakharness.options import default_of
-from leakharness.units import signed
 
 __all__ = [
     "COUNTERS",
@@ -187,14 +186,10 @@ class GrowingContainer:
     path: str
     per_run: float
     entries: int = 0
-
-    @property
-    def sentence(self) -> str:
-        pace = signed(self.per_run)
-        return f"{self.path} {pace} {'entry' if pace == '+1' else 'entries'} a run ({self.entries:,} now)"
+    sentence: str = ""
 
     def document(self) -> dict[str, Any]:
-        return {"path": self.path, "per_run": _figure(self.per_run), "entries": self.entries}
+        return {"path": self.path, "per_run": _figure(self.per_run), "entries": self.entries, "sentence": self.sentence}
 
 
 @dataclass(frozen=True)

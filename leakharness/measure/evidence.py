@@ -25,6 +25,7 @@ from leakharness.measure.held_by_c import lost_references
 from leakharness.measure.measurement import Evidence, Measurement, WorkerClient
 from leakharness.model import BesideKnown, GrowingContainer, Reading, Retainer
 from leakharness.store import snapshot_path
+from leakharness.units import signed
 from leakharness.worker.codec import BadLine, decode
 from leakharness.worker.protocol import CONFIRM, GROWN_CONTAINERS, SECOND_OPINIONS, SNAPSHOT, Holder, Opinions
 
@@ -121,9 +122,7 @@ class Snapshots:
             self.problems.append(f"no retainers: {exc}")
             return Evidence()
         growth_class, class_evidence = _classified(measurement, groups)
-        evidence = Evidence(
-            retainers, growth_class, class_evidence, beside, held_by_c=held, growing_containers=growing
-        )
+        evidence = Evidence(retainers, growth_class, class_evidence, beside, held_by_c=held, growing_containers=growing)
         said = self._second_opinions()
         if isinstance(said, str):
             return replace(evidence, opinions=(said,))
@@ -278,11 +277,14 @@ def _growing_containers(capture: Capture, measurement: Measurement) -> tuple[Gro
     entries = {row.address: row.now for row in measurement.grown}
     names = container_names(capture.graph, grown)
     runs = max(1, measurement.runs)
-    return tuple(
-        GrowingContainer(names[address], gained / runs, entries[address])
-        for address, gained in grown.items()
-        if address in names
-    )
+    found = []
+    for address, gained in grown.items():
+        if address in names:
+            pace = signed(gained / runs)
+            noun = "entry" if pace == "+1" else "entries"
+            sentence = f"{names[address]} {pace} {noun} a run ({entries[address]:,} now)"
+            found.append(GrowingContainer(names[address], gained / runs, entries[address], sentence))
+    return tuple(found)
 
 
 def _gained(worker: WorkerClient, addresses: Sequence[int]) -> dict[int, int]:
