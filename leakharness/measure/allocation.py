@@ -6,12 +6,14 @@ import itertools
 import linecache
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from leakharness.errors import LeakHarnessError
 from leakharness.judge.series import trend
-from leakharness.measure.measurement import Request
+from leakharness.measure.measurement import Measurement, Request
 from leakharness.measure.worker_process import WorkerProcess
 from leakharness.worker.protocol import (
     ALLOCATION_SITES,
@@ -25,7 +27,7 @@ from leakharness.worker.protocol import (
     TRACE,
 )
 
-__all__ = ["trace_allocations"]
+__all__ = ["SecondProcess", "trace_allocations"]
 
 WARM_UP_RUNS = 20
 BATCHES = 5
@@ -75,6 +77,34 @@ def trace_allocations(
         _site(row.stack[0], f"retained {row.label}", row.objects / runs, 0.0) for row in allocated[:MOST] if row.stack
     ]
     return (*retained, *growing_sites(readings, runs_a_batch)[:MOST])
+
+
+class SecondProcess:
+    """Where a leak is allocated, asked of a second process beside the measured one. It begins once growth is seen, so
+    that it is nearly done when the growth is confirmed."""
+
+    def __init__(self, request: Request, python: str, env: Mapping[str, str] | None) -> None:
+        self._request, self._python, self._env = request, python, env
+        self._pool = ThreadPoolExecutor(1)
+        self._begun: Future[tuple[dict[str, Any], ...]] | None = None
+
+    def begin(self, measurement: Measurement) -> None:
+        """Start it, unless it was started before."""
+        if self._begun is None:
+            found = measurement.assessment
+            left = next((g.per_run for g in found.growth if g.counter == "objects"), 0.0) if found is not None else 0.0
+            call = partial(trace_allocations, self._request, self._python, measurement.plan.scope_bytes)
+            self._begun = self._pool.submit(call, objects_a_run=left, env=self._env)
+
+    def sites(self) -> tuple[dict[str, Any], ...]:
+        """As of :func:`trace_allocations`; waits for it."""
+        return self._begun.result() if self._begun is not None else ()
+
+    def __enter__(self) -> SecondProcess:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
 
 
 def growing_sites(readings: Sequence[Mapping[str, Sequence[int]]], runs_a_batch: int) -> list[dict[str, Any]]:

@@ -6,13 +6,12 @@ import platform
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from leakharness.errors import LeakHarnessError
-from leakharness.measure.allocation import trace_allocations
+from leakharness.measure.allocation import SecondProcess, trace_allocations
 from leakharness.measure.evidence import Snapshots
 from leakharness.measure.known import forgive_known, is_known
 from leakharness.measure.loop import measure
@@ -90,26 +89,18 @@ def run_found(
 
     def explain(worker: WorkerClient, measurement: Measurement) -> Evidence:
         """Who holds it, and meanwhile, in a second process, where it was born."""
-        with ThreadPoolExecutor(1) as pool:
-            left = (
-                next((g.per_run for g in measurement.assessment.growth if g.counter == "objects"), 0.0)
-                if measurement.assessment
-                else 0.0
-            )
-            allocated = pool.submit(
-                trace_allocations, request, python, measurement.plan.scope_bytes, objects_a_run=left, env=settings.env
-            )
-            evidence = snapshots.explain(worker, measurement)
-            return replace(evidence, allocations=allocated.result())
+        traced.begin(measurement)
+        return replace(snapshots.explain(worker, measurement), allocations=traced.sites())
 
+    traced = SecondProcess(request, python, settings.env)
     snapshots = Snapshots(
         None if when == "never" else folder,
         always=when == "always",
         confirm=settings.confirm,
         known=arm.knows,
     )
-    observer = SnapshotObserver(f"{found.name or found.path.name} / {mode or 'default'}", listener, snapshots)
-    with snapshots.closing():
+    observer = SnapshotObserver(f"{found.name or found.path.name} / {mode or 'default'}", listener, snapshots, traced)
+    with snapshots.closing(), traced:
         result, plan = arm.measure(observer, explain=explain, control=control)
     if settings.trace_allocations and result.verdict == "PASS":
         allocated = trace_allocations(request, python, plan.scope_bytes, env=settings.env)
@@ -173,11 +164,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class SnapshotObserver:
-    """Passes on what a measurement tells: to the listener, and to the snapshots."""
+    """Passes on what a measurement tells: to the listener, to the snapshots, and to the process that is traced."""
 
     arm: str
     listener: Listener
     snapshots: Snapshots
+    traced: SecondProcess | None = None
 
     def phase(self, name: str, done: int, total: int | None) -> None:
         self.listener.phase(self.arm, name, done, total)
@@ -187,6 +179,8 @@ class SnapshotObserver:
 
     def suspected(self, worker: WorkerClient, measurement: Measurement) -> None:
         self.snapshots.suspected(worker, measurement)
+        if self.traced is not None:
+            self.traced.begin(measurement)
 
 
 class _Silent:

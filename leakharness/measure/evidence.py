@@ -6,6 +6,7 @@ This is the edge between the measured process, which writes raw captures, and th
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shutil
 import tempfile
@@ -21,7 +22,6 @@ from leakharness.errors import LeakHarnessError
 from leakharness.measure.beside_known import beside_known
 from leakharness.measure.capture_file import wait_for_capture
 from leakharness.measure.census import suspects
-from leakharness.measure.held_by_c import lost_references
 from leakharness.measure.measurement import Evidence, Measurement, WorkerClient
 from leakharness.model import BesideKnown, GrowingContainer, Reading, Retainer
 from leakharness.store import snapshot_path
@@ -99,9 +99,14 @@ class Snapshots:
             types = suspects(measurement.census) if {"objects", "tracked"} & _growing(measurement) else []
             measurement.grown = worker.request(GROWN_CONTAINERS, [], doing="looking for the containers that grow").rows
             self._take(worker, measurement.readings[-1].label, types, steadily_grown(measurement))
+            self._pool.submit(importlib.import_module, "leakharness.measure.held_by_c")  # meanwhile: it takes numpy
+            self._pool.submit(importlib.import_module, "leakharness.heap.retainers")
+            self._pool.submit(importlib.import_module, "leakharness.heap.ingest")
 
     def explain(self, worker: WorkerClient, measurement: Measurement) -> Evidence:
         """All retained tracked objects (or the fastest growing family) and what holds them."""
+        from leakharness.measure.held_by_c import lost_references
+
         assert self._last is not None
         label, raw = self._last
         if any(row["retained"] for row in measurement.tracked.values()):
