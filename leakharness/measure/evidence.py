@@ -9,7 +9,6 @@ import contextlib
 import importlib
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from leakharness.measure.capture_file import wait_for_capture
 from leakharness.measure.census import suspects
 from leakharness.measure.measurement import Evidence, Measurement, WorkerClient
 from leakharness.model import BesideKnown, GrowingContainer, Reading, Retainer
+from leakharness.scratch import scratch_folder
 from leakharness.store import snapshot_path
 from leakharness.units import signed
 from leakharness.worker.codec import BadLine, decode
@@ -77,7 +77,7 @@ class Snapshots:
         self._known = known
         self._confirm = confirm
         self._always = always and folder is not None
-        self._raw = Path(tempfile.mkdtemp(prefix="leakharness-"))
+        self._raw = scratch_folder()
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._written: list[Future[str | None]] = []
         self._last: tuple[str, Path] | None = None

@@ -7,7 +7,6 @@ in the very environment that passed.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from leakharness.proof.revisions import resolved
 from leakharness.proof.sides import PLANTED, SIDES_AT_ONCE, Question, Side, SideMeasurer, check_mode, make_side
 from leakharness.resolve import pyproject_options, resolve
 from leakharness.scenario.find import ScenarioRef
+from leakharness.scratch import scratch
 
 __all__ = ["Paths", "Proof", "ProofVerdict", "compare_paths", "judge_proof", "prove"]
 
@@ -109,8 +109,7 @@ def prove(
     if (before.commit, before.requirements) == (after.commit, after.requirements):
         raise OptionError(f"--before {before} and --after {after} are the same: there is no change to prove")
     _check_early(found, question, cwd)
-    with tempfile.TemporaryDirectory(prefix="prove-") as temporary:
-        folder = Path(temporary)
+    with scratch() as folder:
         made = side_by_side(
             [partial(make_side, name, subject, question, cwd, folder, say) for name, subject in subjects.items()],
             SIDES_AT_ONCE,

@@ -154,6 +154,7 @@ LAYERS: dict[str, str] = {
     "units": "",
     "printable": "",
     "documents": "errors",
+    "scratch": "",
     "options": "errors",
     "model": "options",
     "scenario": "errors options",
@@ -166,9 +167,9 @@ LAYERS: dict[str, str] = {
     "shape": "errors scenario",
     "suite": "documents errors heap store units printable",
     "live": "errors heap model store units worker printable",
-    "measure": "errors heap judge model options resolve scenario store units worker printable",
-    "proof": "_version documents errors heap measure model options printable report resolve scenario shape store units "
-    "worker",
+    "measure": "errors heap judge model options resolve scenario scratch store units worker printable",
+    "proof": "_version documents errors heap measure model options printable report resolve scenario scratch shape "
+    "store units worker",
     "api": "errors measure model options proof scenario",
     "pytest_plugin": "api errors heap measure model options proof report resolve scenario store suite units worker "
     "printable",
