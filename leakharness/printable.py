@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["encodable", "for_terminal", "one_line", "printable"]
+__all__ = ["cell", "code", "encodable", "fenced", "for_terminal", "one_line", "printable", "prose"]
 
+_BACKTICKS = re.compile(r"`+")
 _COMMAND = re.compile(r"^([ \t]*):(?=:)|#(?=#(?:vso)?\[)", re.MULTILINE)
 """What the runner of a CI job takes for a command in what a step prints: ``::error::`` at the start of a line, white
 space aside (GitHub), ``##[error]`` and ``##vso[...]`` anywhere (GitHub, Azure Pipelines)."""
@@ -41,6 +42,35 @@ def encodable(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace").decode()
     return text
+
+
+def prose(text: str) -> str:
+    """``text`` in a sentence of markdown: one line without HTML, links, images and code that does not end."""
+    return one_line(text).replace("<", "\\<").replace("](", "]\\(").replace("`", "\\`")
+
+
+def cell(text: str) -> str:
+    """``text`` in a cell of a table in markdown."""
+    return prose(text).replace("|", "\\|")
+
+
+def code(text: str) -> str:
+    """``text`` as a piece of code in a sentence of markdown (CommonMark 0.31, section 6.1)."""
+    shown = one_line(text)
+    ticks = _longer_than_in(shown, 1)
+    space = " " if shown.startswith("`") or shown.endswith("`") else ""
+    return f"{ticks}{space}{shown}{space}{ticks}"
+
+
+def fenced(text: str) -> str:
+    """``text`` as a block of code in markdown, which nothing in it ends (CommonMark 0.31, section 4.5)."""
+    shown = printable(text)
+    ticks = _longer_than_in(shown, 3)
+    return f"{ticks}\n{shown}\n{ticks}"
+
+
+def _longer_than_in(text: str, least: int) -> str:
+    return "`" * max([least, *(len(run) + 1 for run in _BACKTICKS.findall(text))])
 
 
 def _escape(character: str) -> str:

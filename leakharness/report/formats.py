@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from leakharness.documents import CheckDocument, ProveDocument, RunDocument, read_document, validated
 from leakharness.errors import OptionError, UsageError
-from leakharness.printable import one_line, printable
+from leakharness.printable import cell, fenced, one_line, printable, prose
 
 __all__ = ["FORMATS", "read_documents", "read_results", "render", "render_documents"]
 
@@ -138,11 +138,10 @@ def _markdown(results: Sequence[Document]) -> str:
     rows = ["| scenario | mode | must | gave | retained |", "| --- | --- | --- | --- | --- |"]
     for result in results:
         tracked = result["tracked"]
-        rows.append(
-            f"| {result['scenario']} | {result['mode']} | {result.get('must') or '-'} | {result['verdict']} | "
-            f"{tracked['retained']}/{tracked['born']} |"
-        )
-    parts = [f"## {_name(result)}: {result['verdict']}\n\n```\n{_text(result)}\n```" for result in results]
+        retained = f"{tracked['retained']}/{tracked['born']}"
+        asked = f"{cell(result['scenario'])} | {cell(result['mode'])} | {result.get('must') or '-'}"
+        rows.append(f"| {asked} | {result['verdict']} | {retained} |")
+    parts = [f"## {prose(_name(result))}: {result['verdict']}\n\n{fenced(_text(result))}" for result in results]
     return "\n".join(rows) + "\n\n" + "\n\n".join(parts) + "\n"
 
 

@@ -3,7 +3,10 @@ be and what confirmed that, what to change, what was verified and what was not."
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from leakharness.model import Certificate, RunResult
+from leakharness.printable import cell, code, fenced, one_line, prose
 from leakharness.report.text import detectable_line
 from leakharness.units import number, size
 
@@ -13,8 +16,8 @@ __all__ = ["certificate_report", "run_report"]
 def run_report(result: RunResult) -> str:
     """``report.md`` of one mode."""
     parts = [
-        f"# {result.verdict}: {result.scenario} / {result.mode}",
-        result.reason + ".",
+        f"# {result.verdict}: {prose(result.scenario)} / {prose(result.mode)}",
+        prose(result.reason) + ".",
         _reproduce(result),
         _compared(result),
         _growth(result),
@@ -29,32 +32,32 @@ def run_report(result: RunResult) -> str:
 def certificate_report(certificate: Certificate) -> str:
     """``report.md`` of a certificate."""
     rows = [
-        f"| {arm.mode} | {arm.must or '-'} | {arm.verdict} | {arm.retained}/{arm.born} | "
+        f"| {cell(arm.mode)} | {arm.must or '-'} | {arm.verdict} | {arm.retained}/{arm.born} | "
         + (", ".join(f"{g.counter} {number(g.per_run)}" for g in arm.growth if g.grows) or "-")
         + " |"
         for arm in certificate.arms
     ]
     table = "\n".join(["| arm | must | gave | retained | grows per run |", "| --- | --- | --- | --- | --- |", *rows])
-    notes = "\n".join(f"- {note}" for note in certificate.notes)
+    notes = "\n".join(f"- {prose(note)}" for note in certificate.notes)
     arms = "\n\n".join(run_report(arm).replace("\n# ", "\n## ").replace("# ", "## ", 1) for arm in certificate.arms)
-    head = f"# {certificate.verdict}: {certificate.scenario}\n\n{certificate.reason}."
+    head = f"# {certificate.verdict}: {prose(certificate.scenario)}\n\n{prose(certificate.reason)}."
     return "\n\n".join(part for part in (head, table, notes, arms) if part) + "\n"
 
 
 def _reproduce(result: RunResult) -> str:
-    return f"## Reproduce\n\n```\n{result.reproduce}\n```" if result.reproduce else ""
+    return f"## Reproduce\n\n{fenced(result.reproduce)}" if result.reproduce else ""
 
 
 def _compared(result: RunResult) -> str:
     lines = [
         "## What was compared",
         "",
-        f"- process: pid {result.pid}, Python {result.python} ({result.executable}), {result.platform}",
+        f"- process: pid {result.pid}, Python {result.python} ({prose(result.executable)}), {result.platform}",
         f"- runs: {result.warmup_runs} of warm-up, then {result.runs} measured "
         f"in {max(0, len(result.series) - 1)} batches",
     ]
     if result.snapshots:
-        lines += ["- heap snapshots of that process:", *(f"  - `{path}`" for path in result.snapshots)]
+        lines += ["- heap snapshots of that process:", *(f"  - {code(path)}" for path in result.snapshots)]
     else:
         lines.append("- no heap snapshots were kept")
     if result.control:
@@ -67,7 +70,7 @@ def _growth(result: RunResult) -> str:
     if not result.growth:
         return ""
     rows = [
-        f"| {g.counter} | {number(g.per_run)} | {'yes' if g.grows else 'no'} | {number(g.declared)} | {g.rule} |"
+        f"| {g.counter} | {number(g.per_run)} | {'yes' if g.grows else 'no'} | {number(g.declared)} | {cell(g.rule)} |"
         for g in result.growth
     ]
     return "\n".join(
@@ -87,17 +90,18 @@ def _holders(result: RunResult) -> str:
     lines = ["## Retained families and who holds them", ""]
     for family in result.families:
         lines.append(
-            f"- {number(family.count_per_run)} `{family.type}` a run, {size(family.shallow_bytes_per_run)} shallow"
+            f"- {number(family.count_per_run)} {code(family.type)} a run, {size(family.shallow_bytes_per_run)} shallow"
         )
-    lines += [f"- container that grows: {container.sentence}" for container in result.growing_containers]
+    lines += [f"- container that grows: {prose(container.sentence)}" for container in result.growing_containers]
     for retainer in result.retainers:
-        lines += ["", f"**{retainer.sentence or retainer.target}**", "", "```", *retainer.path, "```"]
-        lines += [f"- also held: {other}" for other in retainer.also]
+        lines += ["", f"**{prose(retainer.sentence or retainer.target)}**", "", _path(retainer.path)]
+        lines += [f"- also held: {prose(other)}" for other in retainer.also]
     for held in result.held_by_c:
-        lines += ["", f"**{held.sentence}**"]
-        lines += ["", "```", *held.path, "```"] if held.path else []
+        lines += ["", f"**{prose(held.sentence)}**"]
+        lines += ["", _path(held.path)] if held.path else []
     for site in result.allocations:
-        lines.append(f"- born at `{site['file']}:{site['line']}`: `{site.get('source', '')}`")
+        place = f"{site['file']}:{site['line']}"
+        lines.append(f"- born at {code(place)}: {code(site.get('source') or '')}")
     return "\n".join(lines)
 
 
@@ -111,7 +115,7 @@ def _likely(result: RunResult) -> str:
         "ambiguous": "Ambiguous: names alone do not tell a leak from module growth.",
     }
     text = kinds.get(result.growth_class or "", "Not classified.")
-    confirmed = f" Evidence: {result.class_evidence}." if result.class_evidence else ""
+    confirmed = f" Evidence: {prose(result.class_evidence)}." if result.class_evidence else ""
     return f"## What it is likely to be\n\n{text}{confirmed}"
 
 
@@ -119,16 +123,20 @@ def _change(result: RunResult) -> str:
     if result.verdict != "FAIL" or not result.retainers:
         return ""
     lines = ["## What to change", ""]
-    lines += [f"- break this edge: {retainer.sentence}" for retainer in result.retainers[:5]]
+    lines += [f"- break this edge: {prose(retainer.sentence)}" for retainer in result.retainers[:5]]
     return "\n".join(lines)
 
 
 def _verified(result: RunResult) -> str:
     lines = ["## What was verified, and what was not", "", f"- it would have seen {detectable_line(result)}"]
-    lines += [f"- forgiven: {line}" for line in result.forgiven]
-    lines += [f"- {line}" for line in result.notes]
-    lines += [f"- second opinion: {line}" for line in result.opinions]
-    lines += [f"- not measured: {counter}: {why}" for counter, why in result.blind.items()]
+    lines += [f"- forgiven: {prose(line)}" for line in result.forgiven]
+    lines += [f"- {prose(line)}" for line in result.notes]
+    lines += [f"- second opinion: {prose(line)}" for line in result.opinions]
+    lines += [f"- not measured: {prose(counter)}: {prose(why)}" for counter, why in result.blind.items()]
     if result.detail:
-        lines += ["", "```", result.detail, "```"]
+        lines += ["", fenced(result.detail)]
     return "\n".join(lines)
+
+
+def _path(steps: Sequence[str]) -> str:
+    return fenced("\n".join(map(one_line, steps)))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import pytest
 
-from leakharness.printable import encodable, for_terminal, one_line, printable
+from leakharness.model import Certificate, Family, Growth, Retainer, RunResult
+from leakharness.printable import cell, code, encodable, fenced, for_terminal, one_line, printable, prose
 from leakharness.report.document import to_json
+from leakharness.report.formats import render
+from leakharness.report.markdown import certificate_report, run_report
 
 LONE = os.fsdecode(b"caf\xe9")
 
@@ -56,3 +60,43 @@ def test_json_holds_what_is_no_utf_8() -> None:
     escaped = "caf\\udce9"
     assert json.loads(to_json(document)) == {"reason": escaped, escaped: [{"path": [escaped, "ü", 1.5]}]}
     assert encodable("ü\x1b") == "ü\x1b"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<img src=x onerror=alert(1)>", "\\<img src=x onerror=alert(1)>"),
+        ("![x](http://example.org/x.png)", "![x]\\(http://example.org/x.png)"),
+        ("a\n\n# heading\n| a |\n| - |", "a\\n\\n# heading\\n| a |\\n| - |"),
+        ("`open", "\\`open"),
+        ("app.KEPT[*] of <lambda>", "app.KEPT[*] of \\<lambda>"),
+    ],
+)
+def test_nothing_is_markup_in_a_sentence_of_markdown(text: str, shown: str) -> None:
+    assert prose(text) == shown
+    assert cell(text + " | x") == shown.replace("|", "\\|") + " \\| x"
+
+
+def test_code_ends_where_it_should() -> None:
+    assert code("a") == "`a`"
+    assert code("a``b\n`") == "``` a``b\\n` ```"
+    assert fenced("a\n```\n<b>") == "````\na\n```\n<b>\n````"
+
+
+def test_a_report_of_a_hostile_result_has_no_row_heading_or_html_of_its_own() -> None:
+    evil = "x\n\n| a | b |\n# head\n<script>```\n![i](http://e/i.png) `"
+    result = RunResult(
+        evil, evil, "FAIL", "PASS", evil, reproduce=evil, executable=evil, platform="p",
+        tracked={evil: {"born": 1, "retained": 1}}, growth=(Growth("objects", 1.0, True, evil),),
+        families=(Family(evil, 1.0, 1.0),), retainers=(Retainer(evil, 1, 1, (evil, evil), evil, evil, (evil,)),),
+        class_evidence=evil, forgiven=(evil,), notes=(evil,), opinions=(evil,), blind={evil: evil}, detail=evil,
+        allocations=({"file": evil, "line": 1, "source": evil, "of": evil},), snapshots=(evil,),
+    )  # fmt: skip
+    text = run_report(result) + certificate_report(Certificate(evil, "LEAK", evil, (result,), (evil,)))
+    text += render([json.loads(json.dumps(result.document()))], "markdown")
+    outside = re.sub(r"(?ms)^(`{3,})\n.*?\n\1$", "", text)
+    outside = re.sub(r"(?<![\\`])(`+)(?!`).*?(?<!`)\1(?!`)", "", outside)
+    assert "\n| a |" not in outside
+    assert "\n# head" not in outside
+    assert not re.search(r"(?<!\\)<", outside)
+    assert "](" not in outside
