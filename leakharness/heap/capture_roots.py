@@ -90,10 +90,20 @@ def roots_of(
     roots += [(HELD_BY_C, node) for node in flow.orphans(plain, ~shadow)]
     hidden = targets[(targets >= 0)]
     hidden = hidden[shadow[hidden] & ~flow.reached[hidden]]
-    roots += [(HELD_BY_HARNESS, node) for node in hidden.tolist()]
+    by_others = _held_by_others(tables, edges)
+    roots += [(HELD_BY_HARNESS if by_others[node] else HELD_BY_C, node) for node in hidden.tolist()]
     flow.reach(hidden)
     flow.drop(shadow & ~flow.reached)
     return roots + [(HELD_BY_C, node) for node in flow.orphans(plain, np.ones_like(shadow))]
+
+
+def _held_by_others(tables: Tables, edges: Edges) -> Bools:
+    """Which nodes are held by more than what the capture itself was given: the list of its targets holds no object."""
+    given = np.zeros(tables.count + 1, np.bool_)
+    given[tables.nodes_of(tables.words("exclude"))] = True
+    held = np.zeros(tables.count, np.bool_)
+    held[edges.target[(edges.kind != WEAK) & ~given[edges.source]]] = True
+    return held
 
 
 def _codec_registries(tables: Tables, labels: Labels, edges: Edges, known: Bools) -> list[tuple[str, int]]:

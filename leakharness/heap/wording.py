@@ -109,7 +109,8 @@ def sentence(group: HeldGroup) -> str:
             what, verb = f"a chain of {group.count:,} {group.target} by {by}", "is"
         else:
             what = f"{group.count:,} {group.target} in {group.heads:,} chains by {by}"
-    text = f"{what} ({size(group.retained_bytes)} retained) {verb} held by {group.holding_edge}"
+    by = group.holding_edge.removeprefix("held by ")  # "held by C or unknown" is a root's name
+    text = f"{what} ({size(group.retained_bytes)} retained) {verb} held by {by}"
     if group.registered_in:
         text += f", registered in {group.registered_in}"
     partly = [way for way in group.also_held_by if way.count < group.count]

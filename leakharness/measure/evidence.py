@@ -105,7 +105,7 @@ class Snapshots:
 
     def explain(self, worker: WorkerClient, measurement: Measurement) -> Evidence:
         """All retained tracked objects (or the fastest growing family) and what holds them."""
-        from leakharness.measure.held_by_c import lost_references
+        from leakharness.measure.held_by_c import kept_blocks, lost_references
 
         assert self._last is not None
         label, raw = self._last
@@ -122,12 +122,24 @@ class Snapshots:
             confirmed = [_confirm(worker, capture, group) if self._confirm else "" for group in groups[:MOST_CONFIRMED]]
             retainers = retainers_of(groups, confirmed)
             held = lost_references(measurement, capture)
+            kept = kept_blocks(worker, measurement)
             beside = self._beside_known(worker, measurement, capture, groups, retainers)
         except LeakHarnessError as exc:
             self.problems.append(f"no retainers: {exc}")
             return Evidence()
         growth_class, class_evidence = _classified(measurement, groups)
-        evidence = Evidence(retainers, growth_class, class_evidence, beside, held_by_c=held, growing_containers=growing)
+        if kept.in_heap:
+            class_evidence += f"; a run leaves {kept.in_heap} in the heap"
+        if kept.problem:
+            self.problems.append(kept.problem)
+        evidence = Evidence(
+            retainers,
+            growth_class,
+            class_evidence,
+            beside,
+            held_by_c=held + kept.by_c,
+            growing_containers=growing,
+        )
         said = self._second_opinions()
         if isinstance(said, str):
             return replace(evidence, opinions=(said,))

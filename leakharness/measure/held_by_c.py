@@ -2,25 +2,115 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leakharness.measure.measurement import Measurement
+from leakharness.measure.measurement import Measurement, WorkerClient
 from leakharness.model import HeldByC
 from leakharness.units import number
-from leakharness.worker.protocol import UnownedReferences
+from leakharness.worker.protocol import BLOCKS, READ, RUNS, BlocksAnswer, UnownedReferences
 
 if TYPE_CHECKING:
     from leakharness.heap.ingest import Capture
 
-__all__ = ["lost_references"]
+__all__ = ["KeptBlocks", "kept_blocks", "lost_references", "more_blocks"]
 
 MOST_OBJECTS = 5
 """Objects that are named, the largest changes first."""
 WORTH_NAMING = 0.1
 """Share of the largest change below which an object is left out: what C code holds by the way."""
+CENSUS_EVENTS = 20
+"""Blocks that the runs between two censuses are to leave behind: fewer are not told from what comes and goes,"""
+CENSUS_RUNS = 50
+CENSUS_RUNS_LIMIT = 1_000
+CENSUS_SECONDS = 5.0
+"""but neither are there fewer or more runs than these, nor do they take longer."""
+STRAY_BLOCKS = 3
+"""Blocks of one type and size that may have come by the way."""
+SETTLE_S = 0.03
+
+
+@dataclass(frozen=True)
+class KeptBlocks:
+    """``by_c``: what nothing in the heap refers to. ``in_heap``: the other growing types, in words. ``problem``: why
+    blocks could not be told by type, or ""."""
+
+    by_c: tuple[HeldByC, ...] = ()
+    in_heap: str = ""
+    problem: str = ""
+
+
+def kept_blocks(worker: WorkerClient, measurement: Measurement) -> KeptBlocks:
+    """Where blocks grow and objects do not: two censuses of all blocks with more runs in between."""
+    found = measurement.assessment
+    growing = {row.counter: row.per_run for row in found.growth if row.grows} if found is not None else {}
+    pace = growing.get("blocks", 0.0)
+    if not pace or {"objects", "tracked"} & growing.keys():
+        return KeptBlocks()
+    first, last = measurement.readings[0], measurement.readings[-1]
+    run_seconds = (last.seconds - first.seconds) / max(1, measurement.runs)
+    most = min(CENSUS_RUNS_LIMIT, int(CENSUS_SECONDS / run_seconds) if run_seconds > 0 else CENSUS_RUNS_LIMIT)
+    runs = max(1, min(most, max(CENSUS_RUNS, math.ceil(CENSUS_EVENTS / pace))))
+    censuses = []
+    for count in (1, runs, runs):  # after the first, whatever a census itself needs is there
+        worker.request(RUNS, count, doing="making the runs of a census of blocks")
+        worker.request(READ, SETTLE_S, False, False, doing="settling before a census of blocks")
+        censuses.append(worker.request(BLOCKS, doing="taking a census of blocks"))
+        if censuses[-1].failed:
+            return KeptBlocks(problem=f"what the blocks hold is not known: {censuses[-1].failed}")
+    return more_blocks(censuses[1], censuses[2], runs)
+
+
+def more_blocks(before: BlocksAnswer, after: BlocksAnswer, runs: int) -> KeptBlocks:
+    """What came to stay between two censuses, most first. Pure."""
+    old = {(row.type, row.size): row for row in before.rows}
+    alone: dict[str, list[tuple[int, int]]] = {}
+    held: dict[str, list[tuple[int, int]]] = {}
+    for row in after.rows:
+        was = old.get((row.type, row.size))
+        more, lone = row.blocks - (was.blocks if was else 0), row.alone - (was.alone if was else 0)
+        if lone > STRAY_BLOCKS:
+            alone.setdefault(row.type, []).append((lone, row.size))
+        if more - max(0, lone) > STRAY_BLOCKS:
+            held.setdefault(row.type, []).append((more - max(0, lone), row.size))
+    by_c = [_kept(kind, sizes, runs) for kind, sizes in alone.items()]
+    bare = held.pop("", [])
+    if not alone and not held:
+        by_c += [_bare(count, size, runs) for count, size in bare]
+    rows = sorted(by_c, key=lambda row: -row.count_per_run)[:MOST_OBJECTS]
+    types = sorted(held.items(), key=lambda item: -sum(count for count, _ in item[1]))[:MOST_OBJECTS]
+    in_heap = ", ".join(f"{number(_pace(sizes, runs))} {kind} of {_sizes(sizes)}" for kind, sizes in types)
+    return KeptBlocks(tuple(rows), in_heap)
+
+
+def _pace(sizes: Sequence[tuple[int, int]], runs: int) -> float:
+    """So many a run; whole where all but a few stray ones agree with that."""
+    count = sum(count for count, _ in sizes)
+    whole = round(count / runs)
+    return float(whole) if whole and abs(count - whole * runs) <= STRAY_BLOCKS else count / runs
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
+    least, most = min(size for _, size in sizes), max(size for _, size in sizes)
+    return f"{most:,} bytes" if least == most else f"{least:,} to {most:,} bytes"
+
+
+def _kept(kind: str, sizes: Sequence[tuple[int, int]], runs: int) -> HeldByC:
+    pace = _pace(sizes, runs)
+    keeps = "C code keeps them" if pace != 1 else "C code keeps it"
+    sentence = f"{number(pace)} {kind} a run of {_sizes(sizes)}, referred to by nothing in the heap: {keeps}"
+    return HeldByC(kind, pace, sum(count * size for count, size in sizes) / runs, sentence)
+
+
+def _bare(count: int, size: int, runs: int) -> HeldByC:
+    pace = _pace([(count, size)], runs)
+    what = "blocks" if pace != 1 else "block"
+    sentence = f"{number(pace)} {what} a run of {size} bytes that hold no object: a C struct, or a container's table"
+    return HeldByC("", pace, count * size / runs, sentence)
 
 
 def lost_references(measurement: Measurement, capture: Capture) -> tuple[HeldByC, ...]:

@@ -70,6 +70,7 @@ class Measuring:
             protocol.BASELINE.op: self.reader.baseline,
             protocol.READ.op: self.reader.read,
             protocol.REFERENCES.op: self._references.read,
+            protocol.BLOCKS.op: self.blocks,
             protocol.CENSUS.op: self.census,
             protocol.GROWN_CONTAINERS.op: self.reader.grown_containers,
             protocol.GROWTH_AFTER_CLEARING.op: self.reader.growth_after_clearing,
@@ -92,6 +93,12 @@ class Measuring:
     def freeze(self, collect: bool = True) -> protocol.Frozen:
         self._references.forget()
         return self.reader.freeze(collect)
+
+    def blocks(self) -> protocol.BlocksAnswer:
+        """Census of all allocator blocks, objects or not."""
+        from leakharness.worker.block_census import census
+
+        return census()
 
     def census(self) -> protocol.CensusAnswer:
         return protocol.CensusAnswer(self.reader.census(sizes=True))

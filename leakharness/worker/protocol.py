@@ -18,6 +18,7 @@ from leakharness.errors import LeakHarnessError, NotJudged, UsageError
 __all__ = [
     "ALLOCATION_SITES",
     "BASELINE",
+    "BLOCKS",
     "CENSUS",
     "CONFIRM",
     "DESCRIBE",
@@ -185,6 +186,23 @@ class ReferencesAnswer(NamedTuple):
     raised: Count = 0
     given: Count = 0
     rows: tuple[UnownedReferences, ...] = ()
+    failed: str = ""
+
+
+class BlockCount(NamedTuple):
+    """So many blocks of ``size`` bytes with an object of a type ("" for none), of which nothing in the heap refers to
+    those that are ``alone``."""
+
+    type: str
+    size: Count
+    blocks: Count
+    alone: Count
+
+
+class BlocksAnswer(NamedTuple):
+    """All blocks in use. ``failed``: why they could not be read, or ""."""
+
+    rows: tuple[BlockCount, ...] = ()
     failed: str = ""
 
 
@@ -356,6 +374,7 @@ FREEZE = Question("freeze", Frozen)
 BASELINE = Question("baseline", ReadingAnswer)
 READ = Question("read", ReadingAnswer)
 REFERENCES = Question("references", ReferencesAnswer)
+BLOCKS = Question("blocks", BlocksAnswer)
 CENSUS = Question("census", CensusAnswer)
 GROWN_CONTAINERS = Question("grown_containers", GrownContainers)
 GROWTH_AFTER_CLEARING = Question("growth_after_clearing", ClearedAnswer)
