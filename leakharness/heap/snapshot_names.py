@@ -8,7 +8,7 @@ from pathlib import Path
 
 __all__ = ["SnapshotName", "parse_name"]
 
-_ENDING = r"\.heapsnapshot(?:\.gz)?"
+_ENDING = r"\.heap(?:snapshot(?:\.gz)?|capture)"
 _NODE_NAME = re.compile(r"Heap\.(?P<time>\d{8}\.\d{6})\.(?P<pid>\d+)\.(?P<thread>\d+)\.(?P<sequence>\d+)" + _ENDING)
 _OUR_NAME = re.compile(r"(?:baseline|[\w.]+?-(?P<sequence>\d+))-(?P<pid>\d+)-(?P<time>\d[\w.:+]*)" + _ENDING)
 
@@ -30,7 +30,7 @@ def parse_name(path: Path | str) -> SnapshotName | None:
     """PID, thread, time and sequence from ``Heap.DATE.TIME.PID.THREAD.SEQ`` (Node's), ``baseline-PID-TIME`` or
     ``batch-N-PID-TIME``, gzipped or not.
 
-    None for any other name. A baseline has sequence 0.
+    ``.heapcapture`` is what ``leakharness.watch`` writes. None for any other name. A baseline has sequence 0.
     """
     name = Path(path).name
     match = _NODE_NAME.fullmatch(name)

@@ -33,11 +33,13 @@ from pathlib import Path
 import numpy as np
 
 from leakharness.heap.graph import HeapGraph
+from leakharness.heap.ingest import load_capture
 from leakharness.heap.snapshot_names import SnapshotName, parse_name
 from leakharness.heap.v8_columns import columns_of
 from leakharness.heap.v8_details import DETACHED, TimeLine, producer_of, time_line
 from leakharness.heap.v8_sections import OUR_KEY, layout_of, mapped, named_errors, sections_of, strings_of
 from leakharness.heap.v8_write import node_kind_of, stable_ids, write
+from leakharness.worker.capture.file import MAGIC
 
 __all__ = [
     "SnapshotInfo",
@@ -53,7 +55,7 @@ __all__ = [
 
 def read(path: Path | str, *, edges: bool = True) -> HeapGraph:
     """The graph in a ``.heapsnapshot`` of ours, of Node or of Chrome; without its edges if ``edges`` is
-    False.
+    False. A raw capture (``.heapcapture``, of ``leakharness.watch``) is read as well.
 
     The file is mapped and parsed piece by piece, so memory stays near the file's size. ``meta`` is what we
     stored (empty for files of other producers). Raises `SnapshotError` where the file is missing, truncated,
@@ -61,6 +63,8 @@ def read(path: Path | str, *, edges: bool = True) -> HeapGraph:
     allocated.
     """
     path = Path(path)
+    if _is_capture(path):
+        return load_capture(path).graph
     with mapped(path) as text, named_errors(path):
         sections = sections_of(text)
         layout = layout_of(text, sections)
@@ -95,17 +99,30 @@ class SnapshotInfo:
     """Objects of which the file says where they were allocated."""
 
 
+def _is_capture(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
 def info(path: Path | str) -> SnapshotInfo:
     """Producer, process, time, counts and sizes of a snapshot. Raises `SnapshotError` as `read` does."""
     path = Path(path)
-    with mapped(path) as text, named_errors(path):
-        sections = sections_of(text)
-        layout = layout_of(text, sections)
-        graph = columns_of(text, sections, layout, strings_of(text, sections), with_edges=False)
+    if _is_capture(path):
+        graph = load_capture(path).graph
+        ours, node_count, edge_count = dict(graph.meta), graph.node_count, graph.edge_count
+    else:
+        with mapped(path) as text, named_errors(path):
+            sections = sections_of(text)
+            layout = layout_of(text, sections)
+            graph = columns_of(text, sections, layout, strings_of(text, sections), with_edges=False)
+        ours, node_count, edge_count = layout.ours, layout.nodes, layout.edges
     counts = np.bincount(graph.node_kind, minlength=len(graph.node_kinds))
     sizes = np.bincount(graph.node_kind, weights=graph.self_size, minlength=len(graph.node_kinds))
     order = np.argsort(-sizes, kind="stable")
-    named, ours = parse_name(path), layout.ours
+    named = parse_name(path)
     pid, time, python = ours.get("pid"), ours.get("time"), ours.get("python")
     return SnapshotInfo(
         path=str(path),
@@ -113,8 +130,8 @@ def info(path: Path | str) -> SnapshotInfo:
         pid=pid if isinstance(pid, int) else (named.pid if named else None),
         time=time if isinstance(time, (int, float, str)) else (named.time if named else None),
         python=str(python) if python is not None else None,
-        node_count=layout.nodes,
-        edge_count=layout.edges,
+        node_count=node_count,
+        edge_count=edge_count,
         string_count=len(graph.strings),
         shallow_bytes=int(graph.self_size.sum()),
         file_bytes=os.stat(path).st_size,

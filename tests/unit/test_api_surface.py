@@ -165,6 +165,7 @@ LAYERS: dict[str, str] = {
     "worker": "errors scenario",
     "heap": "errors units worker",
     "shape": "errors scenario",
+    "watch": "worker",
     "suite": "documents errors heap store units printable",
     "live": "errors heap model store units worker printable",
     "measure": "errors heap judge model options resolve scenario scratch store units worker printable",
