@@ -187,9 +187,17 @@ class GrowingContainer:
     per_run: float
     entries: int = 0
     sentence: str = ""
+    reference: str = ""
+    """How it is imported, ``module:attribute``; empty where it is no attribute of a module's."""
 
     def document(self) -> dict[str, Any]:
-        return {"path": self.path, "per_run": _figure(self.per_run), "entries": self.entries, "sentence": self.sentence}
+        return {
+            "path": self.path,
+            "per_run": _figure(self.per_run),
+            "entries": self.entries,
+            "sentence": self.sentence,
+            "reference": self.reference,
+        }
 
 
 @dataclass(frozen=True)

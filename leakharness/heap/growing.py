@@ -28,9 +28,13 @@ _GAINED = 0.5  # entries gained, as a share of those that lead to new members, b
 _WEAK = ("weakref.", "ReferenceType", "weakref")
 
 
-def container_names(graph: HeapGraph, addresses: Iterable[int]) -> dict[int, str]:
-    """What each container at one of these addresses is called: "LISTENERS (list) of app". Those that the graph does
-    not show, and those of weak references, whose entries go with what they refer to, are left out."""
+def container_names(graph: HeapGraph, addresses: Iterable[int]) -> dict[int, tuple[str, str]]:
+    """What each container at one of these addresses is called, "LISTENERS (list) of app", and how it is imported,
+    "app:LISTENERS", where it can be.
+
+    Those that the graph does not show are left out, and those of weak references: their entries go with what they
+    refer to.
+    """
     wanted = np.fromiter(addresses, np.uint64)
     nodes = np.flatnonzero(np.isin(graph.node_id, wanted))
     if not len(nodes):

@@ -344,17 +344,29 @@ def _without_repetitions(names: Names, steps: list[int]) -> list[int]:
     return np.flatnonzero(keep).tolist()
 
 
-def container_name(names: Names, tree: PathTree, node: int) -> str:
-    """What a container is called by its path: "LISTENERS (list) of app", "Provider.meters (set), in app.PROVIDER"."""
+def container_name(names: Names, tree: PathTree, node: int) -> tuple[str, str]:
+    """What a container is called by its path, and how it is imported, ``module:attribute``, where it can be:
+    "LISTENERS (list) of app", "Provider.meters (set), in app.PROVIDER"."""
     shown = shown_path(names, tree, [node])
     kind = names.short(node)
+    reference = _reference(shown.path[:-1])
     if shown.holding.startswith("lru_cache"):
-        return f"lru_cache of {shown.registered_in}" if shown.registered_in else shown.holding
+        return (f"lru_cache of {shown.registered_in}" if shown.registered_in else shown.holding), ""
     of_module = re.fullmatch(r"(.+)\.([^.]+) \(\w+\)", shown.holding)
-    if of_module and shown.registered_in is None:
-        return f"{of_module[2]} ({kind}) of {of_module[1]}"
+    if of_module and not shown.registered_in:
+        return f"{of_module[2]} ({kind}) of {of_module[1]}", reference
     name = shown.holding if shown.holding.endswith(f"({kind})") else f"{shown.holding} ({kind})"
-    return f"{name}, in {shown.registered_in}" if shown.registered_in else name
+    return (f"{name}, in {shown.registered_in}" if shown.registered_in else name), reference
+
+
+def _reference(path: Sequence[str]) -> str:
+    module = re.fullmatch(r"sys\.modules\['([\w.]+)'\]", path[0]) if path else None
+    if module is None or len(path) < 2 or not path[1].startswith(f"{module[1]}."):
+        return ""
+    steps = [re.sub(r" \(\w+\)$", "", step) for step in path[1:]]
+    attributes = [steps[0][len(module[1]) + 1 :], *(step.rpartition(".")[2] for step in steps[1:])]
+    plain = all(attribute.isidentifier() for attribute in attributes)
+    return f"{module[1]}:{'.'.join(attributes)}" if plain else ""
 
 
 def _shared_positions(names: Names, steps: list[int], compared: list[list[int]]) -> set[int]:

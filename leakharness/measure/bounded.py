@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from leakharness.measure.measurement import Measurement, WorkerClient
 from leakharness.worker.protocol import (
+    BOUNDED_STORES,
     GROWTH_AFTER_CLEARING,
     GROWTH_AFTER_CLEARING_DECLARED,
     ClearedAnswer,
@@ -12,6 +13,8 @@ from leakharness.worker.protocol import (
 
 LEFT_IN_CLEARED = 0.05
 """Share of the growth that may be left once the bounded containers are emptied in a copy, for them to explain it."""
+LEAST_FILLED = 0.01
+"""Entries that a store of the program must have got for each run to be filled: one in a hundred."""
 REFILL_MARGIN = 1.1
 """Runs made to fill a bounded container, as a multiple of what its growth so far asks for."""
 
@@ -40,16 +43,47 @@ def _runs_to_fill_declared(measurement: Measurement, worker: WorkerClient) -> tu
     return _until_full(measurement, slowest, slowest.size / runs, "which names a bound and")
 
 
+def runs_to_fill_stores(measurement: Measurement, worker: WorkerClient) -> tuple[int, str] | None:
+    """The same for stores of which the scenario says at how many entries they stop. Whether that is so shows when they
+    are full."""
+    rows = _stores(measurement, worker)
+    made = measurement.runs + measurement.warm_up_runs
+    filling = [row for row in rows if 0 < row.size < row.bound]
+    if not filling or any(row.size > row.bound for row in rows):
+        return None
+    slowest = max(filling, key=lambda row: (row.bound - row.size) / row.size)
+    if slowest.size < LEAST_FILLED * made:
+        return None
+    return _until_full(measurement, slowest, slowest.size / made, "which the scenario says is bounded, and which")
+
+
+def over_bound(measurement: Measurement, worker: WorkerClient) -> str | None:
+    """The sentence about a store that has more entries than the scenario says it ever has."""
+    for row in _stores(measurement, worker):
+        if row.size > row.bound:
+            return (
+                f"{row.name} has {row.size:,} entries, more than the {row.bound:,} at which the scenario says it stops"
+            )
+    return None
+
+
+def _stores(measurement: Measurement, worker: WorkerClient) -> tuple[Container, ...]:
+    bounds = measurement.facts.scenario.bounded if measurement.facts is not None else {}
+    return worker.request(BOUNDED_STORES, dict(bounds), doing="measuring the bounded stores").rows if bounds else ()
+
+
 def _explains(measurement: Measurement, answer: ClearedAnswer) -> bool:
     """Whether, with the containers emptied in a copy, nothing is left of the growth."""
     if not answer.containers or answer.counts is None:
         return False
     cleared = {"objects": answer.counts.objects, "blocks": answer.counts.blocks}
+    if answer.counts.entries is not None:
+        cleared["entries"] = answer.counts.entries
     first, last = measurement.readings[0], measurement.readings[-1]
     growing = (
         {g.counter for g in measurement.assessment.growth if g.grows} if measurement.assessment is not None else set()
     )
-    in_containers = growing & {"objects", "blocks"}
+    in_containers = growing & cleared.keys()
     if not in_containers or answer.counts.alive > first.declared["tracked_alive"]:
         return False
     for name in in_containers:

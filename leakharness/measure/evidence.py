@@ -299,8 +299,9 @@ def _growing_containers(capture: Capture, measurement: Measurement) -> tuple[Gro
         if address in names:
             pace = signed(gained / runs)
             noun = "entry" if pace == "+1" else "entries"
-            sentence = f"{names[address]} {pace} {noun} a run ({entries[address]:,} now)"
-            found.append(GrowingContainer(names[address], gained / runs, entries[address], sentence))
+            name, reference = names[address]
+            sentence = f"{name} {pace} {noun} a run ({entries[address]:,} now)"
+            found.append(GrowingContainer(name, gained / runs, entries[address], sentence, reference))
     return tuple(found)
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from leakharness.judge import verdict as judge
 from leakharness.judge.policy import SEGMENTS
 from leakharness.measure.batches import Batches, is_310
-from leakharness.measure.bounded import _runs_to_fill, _runs_to_fill_declared
+from leakharness.measure.bounded import _runs_to_fill, _runs_to_fill_declared, runs_to_fill_stores
 from leakharness.measure.following import cut_short, followed_far_enough, weighs_enough
 from leakharness.measure.measurement import Measurement
 from leakharness.measure.resident import ResidentSize
@@ -123,7 +123,7 @@ class Judging:
 
     def _confirmed(self) -> State | Outcome:
         measurement, worker = self._measurement, self._batches.worker
-        refill, proven = _runs_to_fill(measurement, worker), True
+        refill, proven = runs_to_fill_stores(measurement, worker) or _runs_to_fill(measurement, worker), True
         if refill is None:
             refill, proven = _runs_to_fill_declared(measurement, worker), False
         if refill is None:

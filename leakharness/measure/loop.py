@@ -14,6 +14,7 @@ from typing import Any
 from leakharness.errors import NotJudged
 from leakharness.judge import verdict as judge
 from leakharness.measure.batches import Batches
+from leakharness.measure.bounded import over_bound
 from leakharness.measure.census import families
 from leakharness.measure.judging import Judging, Outcome
 from leakharness.measure.measurement import Evidence, Explainer, Measurement, Observer, Request, WorkerClient
@@ -66,6 +67,7 @@ def measure(
             judging = Judging(batches, control, clock)
             outcome = judging.outcome()
             noise = judging.noise
+        outcome = _checked_against_bounds(measurement, worker, observer, outcome)
         fault = worker.request(SELF_TEST, doing="testing the tracker").fault
         if fault is not None:
             raise NotJudged(f"the tracker's self-test failed after the runs: {fault}")
@@ -76,6 +78,19 @@ def measure(
         return _result(measurement, "NOT_JUDGED", str(exc), clock() - began, noise, detail=exc.detail)
     result = _result(measurement, outcome.verdict, outcome.reason, clock() - began, noise)
     return evidence.added_to(result if passed is None else replace(result, detectable=passed.detectable))
+
+
+def _checked_against_bounds(
+    measurement: Measurement, worker: WorkerClient, observer: Observer, outcome: Outcome
+) -> Outcome:
+    """A store with more entries than the scenario says it ever has is a leak, however slowly it got them."""
+    over = over_bound(measurement, worker)
+    if over is None or outcome.verdict == "NOT_JUDGED":
+        return outcome
+    if outcome.verdict == "PASS":
+        observer.suspected(worker, measurement)
+        return Outcome("FAIL", over)
+    return Outcome("FAIL", f"{outcome.reason}; {over}")
 
 
 def _torn_down(worker: WorkerClient, outcome: Outcome) -> Sequence[str]:

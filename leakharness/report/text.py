@@ -35,6 +35,10 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
         lines += ["", "  containers that grow"]
         for container in result.growing_containers:
             lines += wrapped(container.sentence, "    ", width)
+        reference = result.growing_containers[0].reference
+        if reference:
+            cure = f'if it stops at a size, say so: Scenario(bounded={{"{reference}": ENTRIES}})'
+            lines += wrapped(cure, "      ", width)
     growing = growth_rows(result)
     if growing:
         lines += ["", "  grows per run"]

@@ -147,6 +147,14 @@ class _Pending:
     mode: Mode | None = None
 
 
+def _are_bounds(bounded: object) -> bool:
+    """Whether it is ``{"module:attribute": entries}``."""
+    return isinstance(bounded, Mapping) and all(
+        isinstance(store, str) and store.count(":") == 1 and all(store.split(":")) and type(most) is int and most > 0
+        for store, most in bounded.items()
+    )
+
+
 class Scenario:
     """One leak: a name, modes, an optional set-up. Options given here rank below the command line.
 
@@ -161,13 +169,19 @@ class Scenario:
         mimics: str | None = None,
         target: str | None = None,
         known: tuple[Known, ...] | list[Known] = (),
+        bounded: Mapping[str, int] | None = None,
         **options: Any,
     ) -> None:
+        """``bounded``: stores of the program that stop growing at so many entries, ``{"module:ATTRIBUTE": 5000}``."""
         where = _caller()
         if not isinstance(name, str) or not name.strip() or any(c in name for c in ":/\\ "):
             raise ScenarioError(f"{where}: a scenario's name is one word without ':' or '/', not {name!r}")
         if not isinstance(known, (tuple, list)) or not all(isinstance(entry, Known) for entry in known):
             raise ScenarioError(f"{where}: scenario {name!r}: known={known!r}: write it as [Known(match, reason), ...]")
+        if bounded is not None and not _are_bounds(bounded):
+            raise ScenarioError(
+                f"{where}: scenario {name!r}: bounded={bounded!r}: write it as {{'module:ATTRIBUTE': most entries}}"
+            )
         unknown = sorted(set(options) - SCENARIO_OPTIONS)
         if unknown:
             raise ScenarioError(
@@ -182,6 +196,7 @@ class Scenario:
         self.mimics = mimics
         self.target = target
         self.known = tuple(known)
+        self.bounded: dict[str, int] = dict(bounded or {})
         self.options: dict[str, Any] = options
         self.where = where
         self.set_up: Callable[..., Any] | None = None

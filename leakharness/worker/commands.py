@@ -72,6 +72,7 @@ class Measuring:
             protocol.REFERENCES.op: self._references.read,
             protocol.BLOCKS.op: self.blocks,
             protocol.CENSUS.op: self.census,
+            protocol.BOUNDED_STORES.op: self.bounded_stores,
             protocol.GROWN_CONTAINERS.op: self.reader.grown_containers,
             protocol.GROWTH_AFTER_CLEARING.op: self.reader.growth_after_clearing,
             protocol.GROWTH_AFTER_CLEARING_DECLARED.op: self.reader.growth_after_clearing_declared,
@@ -148,6 +149,11 @@ class Measuring:
         if pid is not None:
             self._counters.ignore_child(pid)
         return protocol.OpinionsAnswer(pid is not None, self._tracker.alive)
+
+    def bounded_stores(self, bounds: dict[str, int]) -> protocol.BoundedStores:
+        from leakharness.worker.bounded_stores import bounded_stores
+
+        return bounded_stores(bounds)
 
     def trace(self) -> protocol.Done:
         """Start to trace allocations: for the second, explaining process only."""

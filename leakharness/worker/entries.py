@@ -26,7 +26,7 @@ from typing import Any
 
 from leakharness.worker.protocol import GrownContainer, GrownContainers
 
-__all__ = ["Entries", "length"]
+__all__ = ["Entries", "is_container", "length"]
 
 WORD = 8
 IOV_MAX = 1024
@@ -305,15 +305,23 @@ def _untracked(holders: Sequence[Any]) -> dict[int, list[Any]]:
 
 def length(obj: Any) -> int:
     """``len`` of a container as its builtin type has it, 0 of anything else."""
-    kind = type(obj)
+    base = _container_base(type(obj))
+    return int(base.__len__(obj)) if base is not None else 0
+
+
+def is_container(obj: Any) -> bool:
+    """Whether :func:`length` knows it."""
+    return _container_base(type(obj)) is not None
+
+
+def _container_base(kind: type) -> Any:
     flags = _flags(kind)
     if flags & DICTS:
-        return dict.__len__(obj)
+        return dict
     if flags & LISTS:
-        return list.__len__(obj)
+        return list
     known = [base for base, _ in FAMILIES if hasattr(base, "__len__")]
-    base = next((base for base in _mro(kind) or () if any(base is one for one in known)), None)
-    return int(base.__len__(obj)) if base is not None else 0  # type: ignore[attr-defined]
+    return next((base for base in _mro(kind) or () if any(base is one for one in known)), None)
 
 
 def _is_module(kind: type) -> bool:

@@ -19,6 +19,7 @@ __all__ = [
     "ALLOCATION_SITES",
     "BASELINE",
     "BLOCKS",
+    "BOUNDED_STORES",
     "CENSUS",
     "CONFIRM",
     "DESCRIBE",
@@ -90,7 +91,8 @@ class ModeFacts(NamedTuple):
 
 
 class ScenarioFacts(NamedTuple):
-    """One scenario, as declared. ``known``: (match, reason) of each leak that is accepted."""
+    """One scenario, as declared. ``known``: (match, reason) of each leak that is accepted. ``bounded``: how many
+    entries each of these stores of the program may have."""
 
     name: str
     default: str
@@ -101,6 +103,7 @@ class ScenarioFacts(NamedTuple):
     where: str = ""
     options: dict[str, Any] = {}  # noqa: RUF012 - never changed
     known: tuple[tuple[str, str], ...] = ()
+    bounded: dict[str, Count] = {}  # noqa: RUF012 - never changed
 
 
 class FileFacts(NamedTuple):
@@ -237,12 +240,19 @@ class GrownContainers(NamedTuple):
     rows: tuple[GrownContainer, ...] = ()
 
 
+class BoundedStores(NamedTuple):
+    """The stores of which the scenario says how large they become, as they are now."""
+
+    rows: tuple[Container, ...] = ()
+
+
 class CopyCounts(NamedTuple):
-    """Counters in a forked copy of the measured process: tracked objects alive, objects, allocator blocks."""
+    """Counters in a forked copy of the measured process: tracked objects alive, objects, allocator blocks, entries."""
 
     alive: Count
     objects: int
     blocks: int
+    entries: int | None = None
 
 
 class ClearedAnswer(NamedTuple):
@@ -376,6 +386,7 @@ READ = Question("read", ReadingAnswer)
 REFERENCES = Question("references", ReferencesAnswer)
 BLOCKS = Question("blocks", BlocksAnswer)
 CENSUS = Question("census", CensusAnswer)
+BOUNDED_STORES = Question("bounded_stores", BoundedStores)
 GROWN_CONTAINERS = Question("grown_containers", GrownContainers)
 GROWTH_AFTER_CLEARING = Question("growth_after_clearing", ClearedAnswer)
 GROWTH_AFTER_CLEARING_DECLARED = Question("growth_after_clearing_declared", ClearedAnswer)

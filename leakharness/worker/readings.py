@@ -234,7 +234,8 @@ class CounterReader:
                 gc.collect()
             objects = count_objects() - tracker.own_objects() - baseline
             blocks = sys.getallocatedblocks() - tracker.own_blocks()
-            return encode(ClearedAnswer(containers, CopyCounts(tracker.alive, objects, blocks)))
+            entries = self._entries.total(self._own_containers()) if not self._entries.missing else None
+            return encode(ClearedAnswer(containers, CopyCounts(tracker.alive, objects, blocks, entries)))
 
         try:
             return decode(ClearedAnswer, ask_copy(cleared, COPY_SECONDS))

@@ -71,6 +71,7 @@ def facts_of(scenario: Scenario) -> ScenarioFacts:
         where=scenario.where,
         options=scenario.options,
         known=tuple((known.match, known.reason) for known in scenario.known),
+        bounded=scenario.bounded,
     )
 
 

@@ -1,0 +1,52 @@
+"""Stores of which the scenario says at how many entries they stop: one that does, one that does not."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from leakharness import Run, Scenario
+
+MOST = 3_000
+STOPS: dict[int, Any] = {}
+GOES_ON: dict[int, Any] = {}
+
+
+class Session:
+    pass
+
+
+store = Scenario("store", bounded={"scenarios.bounded:STOPS": MOST})
+beyond = Scenario("beyond", bounded={"scenarios.bounded:GOES_ON": MOST})
+nowhere = Scenario("nowhere", bounded={"scenarios.bounded:GONE": MOST})
+
+
+@store.mode("clean", must="PASS", default=True, abort="none")
+def stops(run: Run) -> None:
+    STOPS[run.index] = Session()
+    if len(STOPS) > MOST:
+        del STOPS[next(iter(STOPS))]
+
+
+@beyond.mode("leaky", must="FAIL", default=True, abort="none")
+def goes_on(run: Run) -> None:
+    GOES_ON[run.index] = Session()
+
+
+@nowhere.mode("clean", must="PASS", default=True, abort="none")
+def names_what_is_not_there(run: Run) -> None:
+    GOES_ON[run.index] = Session()
+
+
+cache = Scenario("cache", summary="a bounded cache is keyed by closures that hold sessions")
+
+
+@functools.lru_cache(maxsize=200)
+def attachments(answer: Any) -> frozenset[str]:
+    return frozenset()
+
+
+@cache.mode("clean", must="PASS", default=True, abort="none")
+def cached(run: Run) -> None:
+    session = run.track(Session())
+    attachments((run.index, session))

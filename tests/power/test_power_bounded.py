@@ -1,0 +1,37 @@
+"""Stores with a bound that the scenario declares, and tracked objects that stay in a bounded cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from leakharness import RunResult, run
+from leakharness.errors import UsageError
+
+SCENES = Path(__file__).parent / "scenes" / "bounded.py"
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the exact counters are Linux's")
+
+
+def measured(name: str) -> RunResult:
+    return run(f"{SCENES}::{name}", snapshots="never")
+
+
+def test_a_store_with_a_declared_bound_is_filled_and_passes() -> None:
+    result = measured("store")
+    assert result.verdict == "PASS", result.reason
+    assert any("scenarios.bounded:STOPS, which the scenario says is bounded" in note for note in result.notes)
+
+
+def test_a_store_that_outgrows_its_declared_bound_is_a_leak() -> None:
+    result = measured("beyond")
+    assert result.verdict == "FAIL", result.reason
+    assert "more than the 3,000 at which the scenario says it stops" in result.reason
+    assert [row.reference for row in result.growing_containers] == ["scenarios.bounded:GOES_ON"]
+
+
+def test_a_declared_store_that_is_not_there_is_said() -> None:
+    with pytest.raises(UsageError, match="scenarios.bounded:GONE"):
+        measured("nowhere")
