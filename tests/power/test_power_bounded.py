@@ -33,5 +33,5 @@ def test_a_store_that_outgrows_its_declared_bound_is_a_leak() -> None:
 
 
 def test_a_declared_store_that_is_not_there_is_said() -> None:
-    with pytest.raises(UsageError, match="scenarios.bounded:GONE"):
+    with pytest.raises(UsageError, match="bounded:GONE"):
         measured("nowhere")
