@@ -1,6 +1,6 @@
 """Which changes to the judge does no test notice? Mutates judge/ and prints what survives.
 
-usage: judge_mutants.py [--jobs 2] [--only TEXT] [--tests FILE...]
+usage: judge_mutants.py [--jobs 2] [--only TEXT] [--longest SECONDS] [--tests FILE...]
 
 Each number of judge/ is moved by half, down and up; each comparison is turned into its neighbour (``<`` and ``<=``,
 ``>`` and ``>=``, ``==`` and ``!=``), each ``and`` into ``or`` and back. Every mutant runs the unit tests of the judge
@@ -17,6 +17,7 @@ import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import math
 import os
 import signal
 import sys
@@ -148,13 +149,14 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
 
 
 class QuickestFirst:
-    """A plugin of pytest: runs the quickest tests first, by how long they took without a change."""
+    """A plugin of pytest: runs the quickest tests first, by how long they took without a change, and no others."""
 
     def __init__(self, seconds: dict[str, float]) -> None:
         self._seconds = seconds
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        items.sort(key=lambda item: self._seconds.get(item.nodeid, 0.0))
+        items[:] = [item for item in items if item.nodeid in self._seconds]
+        items.sort(key=lambda item: self._seconds[item.nodeid])
 
 
 class Stopwatch:
@@ -251,6 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="mutants alone whose description holds this text")
+    parser.add_argument("--longest", type=float, default=math.inf, help="leave out the tests that take longer")
     parser.add_argument("--tests", nargs="+", default=[test for test in TESTS if (ROOT / test).exists()])
     given = parser.parse_args()
     import_what_the_tests_need()
@@ -260,6 +263,7 @@ def main() -> None:
     seconds = durations(tests)
     if seconds is None:
         sys.exit("the tests fail without any change: nothing can be said of mutants")
+    seconds = {name: took for name, took in seconds.items() if took <= given.longest}
     print(f"{len(mutants)} mutants, {len(seconds)} tests of {sum(seconds.values()):.0f} s", flush=True)
     survived = excused = 0
     for done, (mutant, lives) in enumerate(tried(mutants, tests, seconds, given.jobs), 1):
