@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -9,9 +10,12 @@ from typing import Any, TypeVar
 
 from leakharness.measure.worker_process import end_all
 
-__all__ = ["side_by_side"]
+__all__ = ["AT_ONCE", "side_by_side"]
 
 T = TypeVar("T")
+
+AT_ONCE = min(2, os.cpu_count() or 1)
+"""Measurements side by side. Exact counters do not mind company; more of them would only slow each other down."""
 
 ENDING_PAUSE_S = 0.05
 """Seconds between two attempts to end the processes of an interrupted pool."""
@@ -19,7 +23,7 @@ WAKE_S = 0.2
 """Seconds between two looks of the main thread: a signal that another thread receives does not wake it by itself."""
 
 
-def side_by_side(calls: Sequence[Callable[[], T]], at_once: int) -> list[T]:
+def side_by_side(calls: Sequence[Callable[[], T]], at_once: int = AT_ONCE) -> list[T]:
     """What the calls give, in their order, ``at_once`` of them at a time.
 
     Raises what the first failed call raised. An interruption ends the processes that the calls wait for.

@@ -6,13 +6,13 @@ What ``detectable`` derives from a run's noise, this proves by doing, together w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from leakharness.measure.arm import Listener, Settings, run_found
+from leakharness.measure.jobs import side_by_side
 from leakharness.model import RunResult
-from leakharness.proof.certify import ARMS_AT_ONCE
 from leakharness.report.text import WIDTH, wrapped
 from leakharness.scenario.find import ScenarioRef
 from leakharness.units import signed
@@ -111,8 +111,9 @@ def calibrate(
     jobs: list[tuple[str, Mapping[str, Any] | None]] = [(NONE, None)] * (3 * repeats)
     for name, (kind, every, size) in PLANTS.items():
         jobs += [(name, {"kind": kind, "every": every, "size": size})] * repeats
-    with ThreadPoolExecutor(ARMS_AT_ONCE) as pool:
-        results = list(pool.map(lambda job: measure(found, None, replace(settings, plant=job[1]), listener), jobs))
+    results = side_by_side(
+        [partial(measure, found, None, replace(settings, plant=plant), listener) for _, plant in jobs]
+    )
     by_name: dict[str, list[RunResult]] = {}
     for (name, _), result in zip(jobs, results, strict=True):
         by_name.setdefault(name, []).append(result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,8 +22,6 @@ from leakharness.scenario.find import ScenarioRef
 from leakharness.worker.protocol import ScenarioFacts
 
 __all__ = ["check_found"]
-ARMS_AT_ONCE = 2
-"""Arms measured side by side. Exact counters do not mind company; more would only slow each other down."""
 
 
 def check_found(found: ScenarioRef, settings: Settings, listener: Listener | None = None) -> Certificate:
@@ -35,12 +32,9 @@ def check_found(found: ScenarioRef, settings: Settings, listener: Listener | Non
     scenario = declaration_of(found, python, timeout=resolve(settings.options, None, pyproject).timeout)
     has_target = bool(checked_target(settings.target or pyproject.get("target")) or scenario.target)
     arms, notes = _arms(scenario, has_target)
-    at_once = min(ARMS_AT_ONCE, os.cpu_count() or 1)
     control = partial(control_rise, DEFAULTS["iters"] * DEFAULTS["batches"], python, settings)
     noise = side_by_side([control], 1)[0]
-    results = side_by_side(
-        [partial(run_found, found, mode, settings, listener, control=noise) for mode, _ in arms], at_once
-    )
+    results = side_by_side([partial(run_found, found, mode, settings, listener, control=noise) for mode, _ in arms])
     results = [replace(result, must=must, control=noise) for result, (_, must) in zip(results, arms, strict=True)]
     notes += _shape_notes(scenario, found, python)
     return certify(scenario.name, results, notes)

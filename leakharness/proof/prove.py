@@ -21,7 +21,7 @@ from leakharness.measure.jobs import side_by_side
 from leakharness.measure.worker_process import interpreter
 from leakharness.model import Retainer, RunResult
 from leakharness.proof.revisions import resolved
-from leakharness.proof.sides import PLANTED, SIDES_AT_ONCE, Question, Side, SideMeasurer, check_mode, make_side
+from leakharness.proof.sides import PLANTED, Question, Side, SideMeasurer, check_mode, make_side
 from leakharness.resolve import pyproject_options, resolve
 from leakharness.scenario.find import ScenarioRef
 from leakharness.scratch import scratch
@@ -111,8 +111,7 @@ def prove(
     _check_early(found, question, cwd)
     with scratch() as folder:
         made = side_by_side(
-            [partial(make_side, name, subject, question, cwd, folder, say) for name, subject in subjects.items()],
-            SIDES_AT_ONCE,
+            [partial(make_side, name, subject, question, cwd, folder, say) for name, subject in subjects.items()]
         )
         sides = dict(zip(subjects, made, strict=True))
         # Measured from a folder of its own: the current one may hold another version of the project.

@@ -31,7 +31,6 @@ from leakharness.worker.protocol import ScenarioFacts
 __all__ = [
     "PLANTED",
     "PRODUCTION",
-    "SIDES_AT_ONCE",
     "Control",
     "Question",
     "Side",
@@ -42,8 +41,6 @@ __all__ = [
 
 ROUNDS = 2
 """How often each side is measured. Twice, in opposite order: a verdict that depends on the order is none."""
-SIDES_AT_ONCE = 2
-"""Measurements side by side, as many as there are sides; more would slow each other down."""
 MUSTS: Mapping[str, Literal["PASS", "FAIL"]] = {"before": "FAIL", "after": "PASS"}
 PRODUCTION = "production"
 PLANTED = "planted leak"
@@ -208,9 +205,7 @@ class SideMeasurer:
         results: dict[str, list[RunResult]] = {name: [] for name in sides}
         order = list(sides)
         for _ in range(ROUNDS):
-            arms = side_by_side(
-                [partial(self.arm, sides[name], self.question.mode, name) for name in order], SIDES_AT_ONCE
-            )
+            arms = side_by_side([partial(self.arm, sides[name], self.question.mode, name) for name in order])
             for name, result in zip(order, arms, strict=True):
                 results[name].append(replace(result, must=MUSTS[name]))
             order.reverse()
@@ -222,8 +217,7 @@ class SideMeasurer:
             [
                 partial(self.arm, side, arm.mode, "control", planted=arm.planted, explained=arm.must == "PASS")
                 for arm in arms
-            ],
-            SIDES_AT_ONCE,
+            ]
         )
         return [replace(result, must=arm.must) for arm, result in zip(arms, results, strict=True)]
 

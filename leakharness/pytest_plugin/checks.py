@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from leakharness.errors import LeakFound, LeakHarnessError, NotJudged, OptionError, UsageError
-from leakharness.options import BY_NAME, DEFAULTS, names_at, options_at
+from leakharness.options import BY_NAME, DEFAULTS, checked, names_at, options_at
 from leakharness.pytest_plugin.in_fork import CAN_FORK, in_forked_copy
 from leakharness.pytest_plugin.in_process import CheckOutcome, CheckTarget, Judge, error_text
 from leakharness.pytest_plugin.item_body import TestBody
@@ -250,6 +250,11 @@ def _mark_options(item: pytest.Function, everything: bool) -> dict[str, Any]:
             raise pytest.UsageError(
                 f"{item.nodeid}: leakcheck has no option {unknown[0]!r}; it takes {', '.join(sorted(MARK_OPTIONS))}"
             )
+        try:
+            for name in mark.kwargs.keys() & MEASURING.keys():
+                checked(name, mark.kwargs[name], f"leakcheck marker of {item.nodeid}")
+        except OptionError as exc:
+            raise pytest.UsageError(str(exc)) from None
         said = {**mark.kwargs, **said}
     marked = item.get_closest_marker("leakcheck") is not None
     fresh = said.pop("fresh_fixtures", None)

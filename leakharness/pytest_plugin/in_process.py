@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -23,8 +23,9 @@ from leakharness.pytest_plugin.judge_messages import VERDICT, CheckOrder, CheckO
 from leakharness.pytest_plugin.timeout_signal import Alarm, Hung
 from leakharness.scenario.declare import Run
 from leakharness.worker.codec import BadLine, checked, decode_command, encode, encode_answer
-from leakharness.worker.commands import Measuring, Session, answer_to, checked_tracker, process_facts
+from leakharness.worker.commands import Measuring, Session, checked_tracker, process_facts
 from leakharness.worker.counters import Counters
+from leakharness.worker.failure import failure_of
 from leakharness.worker.protocol import Failure, LoadSpec, ModeFacts, ScenarioFacts
 from leakharness.worker.recorder import ScenarioRecorder
 from leakharness.worker.weight import BLOCK_LIMIT_BYTES
@@ -228,7 +229,7 @@ class Judge:
                 op, arguments = decode_command(line)
                 if op == VERDICT:
                     return checked(JudgeSaid, arguments[0] if arguments else None)
-                answer = answer_to(op, arguments, handlers, subject.passes_on)
+                answer = _answer_to(op, arguments, handlers, subject.passes_on)
                 if alarm.rang:
                     raise _hung(alarm, subject, answer.detail if type(answer) is Failure else "")
                 answers.write(encode_answer(op, answer))
@@ -285,3 +286,18 @@ def error_text(error: LeakHarnessError) -> str:
     """The message, and what is known beyond it."""
     detail = getattr(error, "detail", "")
     return f"{error}\n\n{detail}" if detail else str(error)
+
+
+def _answer_to(
+    op: str,
+    arguments: Sequence[Any],
+    handlers: dict[str, Callable[..., Any]],
+    passes_on: tuple[type[BaseException], ...],
+) -> Any:
+    """The answer to a command; an exception is one, too, as a Failure, but for those that are to be raised."""
+    try:
+        return handlers[op](*arguments)
+    except passes_on:
+        raise
+    except BaseException as exc:
+        return failure_of(exc)

@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol
 
 from leakharness.errors import ScenarioError
@@ -270,8 +270,8 @@ def main() -> None:
     for line in commands:
         op, arguments = decode_command(line)
         try:
-            # Called from here and not by answer_to: a traceback that the scenario keeps holds the frames of its
-            # callers, too, and each one more of ours would be counted.
+            # Called from here and not by a function of its own: a traceback that the scenario keeps holds the frames
+            # of its callers, too, and each one more of ours would be counted.
             answer = handlers[op](*arguments)
         except BaseException as exc:
             answer = failure_of(exc)
@@ -286,21 +286,6 @@ def main() -> None:
             break
         del text, arguments
     _leave()
-
-
-def answer_to(
-    op: str,
-    arguments: Sequence[Any],
-    handlers: dict[str, Callable[..., Any]],
-    passes_on: tuple[type[BaseException], ...] = (),
-) -> Any:
-    """The answer to a command; an exception is one, too, as a Failure, but for those that are to be raised."""
-    try:
-        return handlers[op](*arguments)
-    except passes_on:
-        raise
-    except BaseException as exc:
-        return failure_of(exc)
 
 
 def _encoded(op: str, answer: Any) -> bytes:

@@ -335,7 +335,13 @@ def test_leakcheck_judges_every_selected_test_with_fresh_fixtures(pytester: pyte
 
 @pytest.mark.parametrize(
     ("mark", "said"),
-    [("itters=3", "no option 'itters'"), ("3", "named options only"), ("process='moon'", "it is one of")],
+    [
+        ("itters=3", "no option 'itters'"),
+        ("3", "named options only"),
+        ("process='moon'", "it is one of"),
+        ("iters=0", "--iters 0 (leakcheck marker of "),
+        ("max_seconds='soon'", "--max-seconds 'soon' (leakcheck marker of "),
+    ],
 )
 def test_a_marker_that_is_written_wrongly_is_a_usage_error(pytester: pytest.Pytester, mark: str, said: str) -> None:
     pytester.makepyfile(f"import pytest\n@pytest.mark.leakcheck({mark})\ndef test_it(): pass")
