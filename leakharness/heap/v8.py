@@ -137,7 +137,7 @@ def info(path: Path | str) -> SnapshotInfo:
         file_bytes=os.stat(path).st_size,
         thread=named.thread if named is not None else 0,
         detached=_detached(graph),
-        time_line=time_line(path, graph),
+        time_line=None if _is_capture(path) else time_line(path, graph),
         traced=int(np.count_nonzero(graph.trace_node)) if graph.trace_node is not None else 0,
         by_kind={graph.node_kinds[k]: (int(counts[k]), int(sizes[k])) for k in order.tolist() if counts[k]},
     )
