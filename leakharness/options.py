@@ -295,6 +295,26 @@ TABLE: tuple[Option, ...] = (
         ("pytest", "marker"),
     ),
     Option(
+        "budget",
+        "text",
+        "time for all checks of the session; what is left over comes first in the next one",
+        None,
+        ("pytest",),
+        metavar="10m",
+    ),
+    Option(
+        "baseline",
+        "text",
+        "accept the leaks that this file names, and fail on others; written where there is none yet",
+        None,
+        ("pytest",),
+        metavar="FILE",
+    ),
+    Option(
+        "strict", "switch", "fail tests whose body cannot be repeated, instead of skipping them", False, ("pytest",)
+    ),
+    Option("skip", "text", "why this test is not checked", None, ("marker",), metavar="REASON"),
+    Option(
         "process",
         "choice",
         "where test bodies are measured: here, or in a forked copy",

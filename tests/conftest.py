@@ -22,8 +22,25 @@ settings.load_profile("leakharness")
 
 HEADER = "from __future__ import annotations\nfrom leakharness import Run, Scenario\n"
 TIMEOUT_S = 120.0
-PYTHONS = [path for path in os.environ.get("LEAKHARNESS_PYTHONS", "").split(os.pathsep) if path] or [sys.executable]
-"""Interpreters to measure in: a list like PATH's, else this one."""
+OLDEST = (3, 10)
+
+
+def installed_pythons() -> list[str]:
+    """This interpreter, and the newest one that pyenv has of each other version from 3.10 on."""
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    newest: dict[tuple[int, ...], tuple[tuple[int, ...], Path]] = {}
+    for path in root.glob("versions/3.*/bin/python"):
+        numbers = path.parents[1].name.split(".")
+        if not all(number.isdigit() for number in numbers):
+            continue  # a pre-release, another implementation, a free-threaded build
+        version = tuple(map(int, numbers))
+        newest[version[:2]] = max(newest.get(version[:2], (version, path)), (version, path))
+    others = [path for minor, (_, path) in sorted(newest.items()) if OLDEST <= minor != sys.version_info[:2]]
+    return [sys.executable, *map(str, others)]
+
+
+PYTHONS = [path for path in os.environ.get("LEAKHARNESS_PYTHONS", "").split(os.pathsep) if path] or installed_pythons()
+"""Interpreters to measure in: a list like PATH's, else what pyenv has."""
 
 
 @dataclass(frozen=True)

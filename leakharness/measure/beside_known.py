@@ -37,6 +37,7 @@ class _WithoutKnown(Batches):
     """Batches whose readings are those of a copy without the known leaks."""
 
     holders: Sequence[Holder] = field(default=())
+    types: Sequence[str] = ()
 
     def baseline(self) -> None:
         """Twice, because the first time whatever it needs is imported."""
@@ -48,7 +49,7 @@ class _WithoutKnown(Batches):
         self, label: str, runs: int, answer: ReadingAnswer, references: Mapping[str, int] | None = None
     ) -> Reading:
         doing = "counting in a copy without the known leaks"
-        copy = self.worker.request(READ_WITHOUT, list(self.holders), doing=doing)
+        copy = self.worker.request(READ_WITHOUT, list(self.holders), list(self.types), doing=doing)
         if copy.error is not None:
             raise NotJudged(f"the known leaks could not be cut out of a copy: {copy.error}")
         counters = {**answer.counters, **{n: v for n, v in copy.counters.items() if n in COUNTED_IN_COPY}}
@@ -59,12 +60,18 @@ class _WithoutKnown(Batches):
         return super().reading(label, runs, answer, references)
 
 
-def beside_known(worker: WorkerClient, measurement: Measurement, holders: Sequence[Holder]) -> BesideKnown:
-    """Measure on in ``worker``, with the references of ``holders`` cut before each count, and judge what is left."""
+def beside_known(
+    worker: WorkerClient, measurement: Measurement, holders: Sequence[Holder], types: Sequence[str] = ()
+) -> BesideKnown:
+    """Measure on in ``worker``, with the references of ``holders`` cut before each count, and judge what is left.
+
+    ``types``: where nothing is tracked, the classes whose objects are taken out, all of them alike: what they are held
+    by is known, and what grows is judged by readings that are all without them.
+    """
     m = measurement
     plan = replace(m.plan, max_runs=max(m.plan.max_runs - m.runs, m.iters * m.plan.batches))
     rest = Measurement(m.request, plan, facts=m.facts, iters=m.iters, warm_up_runs=m.warm_up_runs)
-    batches = _WithoutKnown(rest, worker, _Silent(), monotonic, holders)
+    batches = _WithoutKnown(rest, worker, _Silent(), monotonic, holders, types)
     try:
         batches.baseline()
         outcome = Judging(batches, None, monotonic).outcome()

@@ -162,7 +162,9 @@ class Snapshots:
         if not retainers or not all(self._known(measurement, retainer) for retainer in retainers):
             return None
         targets = [target for group in groups for target in group.targets]
-        return beside_known(worker, measurement, _holders(capture, entry_edges(capture.graph, targets)))
+        tracked = any(row["retained"] for row in measurement.tracked.values())
+        types = [] if tracked else sorted({group.target for group in groups})
+        return beside_known(worker, measurement, _holders(capture, entry_edges(capture.graph, targets)), types)
 
     def _second_opinions(self) -> Opinions | str | None:
         """What objgraph and guppy3 answered, or a sentence that they did not; what is not there in time is not waited

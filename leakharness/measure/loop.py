@@ -77,7 +77,9 @@ def measure(
     except NotJudged as exc:
         return _result(measurement, "NOT_JUDGED", str(exc), clock() - began, noise, detail=exc.detail)
     result = _result(measurement, outcome.verdict, outcome.reason, clock() - began, noise)
-    return evidence.added_to(result if passed is None else replace(result, detectable=passed.detectable))
+    if passed is not None:
+        result = replace(result, detectable=passed.detectable, blind={**passed.blind, **result.blind})
+    return evidence.added_to(result)
 
 
 def _checked_against_bounds(

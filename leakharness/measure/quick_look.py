@@ -7,8 +7,8 @@ where the heap is large. Whatever moves is measured in full: a quick look never 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from leakharness.judge.policy import MALLOC_FLOOR_BYTES, MAPPED_FLOOR_BYTES
 from leakharness.measure.batches import GRACE_S, Batches
@@ -48,14 +48,16 @@ FEW_RUNS = 50
 NOT_EXACT = {"malloc_bytes": MALLOC_FLOOR_BYTES, "mapped_bytes": MAPPED_FLOOR_BYTES}
 """Rises that the judge forgives these, in bytes, over the whole series; resident size never decides alone."""
 NEVER_ALONE = ("rss",)
+NOT_LOOKED_AT = "a quick look counts those of new containers alone: the lengths of old ones cost a walk of the heap"
 
 
 @dataclass(frozen=True)
 class QuickPass:
-    """Nothing rose. ``detectable``: what would have."""
+    """Nothing rose. ``detectable``: what would have; ``blind``: what was not looked at, and why."""
 
     reason: str
     detectable: Detectable
+    blind: Mapping[str, str] = field(default_factory=lambda: {"entries": NOT_LOOKED_AT})
 
 
 def quick_look(batches: Batches) -> QuickPass | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -16,6 +17,9 @@ from leakharness.pytest_plugin.in_fork import CAN_FORK, in_forked_copy
 from leakharness.pytest_plugin.in_process import CheckOutcome, CheckTarget, Judge, error_text
 from leakharness.pytest_plugin.item_body import TestBody
 from leakharness.pytest_plugin.options import setting
+from leakharness.pytest_plugin.rows import Row
+from leakharness.pytest_plugin.session import CheckSession, check_session, row_of
+from leakharness.pytest_plugin.timeout_signal import ending_by_sigterm
 from leakharness.scenario.declare import Mode, Run, Scenario
 from leakharness.worker.runs import Runs
 
@@ -24,6 +28,7 @@ __all__ = ["LeakHarness", "common_options", "prepare"]
 MARK_OPTIONS = names_at("marker")
 CALLABLE_OPTIONS = names_at("callable") | {"abort", "abort_after"}
 PROCESSES = BY_NAME["process"].choices
+NOT_CHECKABLE = "cannot be checked for leaks: "
 SIZES = {"iters", "batches", "warmup"}
 """Whoever says how many runs there are to be gets them, and no quick look."""
 _JUDGE = pytest.StashKey[Judge]()
@@ -41,6 +46,7 @@ def prepare(config: pytest.Config, items: list[pytest.Item]) -> None:
         # and tests that are not checked do not pay for those that are.
         item.runtest = _Measured(item, item.runtest, options)  # type: ignore[method-assign]
         item.repr_failure = _Evidence(item.repr_failure)  # type: ignore[method-assign]
+    check_session(config).total += len(checked)
     if not config.pluginmanager.has_plugin("leakharness-measured"):
         config.pluginmanager.register(_NothingUnmeasured(), "leakharness-measured")
 
@@ -54,6 +60,11 @@ class _NothingUnmeasured:
         runtest = getattr(item, "runtest", None)
         if call.when != "call" or not isinstance(runtest, _Measured):
             return report
+        row = check_session(item.config).take_pending() if runtest.body is None else None
+        if row is not None:
+            report.leak_check = row._asdict()
+            if report.skipped and row.verdict == "NOT_REPEATABLE":  # and not where we raised it
+                report.longrepr = (str(item.path), (item.location[1] or 0) + 1, f"Skipped: {NOT_CHECKABLE}{row.what}")
         if runtest.body is not None:  # the body reports one of its subtests
             runtest.body.subtest_ended(report)
         elif report.passed and not runtest.measured:
@@ -76,11 +87,19 @@ class _Measured:
 
     def __call__(self) -> None:
         __tracebackhide__ = True
-        item = self._item
+        item, session = self._item, check_session(self._item.config)
         options = dict(self._options)
-        fresh = options.pop("fresh_fixtures")
-        where = options.pop("process")
-        quick = not options.pop("thorough")
+        fresh, where = options.pop("fresh_fixtures"), options.pop("process")
+        quick, skipped = not options.pop("thorough"), options.pop("skip")
+        unchecked = skipped or session.unchecked_because(item.nodeid)
+        if unchecked:
+            self._runtest()
+            self.measured = True
+            session.ended(Row(item.nodeid, "NOT_CHECKED", what=unchecked))
+            return
+        left = session.seconds_left()
+        if left is not None:
+            options["max_seconds"] = min(left, options.get("max_seconds") or DEFAULTS["max_seconds"])
         with TestBody(item, self._runtest, fresh=fresh) as body, self._running(body):
             if not body.first():
                 return  # subtests that failed, a unittest TestCase that failed or was skipped: reported already
@@ -92,9 +111,21 @@ class _Measured:
                 options=options,
                 passes_on=(KeyboardInterrupt, pytest.exit.Exception),
                 quick=quick,
+                known=session.known(),
             )
-            verdict = _judged(item.config, subject, where)
-        _raise_unless_passed(verdict)
+            began = time.monotonic()
+            try:
+                outcome = _judged(item.config, subject, where)
+            except NotJudged as exc:
+                hung = body.hung(float(options.get("timeout") or DEFAULTS["timeout"]))
+                verdict = "NOT_REPEATABLE" if hung else "NOT_JUDGED"
+                session.ended(Row(item.nodeid, verdict, "full", 0, time.monotonic() - began, hung or str(exc)))
+                if not hung:
+                    raise
+                outcome = CheckOutcome("NOT_JUDGED", error_text(exc), {"reason": hung})
+            else:
+                session.ended(row_of(item.nodeid, outcome, time.monotonic() - began))
+        _say(outcome, session, strict=bool(setting(item.config, "leak_strict")))
 
     @contextlib.contextmanager
     def _running(self, body: TestBody) -> Iterator[None]:
@@ -216,10 +247,25 @@ def judge_of(config: pytest.Config) -> Judge:
 def _judged(config: pytest.Config, subject: CheckTarget, where: str) -> CheckOutcome:
     __tracebackhide__ = True
     judge = judge_of(config)
-    if where == "fork":
-        seconds = float(subject.options.get("timeout") or DEFAULTS["timeout"])
-        return in_forked_copy(judge, subject, seconds)
-    return judge.judge(subject)
+    with ending_by_sigterm():
+        if where == "fork":
+            seconds = float(subject.options.get("timeout") or DEFAULTS["timeout"])
+            return in_forked_copy(judge, subject, seconds)
+        return judge.judge(subject)
+
+
+def _say(outcome: CheckOutcome, session: CheckSession, *, strict: bool) -> None:
+    """Raise what this outcome of a test's check is, with the evidence once for each cause."""
+    __tracebackhide__ = True
+    row = session.latest
+    if row is None or row.verdict in ("PASS", "KNOWN"):
+        return
+    if row.verdict == "NOT_REPEATABLE" and not strict:
+        pytest.skip(NOT_CHECKABLE + row.what)
+    first = session.first_with(row.causes[0], row.nodeid) if row.causes else None
+    if row.verdict == "FAIL" and first is not None:
+        _raise(LeakFound(f"{outcome.document['reason']}\n  {row.what}\n  the same cause as in {first}: evidence there"))
+    _raise_unless_passed(outcome)
 
 
 def _raise_unless_passed(verdict: CheckOutcome) -> None:
@@ -262,9 +308,12 @@ def _mark_options(item: pytest.Function, everything: bool) -> dict[str, Any]:
         fresh = everything and not marked and setting(item.config, "leak_fresh_fixtures") is not False
     where = _process(said.pop("process", None), item.config)
     thorough = said.pop("thorough", None) or setting(item.config, "leak_thorough")
+    skip = said.pop("skip", None)
     options = _all_options(item.config, said)
     thorough = bool(thorough) or not SIZES.isdisjoint(options)
-    return {**options, "fresh_fixtures": bool(fresh), "process": where, "thorough": thorough}
+    if skip is not None and not (isinstance(skip, str) and skip.strip()):
+        raise pytest.UsageError(f"{item.nodeid}: leakcheck(skip={skip!r}): say why, in words")
+    return {**options, "fresh_fixtures": bool(fresh), "process": where, "thorough": thorough, "skip": skip}
 
 
 def _all_options(config: pytest.Config, said: Mapping[str, Any]) -> dict[str, Any]:

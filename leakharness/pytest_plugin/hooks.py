@@ -32,6 +32,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: Any, args
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
+    if setting(config, "leak_check") or config.getoption("dist", "no") not in (None, "no"):
+        from leakharness.pytest_plugin.session import check_session
+
+        check_session(config)
     if setting(config, "leak_trace") is not None or setting(config, "leak_isolate"):
         from leakharness.pytest_plugin.tracer import start_trace
 

@@ -59,6 +59,8 @@ class CheckTarget:
     """Exceptions of a run that end the whole check and are raised as they are."""
     quick: bool = False
     """Whether what stands still in a quick look passes at once."""
+    known: tuple[tuple[str, str], ...] = ()
+    """Accepted leaks: what each matches, and why it is accepted."""
 
 
 class LoadedCheck:
@@ -220,6 +222,7 @@ class Judge:
             dict(subject.declared),
             alarm.armed,
             subject.quick,
+            subject.known,
         )
         handlers = session.handlers
         try:

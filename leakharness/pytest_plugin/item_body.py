@@ -11,7 +11,9 @@ import contextlib
 import shutil
 import sys
 import threading
+import time
 import traceback
+import types
 import unittest
 import warnings
 from collections.abc import Callable
@@ -19,12 +21,15 @@ from typing import Any
 
 import pytest
 
+from leakharness.pytest_plugin.rows import NOT_REPEATABLE
 from leakharness.scenario.declare import Run
 from leakharness.worker.runs import RunFailed
 
 __all__ = ["TestBody"]
 
 TRACEBACK_LINES = 40
+PLUMBING = ("leakharness", "_pytest", "pluggy", "unittest", "pytest_asyncio", "anyio", "asyncio", "contextlib")
+"""Packages whose frames stand between a check and the body: they would bury the line that matters."""
 SCHEDULES_EVERY_TIME = pytest.version_tuple < (8, 0)
 """Before pytest 8 every use of a fixture of a wider scope adds one more finalizer for it to its node."""
 LOOKS_UP_BY_ID = pytest.version_tuple < (8, 1)
@@ -43,6 +48,7 @@ class TestBody:
         self._fresh = fresh
         self._stack = contextlib.ExitStack()
         self._runs = 0
+        self._run_began = self._run_lasted = 0.0
         self._warnings: list[Any] = []
         self._output = ("", "")
         self._capture: Any = item.config.pluginmanager.getplugin("capturemanager")
@@ -52,6 +58,8 @@ class TestBody:
             for handler in (getattr(logging_plugin, name, None) for name in ("caplog_handler", "report_handler"))
             if handler is not None and hasattr(handler, "clear")
         ]
+        live = (getattr(logging_plugin, name, None) for name in ("log_cli_handler", "log_file_handler"))
+        self._live_log_handlers = [handler for handler in live if hasattr(handler, "emit")]
         self._failed_subtests: list[str] = []
         self._finalizers = len(self._finalizer_list())
         self._properties = len(item.user_properties)
@@ -71,6 +79,7 @@ class TestBody:
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+        _allow_tmp_path_tear_down(self._item)
         for name, text in zip(("stdout", "stderr"), self._output, strict=True):
             if text:
                 self._item.add_report_section("call", name, text)
@@ -100,6 +109,7 @@ class TestBody:
 
     def _again(self) -> None:
         failure = None
+        self._run_began = time.monotonic()
         try:
             if self._renews:
                 self._renew()
@@ -119,6 +129,7 @@ class TestBody:
             failure = RunFailed(self._unrepeatable("had a subtest that failed"), self._failed_subtests[0])
         self._tidy()
         self._runs += 1
+        self._run_lasted = time.monotonic() - self._run_began
         if failure is not None:
             raise failure
 
@@ -133,15 +144,18 @@ class TestBody:
 
     def _failed(self, exc: BaseException) -> RunFailed:
         what = "was skipped" if isinstance(exc, pytest.skip.Exception) else f"raised {type(exc).__name__}: {exc}"[:300]
-        lines = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__)).splitlines()
+        lines = "".join(traceback.format_exception(type(exc), exc, _of_the_body(exc.__traceback__))).splitlines()
         return RunFailed(self._unrepeatable(what), "\n".join(lines[-TRACEBACK_LINES:]))
 
     def _unrepeatable(self, what: str) -> str:
         cure = "" if self._fresh else "; if it needs its fixtures anew, say fresh_fixtures=True"
-        return (
-            f"the body passed once, and run {self._runs + 2} of it {what}: a body that cannot be repeated cannot be "
-            f"checked{cure}"
-        )
+        return f"{NOT_REPEATABLE} {self._runs + 2} of it {what}: a body that cannot be repeated cannot be checked{cure}"
+
+    def hung(self, timeout: float) -> str:
+        """That the last run alone took at least half of ``timeout`` seconds; empty where it did not."""
+        if self._run_lasted < timeout / 2:
+            return ""
+        return self._unrepeatable(f"did not end within {timeout:g} s")
 
     def subtest_ended(self, report: pytest.TestReport) -> None:
         """One part of the run that is going on (``subTest``, ``subtests.test``) has ended. Keeps text alone."""
@@ -278,10 +292,14 @@ class TestBody:
 
     def _mute(self) -> None:
         """From the second run on nothing is recorded: what there is to say was said by the first."""
-        self._warnings = self._stack.enter_context(warnings.catch_warnings(record=True)) or []
+        recorded = self._stack.enter_context(warnings.catch_warnings(record=True))
+        assert recorded is not None
+        self._warnings = recorded  # that very list: it is empty now, and what is recorded goes there
         patch = self._stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(sys, "unraisablehook", _say_nothing)
         patch.setattr(threading, "excepthook", _say_nothing)
+        for handler in self._live_log_handlers:
+            patch.setattr(handler, "emit", _say_nothing)
         hook, proxy_of = self._item.config.hook, self._item.session.gethookproxy
 
         def quiet_proxy_of(path: Any) -> Any:
@@ -292,6 +310,17 @@ class TestBody:
 
         patch.setattr(hook, "pytest_runtest_logreport", _say_nothing)  # subtests report through it
         patch.setattr(self._item.session, "gethookproxy", quiet_proxy_of)
+
+
+def _of_the_body(trace: types.TracebackType | None) -> types.TracebackType | None:
+    """The traceback from the first frame that is neither ours nor pytest's; all of it where there is none."""
+    inner = trace
+    while inner is not None:
+        package = str(inner.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in PLUMBING:
+            return inner
+        inner = inner.tb_next
+    return trace
 
 
 def _test_case_of(item: pytest.Function) -> unittest.TestCase | None:
@@ -324,4 +353,4 @@ def _allow_tmp_path_tear_down(item: pytest.Item) -> None:
         from _pytest.tmpdir import tmppath_result_key
     except ImportError:
         return
-    item.stash[tmppath_result_key] = {"setup": True, "call": True}
+    item.stash.setdefault(tmppath_result_key, {"setup": True, "call": True})

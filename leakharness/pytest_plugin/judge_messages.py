@@ -17,7 +17,8 @@ VERDICT = "verdict"
 
 class CheckOrder(NamedTuple):
     """What is to be judged, in process ``pid``. ``options`` were asked for, ``declared`` rank below them; ``alarm``:
-    the pytest process wants to be woken at the deadline; ``quick``: what stands still in a quick look passes."""
+    the pytest process wants to be woken at the deadline; ``quick``: what stands still in a quick look passes;
+    ``known``: accepted leaks beside those of pyproject.toml, each with what it matches and the reason."""
 
     pid: int
     name: str
@@ -27,6 +28,7 @@ class CheckOrder(NamedTuple):
     declared: dict[str, Any]
     alarm: bool
     quick: bool = False
+    known: tuple[tuple[str, str], ...] = ()
 
 
 class CheckOutcome(NamedTuple):

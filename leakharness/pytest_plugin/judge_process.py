@@ -16,13 +16,15 @@ from typing import Any, BinaryIO
 
 from leakharness.errors import LeakHarnessError
 from leakharness.measure.evidence import Snapshots
+from leakharness.measure.known import forgive_known, is_known
 from leakharness.measure.loop import measure
 from leakharness.measure.measurement import Measurement, Request, WorkerClient
 from leakharness.model import Reading, RunResult
 from leakharness.pytest_plugin.judge_messages import VERDICT, CheckOrder, CheckOutcome, JudgeSaid
 from leakharness.pytest_plugin.timeout_signal import ringing_after
 from leakharness.report.text import run_block
-from leakharness.resolve import pyproject_options, resolve
+from leakharness.resolve import known_leaks, pyproject_options, resolve
+from leakharness.scenario.declare import Known
 from leakharness.worker.codec import decode, decode_answer, encode_command
 from leakharness.worker.protocol import A, Failure, Question
 
@@ -73,7 +75,8 @@ def judge(order: CheckOrder, worker: WorkerClient) -> RunResult:
     """Measure what the order names, in the process behind ``worker``. Raises UsageError."""
     pyproject = pyproject_options(Path.cwd())
     plan = resolve(order.options, order.declared, pyproject, defaults={"snapshots": "on-fail"})
-    snapshots = Snapshots(None, always=False)
+    known = [*known_leaks((), pyproject), *(Known(*entry) for entry in order.known)]
+    snapshots = Snapshots(None, always=False, known=lambda measurement, retainer: is_known(known, retainer))
     clock = ringing_after(plan.timeout, order.pid) if order.alarm else contextlib.nullcontext()
     with snapshots.closing(), clock:
         result = measure(
@@ -84,9 +87,11 @@ def judge(order: CheckOrder, worker: WorkerClient) -> RunResult:
             explain=snapshots.explain,
             quick=order.quick,
         )
+        result = replace(result, notes=result.notes + tuple(snapshots.problems))
+        # An entry that matches nothing here may match in another test: nothing is said of it.
+        matched = [entry for entry in known if any(is_known([entry], retainer) for retainer in result.retainers)]
         return replace(
-            result,
-            notes=result.notes + tuple(snapshots.problems),
+            forgive_known(result, matched),
             reproduce=shlex.join(["pytest", order.nodeid, *(["--leakcheck"] if order.mode == "leakcheck" else [])]),
         )
 

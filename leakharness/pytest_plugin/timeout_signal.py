@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["Alarm", "Hung", "ringing_after"]
+__all__ = ["Alarm", "Hung", "ending_by_sigterm", "ringing_after"]
 
 SIGNAL = getattr(signal, "SIGURG", None)
 """By default it is ignored (signal(7)): one that comes too late does nothing. Windows has none."""
@@ -57,6 +57,25 @@ class Alarm:
             if not self.rang:
                 self.rang, self.rang_after = True, time.monotonic() - self._began
             raise Hung
+
+
+@contextlib.contextmanager
+def ending_by_sigterm() -> Iterator[None]:
+    """While this is open, SIGTERM ends the session as Ctrl-C does: with pytest's own summary of what failed so far.
+    Nothing where the program, or another plugin, has a handler of its own."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt("SIGTERM")
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -148,6 +148,10 @@ def without_comprehensions(shape: Shape) -> Shape:
     )
 
 
+DEFERRED_ANNOTATIONS = "__annotate__"
+"""The compiler's function that evaluates annotations, from 3.14 on (PEP 649): none that the source has."""
+
+
 def shape_of_code(code: types.CodeType) -> Shape:
     """The shape of compiled code: captures, variables and nesting are exact, steps and hand-overs are
     unknown.
@@ -168,7 +172,11 @@ def shape_of_code(code: types.CodeType) -> Shape:
         locals=tuple(dict.fromkeys(name for name in others if name != "__class__")),
         cells=tuple(sorted(code.co_cellvars)),
         captures=tuple(sorted(code.co_freevars)),
-        children=tuple(shape_of_code(const) for const in code.co_consts if isinstance(const, types.CodeType)),
+        children=tuple(
+            shape_of_code(const)
+            for const in code.co_consts
+            if isinstance(const, types.CodeType) and const.co_name != DEFERRED_ANNOTATIONS
+        ),
         has_steps=False,
     )
 

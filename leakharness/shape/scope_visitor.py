@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,6 +40,10 @@ def _callee(node: ast.expr) -> tuple[str, str]:
     receiver, _, last = dotted(node).rpartition(".")
     name = last.rstrip("()[]")
     return receiver, name if name.isidentifier() else "call"
+
+
+DEFERS_ANNOTATIONS = sys.version_info >= (3, 14)
+"""Whether the compiler evaluates annotations in functions of their own, as they are asked for."""
 
 
 class ScopeVisitor(ast.NodeVisitor):
@@ -263,20 +268,27 @@ class ScopeVisitor(ast.NodeVisitor):
     def _annotations(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         args = node.args
         every = [*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg]
-        for annotation in [*(arg.annotation for arg in every if arg is not None), node.returns]:
-            if annotation is not None:
-                self._annotation(annotation)
+        said = [*(arg.annotation for arg in every if arg is not None), node.returns]
+        self._evaluated_annotations([annotation for annotation in said if annotation is not None], node)
 
-    def _annotation(self, annotation: ast.expr) -> None:
-        if not self.future_annotations:
-            self.visit(annotation)
+    def _evaluated_annotations(self, annotations: list[ast.expr], node: ast.AST) -> None:
+        """Where they stand, or, from 3.14 on, in a scope of their own that is of no interest here (PEP 649)."""
+        if self.future_annotations or not annotations:
+            return
+        if not DEFERS_ANNOTATIONS:
+            self.block(annotations)
+            return
+        scope = self._enter(TYPE_PARAMETERS, "<annotations>", ast.Pass(), node.lineno)  # type: ignore[attr-defined]
+        self.block(annotations)
+        self._leave(scope)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
             self.visit(node.value)
         if node.simple or node.value is not None or not isinstance(node.target, ast.Name):
             self.visit(node.target)
-        self._annotation(node.annotation)
+        if not (DEFERS_ANNOTATIONS and self.scope.kind not in ("class", "module")):  # a local's is never evaluated
+            self._evaluated_annotations([node.annotation], node)
         if node.value is not None:
             self._assigned([node.target], node.value, node)
 

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Protocol
 from leakharness.errors import ScenarioError
 from leakharness.scenario.declare import Mode, Run
 from leakharness.worker import protocol
+from leakharness.worker.build import FREE_THREADED, is_free_threaded
 from leakharness.worker.codec import decode_command, encode_answer
 from leakharness.worker.counters import Counters
 from leakharness.worker.failure import failure_of
@@ -135,11 +136,15 @@ class Measuring:
 
         return confirm(self._tracker.survivors, holders)
 
-    def read_without(self, holders: list[dict[str, str]]) -> protocol.WithoutKnown:
-        """Every counter in a forked copy that is rid of the retained tracked objects, which ``holders`` hold."""
+    def read_without(self, holders: list[dict[str, str]], types: list[str]) -> protocol.WithoutKnown:
+        """Every counter in a forked copy that is rid of the retained tracked objects, which ``holders`` hold; where
+        there are none, of all objects of the program's ``types``."""
         from leakharness.worker.cut_edge import read_without
 
-        return read_without(self._tracker.survivors, holders, self.reader.counters, lambda: self._tracker.alive)
+        def targets() -> list[tuple[Any, str]]:
+            return list(self._tracker.survivors()) or self.reader.all_of(types)
+
+        return read_without(targets, holders, self.reader.counters, lambda: self._tracker.alive)
 
     def second_opinions(self, path: str) -> protocol.OpinionsAnswer:
         """Let objgraph and guppy3 write what they think to ``path``, from a forked copy."""
@@ -326,7 +331,9 @@ def _die_with_parent() -> None:
 
 
 def checked_tracker() -> Tracker:
-    """A tracker that has counted right. Raises RunFailed."""
+    """A tracker that has counted right. Raises RunFailed, also where this interpreter cannot be counted."""
+    if is_free_threaded():
+        raise RunFailed(FREE_THREADED)
     tracker = Tracker()
     fault = self_test(tracker)
     if fault is not None:

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from leakharness.worker.capture.type_plans import HEAP_TYPE, type_flags
 from leakharness.worker.codec import BadLine, decode, encode
 from leakharness.worker.counters import Counters, count_objects
 from leakharness.worker.fork import CAN_FORK, CopyFailed, ask_copy
@@ -187,6 +188,12 @@ class CounterReader:
         from leakharness.worker.grown_entries import newest_entries
 
         return [(obj, _type_name(type(obj))) for obj in newest_entries([(row[0], row[1]) for row in grown], most)]
+
+    def all_of(self, types: list[str]) -> list[tuple[Any, str]]:
+        """Every object of the classes ``types`` that can be weakly referenced, builtin ones left out. For a forked
+        child only."""
+        rows = [(obj, _type_name(type(obj))) for obj in gc.get_objects() if type_flags(type(obj)) & HEAP_TYPE]
+        return [row for row in rows if row[1] in types and type.__dict__["__weakrefoffset__"].__get__(type(row[0]))]
 
     def growth_after_clearing(self, before: dict[str, int]) -> ClearedAnswer:
         """In a forked copy, empty the bounded containers that have grown since ``before`` and are not full yet,

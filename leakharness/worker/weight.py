@@ -54,11 +54,13 @@ def weigh(obj: Any) -> Weight:
     """The weight of ``obj`` alone."""
     kind = type(obj)
     flags = type.__dict__["__flags__"].__get__(kind)
-    size, basic = _c_size(obj, kind), kind.__basicsize__
+    (size, sized_by), basic = _c_size(obj, kind), kind.__basicsize__
     ahead = (GC_HEAD_BYTES if flags & HAVE_GC else 0) + (PRE_HEADER_BYTES if flags & MANAGED_DICT else 0)
     objects = int(gc.is_tracked(obj))
     entries = length(obj) if objects else 0
-    if kind.__itemsize__ or kind is str or flags & INLINE_VALUES:
+    # object.__sizeof__ counts the values that are part of the object; that of another base, which 3.14 lets have them
+    # too, counts a buffer beside it (Objects/typeobject.c, object___sizeof___impl).
+    if kind.__itemsize__ or kind is str or (flags & INLINE_VALUES and sized_by is object):
         parts = [ahead + size]
     else:
         parts = [ahead + basic, size - basic]
@@ -85,13 +87,13 @@ def malloc_chunk(size: int) -> int:
     return max(CHUNK_LEAST_BYTES, -(-(size + CHUNK_HEAD_BYTES) // CHUNK_BYTES) * CHUNK_BYTES)
 
 
-def _c_size(obj: Any, kind: type) -> int:
-    """``__sizeof__`` by the first base that has it in C, so that no code of the program runs."""
+def _c_size(obj: Any, kind: type) -> tuple[int, type]:
+    """``__sizeof__`` by the first base that has it in C, so that no code of the program runs; and that base."""
     for base in type.__dict__["__mro__"].__get__(kind):
         method = type.__dict__["__dict__"].__get__(base).get("__sizeof__")
         if type(method) is _METHOD:
-            return int(method(obj))
-    return kind.__basicsize__
+            return int(method(obj)), base
+    return kind.__basicsize__, object
 
 
 def own_dict(obj: Any) -> dict[str, Any] | None:

@@ -129,5 +129,5 @@ def test_with_jemalloc_preloaded() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("python", [python for python in PYTHONS if python != sys.executable])
 def test_in_another_interpreter(python: str) -> None:
-    """Set LEAKHARNESS_PYTHONS to run this."""
+    """Those of LEAKHARNESS_PYTHONS, else of pyenv."""
     assert_all_twins_judged(python)

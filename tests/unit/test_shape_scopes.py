@@ -25,10 +25,14 @@ Facts = tuple[int, str, tuple[str, ...], tuple[str, ...]]
 INLINES_COMPREHENSIONS = sys.version_info >= (3, 12)
 
 
+OWN_CELLS = ("__classdict__", "__conditional_annotations__")
+"""Cells of classes that the compiler makes for PEP 695 and PEP 649."""
+
+
 def facts(shape: Shape) -> list[Facts]:
     """(line, name, captures, cells) of every scope but the module, comprehensions inlined on both sides."""
     scopes = [scope for path, scope in walk(without_comprehensions(shape)) if path]
-    return sorted((s.line, s.name, s.captures, tuple(c for c in s.cells if c != "__classdict__")) for s in scopes)
+    return sorted((s.line, s.name, s.captures, tuple(c for c in s.cells if c not in OWN_CELLS)) for s in scopes)
 
 
 def compiled(text: str) -> Shape:
@@ -103,6 +107,10 @@ def test_type_parameters_are_captured_like_variables() -> None:
 STDLIB = [asyncio, collections, contextlib, dataclasses, functools, inspect, typing, unittest.mock]
 
 
+WRITE_AN_ANNOTATE = {("dataclasses.py", "_make_annotate_function"), ("typing.py", "__new__")}
+"""From 3.14 on: functions that define an ``__annotate__`` by hand, which looks like the compiler's."""
+
+
 def stdlib_files() -> list[Path]:
     files = [Path(str(module.__file__)) for module in STDLIB]
     return sorted({*files, *Path(str(asyncio.__file__)).parent.glob("*.py")})
@@ -119,6 +127,8 @@ def test_hundreds_of_library_functions_have_the_captures_the_compiler_gives_them
         for fact in facts(compiled(text)):
             if fact[1].startswith("<generic parameters") or ".type_params" in fact[2]:
                 continue  # the compiler's own helpers for PEP 695
+            if (file.name, fact[1]) in WRITE_AN_ANNOTATE:
+                continue
             is_type_alias = INLINES_COMPREHENSIONS and file.name == "typing.py" and len(fact[1]) < 6
             assert fact in ours or is_type_alias, (file, fact)
             seen += 1
