@@ -256,6 +256,8 @@ class RunResult:
     growing_containers: tuple[GrowingContainer, ...] = ()
     """Containers of the program that have grown, the most grown first."""
     detectable: Detectable = field(default_factory=Detectable)
+    stays: tuple[str, ...] = ()
+    """Of a PASS: tracked objects that stay all the same, and in which bounded container; one sentence each."""
     snapshots: tuple[str, ...] = ()
     forgiven: tuple[str, ...] = ()
     """What was declared, ignored or below a floor: one sentence each, with the rule and its reason."""
@@ -322,6 +324,7 @@ class RunResult:
             "held_by_c": [held.document() for held in self.held_by_c],
             "growing_containers": [container.document() for container in self.growing_containers],
             "detectable": self.detectable.document(),
+            "stays": list(self.stays),
             "snapshots": list(self.snapshots),
             "forgiven": list(self.forgiven),
             "notes": list(self.notes),

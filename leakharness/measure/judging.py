@@ -17,17 +17,21 @@ from leakharness.measure.bounded import _runs_to_fill, _runs_to_fill_declared, r
 from leakharness.measure.following import cut_short, followed_far_enough, weighs_enough
 from leakharness.measure.measurement import Measurement
 from leakharness.measure.resident import ResidentSize
+from leakharness.measure.retention import FEWEST_TOLD, tracked_alive
 from leakharness.measure.warm_up import (
     OPCODE_CACHES,
     WARM_UP_RUNS_310,
 )
 from leakharness.model import Verdict
+from leakharness.units import size
 from leakharness.worker.protocol import (
     CENSUS,
 )
 
 __all__ = ["Judging", "Outcome"]
 
+FILLED_BYTES = 1 << 30
+"""What filling a bounded container may weigh: the machine is not ours to fill."""
 PASS_SECONDS = 1.5
 """A PASS of runs too slow for ``iters`` x ``batches`` of them needs at least this much measured time."""
 
@@ -137,6 +141,10 @@ class Judging:
                 return self._leak()
             measurement.assessment = self._found
             return Outcome("NOT_JUDGED", f"{sentence}: it is full after about {runs:,} more runs (--max-runs)")
+        weight = runs * _bytes_a_run(measurement)
+        if weight > FILLED_BYTES:
+            measurement.assessment = self._found
+            return Outcome("NOT_JUDGED", f"{sentence}: full, it would weigh about {size(weight)} more")
         measurement.notes.append(f"{sentence}: filled by {runs} more runs of warm-up, then measured anew")
         self._spent += runs
         self._batches.warm_up_and_baseline(runs)
@@ -209,6 +217,14 @@ def _enough(measurement: Measurement) -> bool:
     )
 
 
+def _bytes_a_run(measurement: Measurement) -> float:
+    """What a run leaves behind, by the counter of bytes that rises most."""
+    first, last = measurement.readings[0], measurement.readings[-1]
+    both = [name for name in ("malloc_bytes", "rss") if name in first.counters and name in last.counters]
+    risen = max((last.counters[name] - first.counters[name] for name in both), default=0)
+    return max(0, risen) / max(1, measurement.runs)
+
+
 def _run_seconds(measurement: Measurement) -> float:
     return (measurement.readings[-1].seconds - measurement.readings[0].seconds) / max(1, measurement.runs)
 
@@ -216,7 +232,10 @@ def _run_seconds(measurement: Measurement) -> float:
 def _pass_reason(measurement: Measurement, batches: int) -> str:
     born = sum(row["born"] for row in measurement.tracked.values())
     retained = sum(row["retained"] for row in measurement.tracked.values())
+    alive = tracked_alive(measurement)
     tracked = f"{retained}/{born} tracked objects retained; " if born else ""
+    if alive >= FEWEST_TOLD and born:
+        tracked = f"{alive:,} tracked objects are alive, {retained:,} more than at the baseline; "
     extended = batches > measurement.plan.batches
     why = f"settled after {batches} batches" if extended else "no counter grows"
     return f"{tracked}{why} over {measurement.runs} runs"

@@ -19,6 +19,7 @@ from leakharness.measure.census import families
 from leakharness.measure.judging import Judging, Outcome
 from leakharness.measure.measurement import Evidence, Explainer, Measurement, Observer, Request, WorkerClient
 from leakharness.measure.quick_look import quick_look
+from leakharness.measure.retention import what_stays
 from leakharness.model import Detectable, Growth, Plan, RunResult, Verdict
 from leakharness.units import number
 from leakharness.worker.protocol import (
@@ -51,6 +52,7 @@ def measure(
     measurement = Measurement(request, plan if isinstance(plan, Plan) else Plan())
     began = clock()
     evidence = Evidence()
+    stays: tuple[str, ...] = ()
     noise: Mapping[str, float] = {}
     try:
         measurement.facts = worker.request(LOAD, request.spec(), doing="loading the scenario")
@@ -68,6 +70,9 @@ def measure(
             outcome = judging.outcome()
             noise = judging.noise
         outcome = _checked_against_bounds(measurement, worker, observer, outcome)
+        if outcome.verdict == "PASS":
+            stays = what_stays(measurement, worker)
+            outcome = Outcome("PASS", "; ".join((*stays, outcome.reason)))
         fault = worker.request(SELF_TEST, doing="testing the tracker").fault
         if fault is not None:
             raise NotJudged(f"the tracker's self-test failed after the runs: {fault}")
@@ -77,6 +82,7 @@ def measure(
     except NotJudged as exc:
         return _result(measurement, "NOT_JUDGED", str(exc), clock() - began, noise, detail=exc.detail)
     result = _result(measurement, outcome.verdict, outcome.reason, clock() - began, noise)
+    result = replace(result, stays=stays)
     if passed is not None:
         result = replace(result, detectable=passed.detectable, blind={**passed.blind, **result.blind})
     return evidence.added_to(result)

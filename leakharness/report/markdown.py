@@ -32,7 +32,7 @@ def run_report(result: RunResult) -> str:
 def certificate_report(certificate: Certificate) -> str:
     """``report.md`` of a certificate."""
     rows = [
-        f"| {cell(arm.mode)} | {arm.must or '-'} | {arm.verdict} | {arm.retained}/{arm.born} | "
+        f"| {cell(arm.mode)} | {arm.must or '-'} | {arm.verdict} | {'bounded' if arm.stays else f'{arm.retained}/{arm.born}'} | "
         + (", ".join(f"{g.counter} {number(g.per_run)}" for g in arm.growth if g.grows) or "-")
         + " |"
         for arm in certificate.arms

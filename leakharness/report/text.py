@@ -79,13 +79,13 @@ def certificate_block(certificate: Certificate, *, report: str | None = None, wi
     lines = [f"{certificate.verdict}  {one_line(certificate.scenario)}", ""]
     lines.append(f"  {'arm':<20}{'must':<6}{'gave':<12}{'retained':>10}  grows")
     for arm in certificate.arms:
-        retained = f"{arm.retained}/{arm.born}"
+        retained = "bounded" if arm.stays else f"{arm.retained}/{arm.born}"
         grows = ", ".join(f"{g.counter} {signed(g.per_run)}" for g in arm.growth if g.grows) or "-"
         row = f"  {one_line(arm.mode):<20}{arm.must or '-':<6}{arm.verdict:<12}{retained:>10}  {grows}"
         lines.append(cut(row, width))
     for arm in certificate.arms:
-        for container in arm.growing_containers[:1]:
-            lines += wrapped(f"{arm.mode}: {container.sentence}", "  ", width)
+        for sentence in (*(container.sentence for container in arm.growing_containers[:1]), *arm.stays):
+            lines += wrapped(f"{arm.mode}: {sentence}", "  ", width)
     lines.append("")
     lines += wrapped(certificate.reason, "  ", width)
     for arm in certificate.arms:

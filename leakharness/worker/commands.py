@@ -74,6 +74,7 @@ class Measuring:
             protocol.BLOCKS.op: self.blocks,
             protocol.CENSUS.op: self.census,
             protocol.BOUNDED_STORES.op: self.bounded_stores,
+            protocol.RETENTION.op: self.reader.retention,
             protocol.GROWN_CONTAINERS.op: self.reader.grown_containers,
             protocol.GROWTH_AFTER_CLEARING.op: self.reader.growth_after_clearing,
             protocol.GROWTH_AFTER_CLEARING_DECLARED.op: self.reader.growth_after_clearing_declared,

@@ -33,6 +33,7 @@ __all__ = [
     "READY",
     "READ_WITHOUT",
     "REFERENCES",
+    "RETENTION",
     "RUNS",
     "SECOND_OPINIONS",
     "SELF_TEST",
@@ -246,6 +247,23 @@ class BoundedStores(NamedTuple):
     rows: tuple[Container, ...] = ()
 
 
+class RetentionIn(NamedTuple):
+    """A bounded container in which tracked objects stay: how many by label, and bytes of malloc that go with them."""
+
+    name: str
+    size: Count
+    bound: Count
+    tracked: dict[str, Count]
+    malloc_bytes: Count
+
+
+class Retention(NamedTuple):
+    """Tracked objects that are alive, by label, since the start of the process; and in which bounded containers."""
+
+    alive: dict[str, Count]
+    rows: tuple[RetentionIn, ...] = ()
+
+
 class CopyCounts(NamedTuple):
     """Counters in a forked copy of the measured process: tracked objects alive, objects, allocator blocks, entries."""
 
@@ -387,6 +405,7 @@ REFERENCES = Question("references", ReferencesAnswer)
 BLOCKS = Question("blocks", BlocksAnswer)
 CENSUS = Question("census", CensusAnswer)
 BOUNDED_STORES = Question("bounded_stores", BoundedStores)
+RETENTION = Question("retention", Retention)
 GROWN_CONTAINERS = Question("grown_containers", GrownContainers)
 GROWTH_AFTER_CLEARING = Question("growth_after_clearing", ClearedAnswer)
 GROWTH_AFTER_CLEARING_DECLARED = Question("growth_after_clearing_declared", ClearedAnswer)

@@ -24,6 +24,7 @@ from leakharness.worker.protocol import (
     GrownContainers,
     LabelCount,
     ReadingAnswer,
+    Retention,
 )
 from leakharness.worker.recorder import ScenarioRecorder
 from leakharness.worker.tracker import Tracker
@@ -194,6 +195,12 @@ class CounterReader:
         child only."""
         rows = [(obj, _type_name(type(obj))) for obj in gc.get_objects() if type_flags(type(obj)) & HEAP_TYPE]
         return [row for row in rows if row[1] in types and type.__dict__["__weakrefoffset__"].__get__(type(row[0]))]
+
+    def retention(self) -> Retention:
+        """Tracked objects that are alive, and the bounded containers in which they stay."""
+        from leakharness.worker.bounded_retention import retention
+
+        return retention(self._tracker, _find_bounded, self._counters.readers.get("malloc_bytes"))
 
     def growth_after_clearing(self, before: dict[str, int]) -> ClearedAnswer:
         """In a forked copy, empty the bounded containers that have grown since ``before`` and are not full yet,

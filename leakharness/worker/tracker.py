@@ -140,6 +140,10 @@ class Tracker:
         size = _table_bytes()
         return malloc_chunk(size) if size > BLOCK_LIMIT_BYTES else 0
 
+    def alive_by_label(self) -> dict[str, int]:
+        """Tracked objects that are alive now, whenever they were born."""
+        return {name: entry.alive for name, entry in self._labels.items() if entry.alive}
+
     def containers(self) -> list[Any]:
         """What grows because objects are tracked."""
         return [self._labels, self._baseline, _registry()]

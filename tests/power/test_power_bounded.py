@@ -35,3 +35,11 @@ def test_a_store_that_outgrows_its_declared_bound_is_a_leak() -> None:
 def test_a_declared_store_that_is_not_there_is_said() -> None:
     with pytest.raises(UsageError, match="bounded:GONE"):
         measured("nowhere")
+
+
+def test_tracked_objects_that_stay_in_a_bounded_cache_are_told() -> None:
+    """The warm-up fills it: none is retained since the baseline, and 200 are there."""
+    result = measured("cache")
+    assert result.verdict == "PASS", result.reason
+    assert result.stays == ("200 Session stay in lru_cache(maxsize=200) of attachments: bounded",)
+    assert "0/" not in result.reason
