@@ -367,3 +367,18 @@ def test_a_type_that_its_module_never_made_ready_ends_nothing(tmp_path: Path) ->
     """
     run(tmp_path, body)
     assert len(nodes_named(load_capture(tmp_path / "heap").graph, "__main__.Payload")) == 1
+
+
+def test_a_context_that_only_c_code_has_set_is_read(tmp_path: Path) -> None:
+    """decimal sets a context variable without the module that has their type."""
+    body = """
+    import _decimal
+    class Payload: pass
+    if "_contextvars" in sys.modules:
+        del sys.modules["_contextvars"]
+    context = _decimal.Context()
+    _decimal.setcontext(context)
+    taken("heap")
+    """
+    run(tmp_path, body)
+    assert nodes_named(load_capture(tmp_path / "heap").graph, "decimal.Context")

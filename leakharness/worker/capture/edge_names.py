@@ -7,6 +7,7 @@ at a time.
 from __future__ import annotations
 
 import gc
+import importlib
 import itertools
 import sys
 import types
@@ -231,7 +232,8 @@ class EdgeNames:
                     self._columns.edge(source, item, name, PROPERTY)
 
     def _context_variables(self, block: Block) -> None:
-        variable = sys.modules["_contextvars"].ContextVar
+        # Builtin, and not imported in a process whose C code alone has set a variable (decimal, warnings on 3.14).
+        variable = importlib.import_module("_contextvars").ContextVar
         name_of = variable.__dict__["name"].__get__
         for source, node in enumerate(block.members, block.first):
             referents = gc.get_referents(node)
