@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from leakharness.heap.diff import SnapshotDiff
+    from leakharness.heap.diff import DiffRow, SnapshotDiff
     from leakharness.heap.dominator_rows import DominatorRow
     from leakharness.heap.graph import HeapGraph
     from leakharness.heap.retainers import RetainerGroup
@@ -49,18 +49,44 @@ def diff_command(
     before: Annotated[Path | None, typer.Argument(help="The earlier snapshot.", show_default=False)] = None,
     after: Annotated[Path | None, typer.Argument(help="The later snapshot.", show_default=False)] = None,
     lane_dir: Annotated[
-        Path | None, typer.Option(help="A folder of snapshots: the earliest against the latest of one PID.")
+        Path | None, typer.Option(help="A folder of snapshots: the earliest against the latest of each process.")
     ] = None,
-    pid: Annotated[int | None, typer.Option(help="Which PID of the lane [that with most files].")] = None,
+    pid: Annotated[int | None, typer.Option(help="Which PID of the lane [all, that with most files first].")] = None,
+    thread: Annotated[int | None, typer.Option(help="Which worker thread of Node; 0 is the main one.")] = None,
     top: Annotated[int, typer.Option(help="Rows shown.")] = 30,
     min_kb: Annotated[int, typer.Option(help="KiB by which a family must have grown.")] = 64,
-    by: Annotated[str, typer.Option(help="name: by type and name. path: by who holds them.")] = "name",
+    by: Annotated[
+        str | None,
+        typer.Option(help="name: by type and name. path: by who holds them [name; path for a lane of V8's files]."),
+    ] = None,
+    rank: Annotated[str, typer.Option(help="shallow or retained: the growth by which rows are ordered.")] = "shallow",
+    raw: Annotated[bool, typer.Option("--raw", help="V8's files by the names and sizes that they give.")] = False,
     json: Json = False,
 ) -> None:
-    from leakharness.heap.diff import diff
+    from leakharness.heap.diff import diff, diff_lane
 
-    found = diff(before, after, lane_dir=lane_dir, pid=pid, top=top, min_kb=min_kb, by=by)
-    _emit_json(found.document()) if json else _emit(_diff_lines(found))
+    if lane_dir is not None and before is None and after is None:
+        found = diff_lane(lane_dir, pid=pid, thread=thread, top=top, min_kb=min_kb, by=by, rank=rank, raw=raw)
+    else:
+        found = [
+            diff(
+                before,
+                after,
+                lane_dir=lane_dir,
+                pid=pid,
+                thread=thread,
+                top=top,
+                min_kb=min_kb,
+                by=by or "name",
+                rank=rank,
+                raw=raw,
+            )
+        ]
+    if json:
+        others = [one.document() for one in found[1:]]
+        _emit_json({**found[0].document(), **({"others": others} if others else {})})
+    else:
+        _emit([line for one in found for line in ([""] if one is not found[0] else []) + list(_diff_lines(one))])
 
 
 def retainers_command(
@@ -200,29 +226,47 @@ def _fit(text: str, width: int = WIDTH) -> str:
 def _diff_lines(found: SnapshotDiff) -> Iterator[str]:
     from leakharness.units import KIB, signed_size, size
 
-    pair, (before, after) = found.pair, found.nodes
+    pair, (before, after), growth = found.pair, found.nodes, found.growth
     least = size(found.min_kb * KIB)
     yield f"before: {pair.before}"
     yield f"after:  {pair.after}"
     if pair.pid is not None:
-        yield f"pid:    {pair.pid} ({pair.snapshots} snapshots found)"
+        thread = f", worker thread {pair.thread}" if pair.thread else ""
+        yield f"pid:    {pair.pid}{thread} ({pair.snapshots} snapshots found)"
     yield f"nodes:  {before} -> {after} ({after - before:+d})"
     yield f"filter: top={found.top} min={least}"
+    yield f"growth: {signed_size(growth.grown - growth.shrunk)}: {size(growth.grown)} more, {size(growth.shrunk)} less"
     yield ""
     if not found.rows:
         yield f"Nothing grew by {least} or more."
-        return
     for row in found.rows:
-        lead = f"{signed_size(row.size_delta):>12}  {row.count_delta:>+9d}  {row.type:<10.16}  "
-        tail = f"  {row.classification.kind:<15}"
-        room = WIDTH - len(lead) - len(tail)
-        yield (lead + f"{_fit(_printable(row.name) or '(empty)', room):<{room}}" + tail).rstrip()
-        if row.path:
-            yield from _path_lines(row.path, "      ")
-    yield ""
-    yield f"class:  {found.kind} ({found.evidence})"
-    if found.kind == "ambiguous" and found.evidence == "by name":
+        yield from _diff_row(row)
+    if growth.left_out:
+        yield ""
+        what = "row" if growth.rows_left_out == 1 else "rows"
+        yield f"left out: {size(growth.left_out)} in {growth.rows_left_out:,} smaller {what}"
+    if found.rows:
+        yield ""
+        yield f"these rows explain {growth.explained:.0%} of what grew"
+    if found.rows or growth.left_out:
+        yield f"class:  {found.kind} ({found.evidence})"
+    if found.rows and found.kind == "ambiguous" and found.evidence == "by name":
         yield "        a name is triage: --by path, retainers or dominators settle it"
+
+
+def _diff_row(row: DiffRow) -> Iterator[str]:
+    from leakharness.units import signed_size
+
+    lead = f"{signed_size(row.size_delta):>12}  {row.count_delta:>+9d}  {row.type:<10.16}  "
+    if row.retained_delta is not None:
+        lead = f"{signed_size(row.retained_delta):>12} retained" + lead
+    tail = f"  {row.classification.kind:<15}"
+    room = WIDTH - len(lead) - len(tail)
+    yield (lead + f"{_fit(_printable(row.name) or '(empty)', room):<{room}}" + tail).rstrip()
+    if row.gone:
+        yield f"      {row.born} came, {row.gone} went"
+    if row.path:
+        yield from _path_lines(row.path, "      ")
 
 
 def _printable(text: str) -> str:

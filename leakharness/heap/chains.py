@@ -53,16 +53,19 @@ def chained(names: Names, tree: PathTree, nodes: Ints, families: Ints) -> Chaine
     """Which of ``nodes`` hang on another of the same family (``families`` has a number for each): their retainer path
     comes from it by a few steps, as in a linked list, a tree, a chain of parents."""
     place_of = np.full(names.graph.node_count, -1, np.int64)
-    place_of[nodes] = np.arange(len(nodes))
     before, steps = np.full(len(nodes), -1, np.int64), np.zeros(len(nodes), np.int64)
-    searching, above = np.arange(len(nodes)), tree.source[nodes]
+    # A container is no link: what is in a list of lists, or in an array that hangs on another, is no chain of them.
+    searching = np.flatnonzero(~names.between[nodes])
+    place_of[nodes[searching]] = searching
+    above = tree.source[nodes[searching]]
     for step in range(1, _LONGEST_LINK + 1):
         inside = above > 0
         searching, above = searching[inside], above[inside]
         place = place_of[above]
         found = (place >= 0) & (families[place] == families[searching]) & (nodes[searching] != above)
         before[searching[found]], steps[searching[found]] = place[found], step
-        searching, above = searching[~found], tree.source[above[~found]]
+        going = ~found & names.between[above]
+        searching, above = searching[going], tree.source[above[going]]
     head = np.where(before >= 0, before, np.arange(len(nodes)))
     moving = np.flatnonzero(before >= 0)
     while len(moving):
@@ -157,9 +160,10 @@ def _kinds_of_steps(names: Names, edges: Ints, nodes: Ints, *, by_name: bool) ->
             _telling(graph.strings[number + VALUE]) if number + VALUE >= 0 else number for number in used.tolist()
         ]
         text = np.array(telling, np.int64)[inverse.reshape(-1)]
+    called = graph.node_name[nodes].astype(np.int64) if names.objects is None else names.objects.called[nodes]
     at_root = edges < int(graph.edge_start[1])
     number = np.zeros(len(edges), np.int64)
-    for column in (kind, text, graph.node_name[nodes].astype(np.int64), at_root.astype(np.int64)):
+    for column in (kind, text, called - int(called.min()), at_root.astype(np.int64)):
         number = number * (int(column.max()) + 2) + column + 1
         _, number = np.unique(number, return_inverse=True)
         number = number.reshape(-1).astype(np.int64)

@@ -80,11 +80,11 @@ _NAME_TABLE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         (
             r"system / (Module|SourceTextModule|Script|ScopeInfo|SharedFunctionInfo|Bytecode).*",
             r"system / (Descriptor|Map\b|Feedback|PropertyCell|PrototypeInfo|Transition).*",
-            r"system / (UncompiledData|Context).*",
+            r"system / UncompiledData.*",
             r"Module|SourceTextModule|SyntheticModule|ModuleWrap|ModuleJob|ModuleMap|Script|ContextifyScript",
         ),
     ),
-    (MODULE_GRAPH, "array", (r"\((object properties|bytecode|descriptor array|map descriptors)\)",)),
+    (MODULE_GRAPH, "array", (r"\((bytecode|descriptor array|map descriptors)\)",)),
     # V8: memory outside its heap
     (NATIVE, "", (r"system / (JSArrayBufferData|ExternalString.*|Managed.*|Foreign)",)),
     (NATIVE, "native", (r".*",)),
@@ -112,15 +112,20 @@ _AMBIGUOUS_NAMES = frozenset({*_AMBIGUOUS_PYTHON, *_AMBIGUOUS_V8})
 # A user's own class: qualified in Python, capitalised and an object in V8.
 _OWN_CLASS = re.compile(r"[A-Za-z_][\w.]*\.(<locals>\.)?[A-Z]\w*|[A-Z][A-Za-z0-9_$]{2,}")
 
-# A module's scope and a closure's are both contexts to V8: by name the former, but a path knows better.
-_SOFT_NAMES = frozenset({"system / Context"})
-
 _MODULE_PATH = re.compile(
     r"linecache\.cache|re\._cache|\b_cache \(dict\)|importlib|__spec__|_pytest\.|path_importer_cache"
 )
 _RUNTIME_PATH = re.compile(
-    r"closure cell|local '|context '|_callbacks|\bTask\b|\bFuture\b|\[\*\]|\[<|Map\.table|listeners|_events"
+    r"closure cell|local '|context '|_callbacks|\bTask\b|\bFuture\b|\[\*\]|\[<|value in WeakMap|listeners|_events"
 )
+# JavaScript: where loaders keep modules; what hangs below such an entry is the module's, unless it is in a store of it
+_MODULE_RECORD = re.compile(
+    r"(\b(module|Module)\w*|\b(require|cjs|esm|load)\w*Cache|\bevaluatedModules|\w*To(Module|Modules)\w*Map|\._cache"
+    r"|\b_pathCache|\.children|\bModule(Wrap|Map|Job|LoadMap)?\.\w+|context '(\w*[mM]odule\w*|\w*[cC]jsParseCache)')"
+    r"( \((Map|Object|Array)\))?(\[[^\]]*\])?"
+)
+_ENTRY = re.compile(r"\[\*\]|value in WeakMap|listeners|_events")
+_PARTS_OF_CODE = frozenset({"code", "closure", "object shape", "hidden"})
 
 
 def classify_name(kind: str, name: str) -> str:
@@ -137,13 +142,17 @@ def classify_name(kind: str, name: str) -> str:
 
 def classify_path(kind: str, name: str, path: Sequence[str]) -> Classification:
     """The class of a node with its retainer path: what the name says, else what holds it says."""
-    by_name = AMBIGUOUS if name in _SOFT_NAMES else classify_name(kind, name)
+    by_name = classify_name(kind, name)
     holders = " -> ".join(path[:-1])
     if _MODULE_PATH.search(holders):
         return Classification(MODULE_GRAPH, BY_RETAINERS)
     if by_name != AMBIGUOUS:
         return Classification(by_name, BY_NAME)
-    if _RUNTIME_PATH.search(holders):
+    records = list(_MODULE_RECORD.finditer(holders)) if path and not path[0].startswith("sys.modules") else []
+    if records:  # a module of JavaScript: what a store of it holds came while it ran
+        stored = _ENTRY.search(holders, records[-1].end())
+        return Classification(RUNTIME_OBJECTS if stored else MODULE_GRAPH, BY_RETAINERS)
+    if (_ENTRY if kind in _PARTS_OF_CODE else _RUNTIME_PATH).search(holders):
         return Classification(RUNTIME_OBJECTS, BY_RETAINERS)
     if holders.startswith("sys.modules[") and len(path) <= 3:  # straight in a module's namespace
         return Classification(MODULE_GRAPH, BY_RETAINERS)
@@ -155,7 +164,7 @@ def classify_dominated(kind: str, name: str, above: Sequence[tuple[str, str]]) -
 
     The nearest that has a class of its own gives it; a module has everything below it, so it says nothing.
     """
-    by_name = AMBIGUOUS if name in _SOFT_NAMES else classify_name(kind, name)
+    by_name = classify_name(kind, name)
     if by_name != AMBIGUOUS:
         return Classification(by_name, BY_NAME)
     for dominator_kind, dominator in above:

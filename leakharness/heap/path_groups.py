@@ -50,6 +50,7 @@ class _Chains:
         self.property = kinds.index("property") if "property" in kinds else None
         objects = objects_of(names.graph)
         self.read_as = objects.read_as.data if objects is not None else None
+        self.called = (names.graph.node_name.astype(np.int64) if objects is None else objects.called).data
         self.internal = kinds.index("internal") if "internal" in kinds else None
 
     def chain(self, node: int) -> int:
@@ -69,14 +70,19 @@ class _Chains:
     def _longer(self, chain: int, node: int) -> int:
         """The number of ``chain`` and the step that enters ``node``. Thousands of nodes are entered alike, so what
         numbers can tell is not put into words again."""
-        edge, called = self.entered[node], self.node_name[node]
+        edge, called = self.entered[node], self.called[node]
         kind = self.edge_kind[edge]
         name = PLACE if kind in self.positions else self.edge_name[edge]
         if kind == self.internal and self.read_as is not None:
             name = self.read_as[name]
         if self.generic_keys and kind == self.property and self._is_key(self.source[node]):
             name = _ANY_KEY
-        key = (chain, kind, name, called if self.names.graph.strings[called] else ~self.nameless[node])
+        key = (
+            chain,
+            kind,
+            name,
+            called if called < 0 or self.names.graph.strings[called] else -1 - self.nameless[node],
+        )
         number = self.seen.get(key)
         if number is None:
             number = self.seen[key] = self._add(chain, self._step(edge, node, name))

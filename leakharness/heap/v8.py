@@ -53,9 +53,9 @@ __all__ = [
 ]
 
 
-def read(path: Path | str, *, edges: bool = True) -> HeapGraph:
+def read(path: Path | str, *, edges: bool | None = True) -> HeapGraph:
     """The graph in a ``.heapsnapshot`` of ours, of Node or of Chrome; without its edges if ``edges`` is
-    False. A raw capture (``.heapcapture``, of ``leakharness.watch``) is read as well.
+    False, or None and the file is ours. A raw capture (``.heapcapture``, of ``leakharness.watch``) is read as well.
 
     The file is mapped and parsed piece by piece, so memory stays near the file's size. ``meta`` is what we
     stored (empty for files of other producers). Raises `SnapshotError` where the file is missing, truncated,
@@ -69,7 +69,7 @@ def read(path: Path | str, *, edges: bool = True) -> HeapGraph:
         sections = sections_of(text)
         layout = layout_of(text, sections)
         strings = strings_of(text, sections)
-        return columns_of(text, sections, layout, strings, with_edges=edges)
+        return columns_of(text, sections, layout, strings, with_edges=not layout.ours if edges is None else edges)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,18 @@ import numpy.typing as npt
 
 from leakharness.heap.graph import HeapGraph
 
-__all__ = ["EPHEMERON", "PLACE", "VALUE", "Objects", "edge_names", "ephemeron_copies", "objects_of", "size_owners"]
+__all__ = [
+    "EPHEMERON",
+    "NAMED_BY_TEXT",
+    "PLACE",
+    "SCOPE",
+    "VALUE",
+    "Objects",
+    "edge_names",
+    "ephemeron_copies",
+    "objects_of",
+    "size_owners",
+]
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -28,9 +39,10 @@ PLACE, VALUE = -1, -3  # in place of an edge's name: an entry at some place, the
 _STORE_EDGES = ("elements", "properties", "table")
 _STORE_KINDS = ("array", "hidden")
 _SCOPE_EDGES = ("context", "previous")
-_SCOPE = "system / Context"
+SCOPE = "system / Context"
 _CELL = "system / PropertyCell"
 _COLLECTIONS = frozenset({"Array", "Map", "Set", "WeakMap", "WeakSet"})
+NAMED_BY_TEXT = ("string", "concatenated string", "sliced string", "number", "symbol", "bigint", "regexp")
 MANY_KEYS = 32
 """Properties from which on a plain Object is a dictionary: literals and options have fewer, and an object used as a
 cache or a registry soon has hundreds."""
@@ -88,7 +100,7 @@ class Objects:
     @cached_property
     def into_scopes(self) -> Mask:
         """Edges from a closure to its scope, and from there to the one around it."""
-        numbers = [number for number, text in enumerate(self.graph.strings) if text == _SCOPE]
+        numbers = [number for number, text in enumerate(self.graph.strings) if text == SCOPE]
         found: Mask = self._named(*_SCOPE_EDGES) & np.isin(self.graph.node_name, numbers)[self.graph.edge_to]
         return found
 
@@ -117,6 +129,23 @@ class Objects:
         numbers = [number for number, text in enumerate(self.graph.strings) if text in _COLLECTIONS]
         found: Mask = (np.isin(self.graph.node_name, numbers) & self.plain) | self.dictionaries
         return found
+
+    @cached_property
+    def parts(self) -> Mask:
+        """Nodes that are parts of an object and not objects: its stores and scopes."""
+        parts = np.zeros(self.graph.node_count, bool)
+        parts[self.graph.edge_to[self.into_stores | self.into_scopes]] = True
+        return parts
+
+    @cached_property
+    def named_by_text(self) -> Mask:
+        """Nodes that V8 names by what they say: strings, numbers and the like. Their kind is their family."""
+        return np.isin(self.graph.node_kind, self._of_kind(*NAMED_BY_TEXT))
+
+    @cached_property
+    def called(self) -> Ints:
+        """What each node is called, as a number: that of its name, or one for all that have no name of their own."""
+        return np.where(self.named_by_text, -1 - self.graph.node_kind.astype(np.int64), self.graph.node_name)
 
     @cached_property
     def repeated(self) -> Mask:

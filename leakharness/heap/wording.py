@@ -10,13 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.paths import UNKNOWN, PathTree, root_rank
-from leakharness.heap.v8_objects import PLACE, objects_of
+from leakharness.heap.v8_objects import PLACE, SCOPE, objects_of
 from leakharness.units import size
 from leakharness.worker.capture.columns import HIDDEN
 
@@ -131,6 +133,8 @@ class Names:
         self.objects = objects_of(graph)
 
     def name(self, node: int) -> str:
+        if self.objects is not None and self.objects.named_by_text[node]:
+            return self._nameless(node)
         return self.graph.strings[int(self.graph.node_name[node])]
 
     def kind(self, edge: int) -> str:
@@ -152,6 +156,14 @@ class Names:
         if self.objects is not None:
             return bool(self.objects.collections[node])
         return self.name(node) in CONTAINERS
+
+    @cached_property
+    def between(self) -> npt.NDArray[np.bool_]:
+        """Nodes that a path tells as steps from one object to the next: containers, cells, stores, scopes."""
+        if self.objects is not None:
+            return self.objects.collections | self.objects.parts
+        told = [number for number, text in enumerate(self.graph.strings) if text in CONTAINERS or text == "cell"]
+        return np.isin(self.graph.node_name, told)
 
     def is_inner(self, edge: int) -> bool:
         """Whether an edge of V8 leads to a part of the object itself: its store of entries, its scope."""
@@ -254,12 +266,15 @@ def path_entries(names: Names, steps: Sequence[int], *, full: bool, shared: set[
                 holder, access, owner = label(target), "", target
         node = target
     if access or node != owner:  # the target itself is a container, a cell or a __dict__
-        entries.append(Entry(holder, access or ".__dict__", steps[-1], owner))
+        inner = f".{names.edge_text(steps[-1])}" if names.is_inner(steps[-1]) else ".__dict__"
+        entries.append(Entry(holder, access or inner, steps[-1], owner))
     return entries
 
 
 def _access(names: Names, edge: int, source: int, *, through_dict: bool, show_position: bool) -> str:
     name, kind, held_in = names.edge_text(edge), names.kind(edge), names.name(source)
+    if name is None and held_in == SCOPE:
+        return f" {_context_word(held_in)} 'unnamed'"
     if name is None:
         return f"[{names.graph.edge_text(edge)}]" if show_position else "[*]"
     if name == HIDDEN:

@@ -142,7 +142,8 @@ def investigate(
     min_kb: int = MIN_KB,
 ) -> Investigation:
     """Look into one lane. Raises SnapshotError without two snapshots of one PID, UsageError for a broken trace."""
-    from leakharness.heap.diff import diff, lane_of
+    from leakharness.heap.diff import diff
+    from leakharness.heap.lane import lane_of
 
     found = diff(lane_dir=lane_dir, pid=pid, top=top, min_kb=min_kb, by="path")
     lanes = lanes_of(row for path in traces for row in read_trace(path))

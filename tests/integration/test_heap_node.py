@@ -58,7 +58,7 @@ def test_diff_gives_the_rows_of_a_whole_file_script(made_by_node: Path) -> None:
     for top, min_kb in ((30, 64), (100, 1), (1_000_000, 0)):
         command = ["node", str(script), str(before), str(after), str(top), str(min_kb)]
         theirs = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=120).stdout)
-        ours = diff(before, after, top=top, min_kb=min_kb)
+        ours = diff(before, after, top=top, min_kb=min_kb, raw=True)
         assert list(ours.nodes) == theirs["nodes"]
         rows = [
             {"type": r.type, "name": r.name, "size_delta": r.size_delta, "count_delta": r.count_delta}

@@ -4,12 +4,16 @@ the entries of a WeakMap."""
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from leakharness.heap import v8
+from leakharness.heap.classify import classify_path
+from leakharness.heap.diff import SnapshotDiff, diff
 from leakharness.heap.dominators import dominators, retained_sizes, strong_edges
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.retainers import RetainerGroup, explain
@@ -231,3 +235,141 @@ def test_a_store_counts_for_its_only_owner(tmp_path: Path) -> None:
     lone = file.held(1, "element", 5, "array", "of a root", 7)
     graph = v8.read(file.write(tmp_path / "a.heapsnapshot"))
     assert size_owners(graph)[[4, shared, lone]].tolist() == [3, shared, lone]
+
+
+def grown(tmp_path: Path, before: V8File, after: V8File, **options: Any) -> SnapshotDiff:
+    files = before.write(tmp_path / "before.heapsnapshot"), after.write(tmp_path / "after.heapsnapshot")
+    return diff(*files, **options)
+
+
+def unique_strings(n: int) -> V8File:
+    file = V8File()
+    log = file.held(file.top(), "property", "log", "object", "Array")
+    for i in range(n):
+        file.held(log, "element", i, "string", f"line {i} {'y' * 20}", 1000)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("by", "name"), [("name", "(string)"), ("path", "global -> global.log (Array)[*] -> (string)")]
+)
+def test_strings_are_one_family_whatever_they_say(tmp_path: Path, by: str, name: str) -> None:
+    found = grown(tmp_path, unique_strings(0), unique_strings(2000), by=by)
+    (row,) = found.rows
+    assert (row.type, row.name, row.size_delta, row.count_delta) == ("string", name, 2_000_000, 2000)
+    assert found.growth.explained == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "path"),
+    [
+        (held_in_a_map, "global -> global.CACHE (Map)[*] -> Entry"),
+        (held_in_an_array, "global -> global.leaks (Array)[*] -> Leak"),
+        (held_in_a_dictionary, "global -> global.byId (Object)[*] -> Rec"),
+    ],
+)
+def test_what_a_store_gained_is_one_row_by_path(tmp_path: Path, make: Callable[[int], V8File], path: str) -> None:
+    found = grown(tmp_path, make(40), make(540), by="path", min_kb=16)
+    (row,) = found.rows
+    assert (row.name, row.count_delta, row.classification.kind) == (path, 500, "runtime-objects")
+
+
+def test_a_store_is_told_as_its_owner_and_the_file_as_it_is_with_raw(tmp_path: Path) -> None:
+    def session(size: int) -> V8File:
+        file = V8File()
+        elements = file.held(
+            file.held(file.top(), "property", "s", "object", "Session"), "internal", "elements", "array", ""
+        )
+        file.nodes[elements][3] = size
+        return file
+
+    found = grown(tmp_path, session(16), session(4 << 20))
+    assert [(row.type, row.name) for row in found.rows] == [("object", "Session")]
+    found = grown(tmp_path, session(16), session(4 << 20), raw=True)
+    assert [(row.type, row.name) for row in found.rows] == [("array", "")]
+
+
+def reached_by(root: str, n: int) -> V8File:
+    file = V8File()
+    held = file.held(file.held(1, "element", 7, "synthetic", "(Stack roots)"), "internal", root, "object", "Array")
+    for i in range(n):
+        file.held(held, "element", i, "object", "Entry", 100)
+    return file
+
+
+def test_the_same_objects_by_another_way_are_no_growth(tmp_path: Path) -> None:
+    """2,000 entries below ``(Stack roots).1`` and then, with 1,000 more, below a global: 1,000 came."""
+    after = reached_by("1", 3000)
+    after.edges[0].append(after.edges[0][0])
+    after.edges[0][0] = (after.edges[0][0][0], 99, 3)
+    found = grown(tmp_path, reached_by("1", 2000), after, by="path")
+    (row,) = found.rows
+    assert (row.count_delta, row.size_delta, row.born, row.gone) == (1000, 100_000, 1000, 0)
+
+
+def test_what_the_filter_leaves_out_is_told_and_no_conclusion_is_drawn_from_the_rest(tmp_path: Path) -> None:
+    def heap(n: int) -> V8File:
+        file = held_in_an_array(n)
+        for i in range(n):
+            file.held(2, "property", f"p{i}", "object", f"Kind{i}", 900)
+        return file
+
+    found = grown(tmp_path, heap(0), heap(1000))
+    assert [row.name for row in found.rows] == ["Leak"]
+    assert (found.growth.grown, found.growth.left_out, found.growth.rows_left_out) == (1_000_000, 900_000, 1000)
+    assert (found.kind, found.evidence) == ("ambiguous", "withheld: the rows explain 10% of what grew")
+    assert found.document()["growth"]["explained"] == 0.1
+
+
+def test_rows_are_ranked_by_what_they_retain(tmp_path: Path) -> None:
+    def heap(n: int) -> V8File:
+        file = V8File()
+        top = file.top()
+        for i in range(n):
+            box = file.held(top, "property", f"b{i}", "object", "Box", 1000)
+            file.held(file.held(box, "property", "in", "object", "Box", 1000), "property", "v", "object", "Value", 9000)
+        return file
+
+    found = grown(tmp_path, heap(1), heap(101), rank="retained")
+    assert [(row.name, row.size_delta, row.retained_delta) for row in found.rows] == [
+        ("Box", 200_000, 1_100_000),
+        ("Value", 900_000, 900_000),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "path", "expected"),
+    [
+        (
+            "object",
+            "system / Context",
+            ["global", "global.leak (Array)[*]", "(closure).context", "C"],
+            "runtime-objects",
+        ),
+        ("array", "(object properties)", ["global", "global.x", "P"], "ambiguous"),
+        (
+            "object",
+            "Object",
+            ["a", "Loader.moduleCache (Map)[*]", "Object.exports", "exports.CONFIG", "O"],
+            "module-graph",
+        ),
+        (
+            "object",
+            "Object",
+            ["a", "Loader.moduleCache (Map)[*]", "exports.REGISTRY (Array)[*]", "O"],
+            "runtime-objects",
+        ),
+        ("closure", "helper", ["a", "Loader.moduleCache (Map)[*]", "exports.helper", "h"], "module-graph"),
+        (
+            "closure",
+            "",
+            ["global", "global.bus", "EventEmitter._events", "Object.x (Array)[*]", "f"],
+            "runtime-objects",
+        ),
+        ("closure", "inner", ["global", "global.f", "f context 'inner'", "inner"], "ambiguous"),
+    ],
+)
+def test_a_path_of_javascript_has_the_class_of_what_holds_it(
+    kind: str, name: str, path: list[str], expected: str
+) -> None:
+    assert classify_path(kind, name, path).kind == expected

@@ -12,7 +12,7 @@ import pytest
 from leakharness import __main__ as command_line
 from leakharness.errors import SnapshotError
 from leakharness.heap import v8
-from leakharness.heap.diff import lane_of, lane_pair
+from leakharness.heap.lane import lane_of, lane_pair
 from leakharness.heap.v8_details import allocation_sites
 
 from v8_files import V8File  # isort: skip

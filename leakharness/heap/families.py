@@ -1,0 +1,108 @@
+"""The objects of a snapshot as families: their sizes, how many they are, and what they are called.
+
+In V8's files an object's stores count for the object (`size_owners`), and what V8 names by its own text (strings,
+numbers, regular expressions) is one family a kind, as DevTools shows both. Ours have neither.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from leakharness.heap.dominators import Dominators
+from leakharness.heap.graph import HeapGraph
+from leakharness.heap.v8_objects import NAMED_BY_TEXT, size_owners
+
+__all__ = ["Families", "credited_sizes", "family_names", "retained_of_families"]
+
+Ints = npt.NDArray[np.int64]
+
+
+def credited_sizes(graph: HeapGraph) -> Ints:
+    """Shallow sizes with each store's bytes at the object whose it is."""
+    if not graph.of_v8 or not graph.edge_count:
+        return graph.self_size
+    return np.bincount(size_owners(graph), weights=graph.self_size, minlength=graph.node_count).astype(np.int64)
+
+
+def family_names(graph: HeapGraph) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """What each node is called, as numbers of the strings given back: equal texts have one number."""
+    names, strings = _same_text_once(graph), graph.strings
+    if not graph.of_v8:
+        return names, strings
+    kinds = [number for number, kind in enumerate(graph.node_kinds) if kind in NAMED_BY_TEXT]
+    own = np.full(len(graph.node_kinds), -1, np.int64)
+    own[kinds] = len(strings) + np.arange(len(kinds))
+    of_kind = own[graph.node_kind]
+    found = np.where(of_kind >= 0, of_kind, names).astype(np.int32)
+    return found, [*strings, *(f"({graph.node_kinds[kind]})" for kind in kinds)]
+
+
+def _same_text_once(graph: HeapGraph) -> npt.NDArray[np.int32]:
+    """Node names with equal strings under one number; V8's tables have each once, foreign ones may not."""
+    if len(set(graph.strings)) == len(graph.strings):
+        return graph.node_name
+    first: dict[str, int] = {}
+    canonical = [first.setdefault(text, number) for number, text in enumerate(graph.strings)]
+    return np.array(canonical, np.int32)[graph.node_name]
+
+
+class Families:
+    """Bytes, count and first node of each (kind, name) in one snapshot, as columns. ``raw``: names and sizes as they
+    are in the file."""
+
+    def __init__(self, graph: HeapGraph, *, raw: bool = False) -> None:
+        names, self.strings = (_same_text_once(graph), graph.strings) if raw else family_names(graph)
+        sizes = graph.self_size if raw else credited_sizes(graph)
+        width = np.int64(len(self.strings))
+        keys = graph.node_kind * width + names
+        used, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        self.of_node: npt.NDArray[np.int32] = inverse.reshape(-1).astype(np.int32)
+        self.kind, self.name, self.first = used // width, used % width, first
+        self.count = np.bincount(self.of_node, minlength=len(used))
+        self.size = np.bincount(self.of_node, weights=sizes, minlength=len(used)).astype(np.int64)  # exact below 2**53
+        self.kinds = graph.node_kinds
+
+    def key(self, row: int) -> tuple[str, str]:
+        return self.kinds[int(self.kind[row])], self.strings[int(self.name[row])]
+
+    def all_keys(self) -> list[tuple[str, str]]:
+        return [
+            (self.kinds[kind], self.strings[name])
+            for kind, name in zip(self.kind.tolist(), self.name.tolist(), strict=True)
+        ]
+
+
+def retained_of_families(families: Families, tree: Dominators, retained: Ints) -> Ints:
+    """Bytes that each family retains: those of its objects that no other of them dominates, as DevTools adds them."""
+    enter, leave = _intervals(tree)
+    reached = np.flatnonzero(tree.depth >= 0)
+    order = reached[np.lexsort((enter[reached], families.of_node[reached]))]
+    family = families.of_node[order]
+    # Intervals of a tree are nested or apart: one is inside an earlier one of its family if it ends before the
+    # largest end so far. Offsets keep the families apart.
+    offset = family.astype(np.int64) * (len(enter) + 1)
+    furthest = np.maximum.accumulate(leave[order] + offset)
+    before = np.concatenate([[-1], furthest[:-1]])
+    outermost = enter[order] + offset >= before
+    total = np.bincount(family[outermost], weights=retained[order[outermost]], minlength=len(families.size))
+    return total.astype(np.int64)
+
+
+def _intervals(tree: Dominators) -> tuple[Ints, Ints]:
+    """Where each node's subtree begins and ends in an order in which a node comes before all below it."""
+    n = len(tree.parent)
+    nodes = np.flatnonzero(tree.depth >= 0)
+    order = nodes[np.argsort(tree.depth[nodes], kind="stable")].tolist()
+    sizes, parents = [1] * n, tree.parent.tolist()
+    for node in reversed(order):
+        if node:
+            sizes[parents[node]] += sizes[node]
+    enter, free = [0] * n, [1] * n
+    for node in order:
+        if node:
+            above = parents[node]
+            enter[node] = enter[above] + free[above]
+            free[above] += sizes[node]
+    begin = np.array(enter, np.int64)
+    return begin, begin + np.array(sizes, np.int64)

@@ -1,0 +1,139 @@
+"""Growth by who holds it: of the families that grew, the objects that came and those that went, by retainer path.
+
+V8's object ids stay the same for the life of an object, so in its files objects are matched by id before they are
+matched by path: one that is merely reached by another way is no growth. Ids of ours are addresses, which are used
+again (one in three in a run that allocates much), so there all objects of a family count, by path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from leakharness.heap.dominators import strong_edges
+from leakharness.heap.families import Families, credited_sizes
+from leakharness.heap.graph import HeapGraph
+from leakharness.heap.path_groups import path_families
+from leakharness.heap.paths import path_tree
+from leakharness.heap.v8_objects import objects_of
+
+__all__ = ["PathGrowth", "growth_by_path", "holders_of"]
+
+Ints = npt.NDArray[np.int64]
+Key = tuple[str, str]
+
+FAMILIES = 20  # families whose growth is explained by path
+SAMPLE = 200_000  # objects of a family whose paths are grouped; the figures are scaled up to all of them
+SAME_SHARE = 0.5  # of the ids in both files that must be of one family for ids to be one process's
+
+
+@dataclass
+class PathGrowth:
+    """What came, less what went, of one family by one path. ``born`` and ``gone`` count objects."""
+
+    key: Key
+    path: list[str] = field(default_factory=list)
+    size: int = 0
+    count: int = 0
+    born: int = 0
+    gone: int = 0
+
+
+def growth_by_path(
+    wanted: Sequence[Key], graphs: tuple[HeapGraph, HeapGraph], families: tuple[Families, Families]
+) -> dict[tuple[Key, str], PathGrowth]:
+    """The growth of each of the ``wanted`` families (the first `FAMILIES`) by retainer fingerprint."""
+    (old, new), (old_families, new_families) = graphs, families
+    wanted = wanted[:FAMILIES]
+    before, after = _members(old_families, wanted), _members(new_families, wanted)
+    found: dict[tuple[Key, str], PathGrowth] = {}
+    by_id = _same_process(old, new, old_families, new_families)
+    plus: list[tuple[Ints, Ints]] = []
+    minus: list[tuple[Ints, Ints]] = []
+    old_sizes, new_sizes = credited_sizes(old), credited_sizes(new)
+    for key in wanted:
+        came, went = after[key], before[key]
+        weight, lost = new_sizes[came], old_sizes[went]
+        if by_id:
+            _, at_new, at_old = np.intersect1d(new.node_id[came], old.node_id[went], return_indices=True)
+            weight = weight.copy()
+            weight[at_new] -= lost[at_old]
+            stays = np.zeros(len(came), bool)
+            stays[at_new] = True
+            shown = ~stays | (weight != 0)
+            gone = np.ones(len(went), bool)
+            gone[at_old] = False
+            # what stays and changed its size counts with its size alone
+            plus.append((came[shown], np.stack([weight[shown], ~stays[shown]])))
+            minus.append((went[gone], np.stack([lost[gone], np.ones(int(gone.sum()), np.int64)])))
+        else:
+            plus.append((came, np.stack([weight, np.ones(len(came), np.int64)])))
+            minus.append((went, np.stack([lost, np.ones(len(went), np.int64)])))
+    _add(found, new, wanted, plus, 1)
+    if any(len(nodes) for nodes, _ in minus):
+        _add(found, old, wanted, minus, -1)
+    return found
+
+
+def holders_of(
+    graph: HeapGraph, families: Sequence[Sequence[int]]
+) -> list[list[tuple[str, list[str], tuple[int, ...]]]]:
+    """The nodes of each family by retainer path: fingerprint, path as shown, nodes."""
+    keep = strong_edges(graph)
+    objects = objects_of(graph)
+    if objects is not None:
+        keep &= ~objects.repeated
+    tree = path_tree(graph, keep)
+    return [
+        [(group.fingerprint, group.path, group.members) for group in groups]
+        for groups in path_families(graph, tree, families)
+    ]
+
+
+def _members(families: Families, wanted: Sequence[Key]) -> dict[Key, Ints]:
+    looked_for = set(wanted)
+    rows = {key: row for row, key in enumerate(families.all_keys()) if key in looked_for}
+    none = np.empty(0, np.int64)
+    return {key: np.flatnonzero(families.of_node == rows[key]) if key in rows else none for key in wanted}
+
+
+def _same_process(old: HeapGraph, new: HeapGraph, before: Families, after: Families) -> bool:
+    """Whether equal ids are the same object: V8's, and most of those that are in both files are of one family."""
+    if not (old.of_v8 and new.of_v8):
+        return False
+    _, at_old, at_new = np.intersect1d(old.node_id, new.node_id, return_indices=True)
+    if not len(at_old):
+        return False
+    numbers: dict[Key, int] = {}
+    of_old = np.array([numbers.setdefault(key, len(numbers)) for key in before.all_keys()])
+    of_new = np.array([numbers.setdefault(key, len(numbers)) for key in after.all_keys()])
+    same = of_old[before.of_node[at_old]] == of_new[after.of_node[at_new]]
+    return bool(np.mean(same) >= SAME_SHARE)
+
+
+def _add(
+    found: dict[tuple[Key, str], PathGrowth],
+    graph: HeapGraph,
+    wanted: Sequence[Key],
+    members: Sequence[tuple[Ints, Ints]],
+    sign: int,
+) -> None:
+    # Evenly spread, so a sample of a family stands for it.
+    places = [np.arange(0, len(nodes), max(1, -(-len(nodes) // SAMPLE))) for nodes, _ in members]
+    samples = [nodes[place].tolist() for (nodes, _), place in zip(members, places, strict=True)]
+    for key, (nodes, weights), place, groups in zip(wanted, members, places, holders_of(graph, samples), strict=True):
+        scale = len(nodes) / max(1, len(place))
+        weight = dict(zip(nodes[place].tolist(), weights[:, place].T.tolist(), strict=True))
+        for fingerprint, path, group in groups:
+            row = found.setdefault((key, fingerprint), PathGrowth(key))
+            figures = np.array([weight[node] for node in group])
+            size, count = round(float(figures[:, 0].sum()) * scale), round(float(figures[:, 1].sum()) * scale)
+            row.size += sign * size
+            row.count += sign * count
+            if sign > 0:
+                row.path, row.born = path, row.born + count
+            else:
+                row.path, row.gone = row.path or path, row.gone + count
