@@ -89,8 +89,9 @@ def test_diff_of_a_lane_says_what_was_compared_and_what_grew(lane: Path) -> None
     assert lines[0].endswith("baseline-77-1000.heapsnapshot")
     assert lines[1].endswith("batch-1-77-1001.heapsnapshot")
     assert lines[2:5] == ["pid:    77 (2 snapshots found)", "nodes:  8 -> 208 (+200)", "filter: top=30 min=64 KiB"]
-    assert lines[6].split() == ["+195", "KiB", "+200", "object", "gateway.Session", "runtime-objects"]
-    assert lines[-1].startswith("class:  runtime-objects")
+    assert lines[5] == "growth: +195 KiB: 195 KiB more, 0 B less"
+    assert lines[7].split() == ["+195", "KiB", "+200", "object", "gateway.Session", "runtime-objects"]
+    assert lines[-2:] == ["these rows explain 100% of what grew", "class:  runtime-objects (by name)"]
 
 
 def test_json_is_one_document_and_nothing_else(lane: Path) -> None:
