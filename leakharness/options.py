@@ -278,6 +278,13 @@ TABLE: tuple[Option, ...] = (
         False,
         ("run",),
     ),
+    Option(
+        "values",
+        "switch",
+        "Let values of the program into snapshots and reports: keys of dicts, texts of exceptions",
+        False,
+        ("run", "check"),
+    ),
     Option("json", "switch", "One JSON document on stdout", False, (*_COMMANDS, *_CALIBRATE)),
     Option("quiet", "switch", "No progress", False, (*_COMMANDS, *_CALIBRATE), short="-q"),
     Option(

@@ -67,7 +67,7 @@ class Given(NamedTuple):
         """All of it, as a measurement takes it."""
         from leakharness.measure.arm import Settings
 
-        names = ("target", "python", "snap_dir", "trace_allocations", "confirm")
+        names = ("target", "python", "snap_dir", "trace_allocations", "confirm", "values")
         return Settings(self.options, **{name: self.rest[name] for name in names if name in self.rest}, **more)
 
 

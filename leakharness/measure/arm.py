@@ -55,6 +55,8 @@ class Settings:
     """Trace allocations after a PASS as well (after a FAIL they always are)."""
     confirm: bool = False
     """Confirm retainers by cutting them in a forked copy."""
+    values: bool = False
+    """Let values of the program into snapshots and reports: keys of dicts, names of threads, texts of exceptions."""
 
     def command_options(self) -> list[str]:
         """The options that were given, as they are typed."""
@@ -83,7 +85,7 @@ def run_found(
     python = interpreter(settings.python or pyproject.get("python"))
     target = checked_target(settings.target or pyproject.get("target"))
     folder = Path(settings.snap_dir or pyproject.get("snap_dir") or f"{SNAP_DIR}/{found.name or found.path.stem}")
-    request = Request(str(found.path.resolve()), found.name, mode, target, settings.plant)
+    request = Request(str(found.path.resolve()), found.name, mode, target, settings.plant, settings.values)
     arm = Arm(request, settings, python, pyproject)
     when = arm.plan().snapshots
 

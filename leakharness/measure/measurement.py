@@ -38,9 +38,11 @@ class Request:
     mode: str | None = None
     target: str | None = None
     plant: Mapping[str, Any] | None = None
+    values: bool = False
 
     def spec(self) -> LoadSpec:
-        return LoadSpec(self.path, self.name, self.mode, self.target, dict(self.plant) if self.plant else None)
+        plant = dict(self.plant) if self.plant else None
+        return LoadSpec(self.path, self.name, self.mode, self.target, plant, self.values)
 
 
 @dataclass(frozen=True)

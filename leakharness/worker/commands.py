@@ -22,6 +22,7 @@ from leakharness.worker import protocol
 from leakharness.worker.build import FREE_THREADED, is_free_threaded
 from leakharness.worker.codec import decode_command, encode_answer
 from leakharness.worker.counters import Counters
+from leakharness.worker.exception_text import show_all, show_only_of
 from leakharness.worker.failure import failure_of
 from leakharness.worker.fork import CAN_FORK
 from leakharness.worker.readings import CounterReader
@@ -48,6 +49,7 @@ class Measuring:
         *,
         loop: Any,
         finish: Callable[[], list[str]] = list,
+        values: bool = False,
     ) -> None:
         """``make_runs(count)`` raises RunFailed. ``finish()`` tears down and returns what there is to say."""
         self._recorder = recorder
@@ -55,6 +57,7 @@ class Measuring:
         self._counters = counters
         self._make_runs = make_runs
         self._finish = finish
+        self._values = values
         self._sites: Any = None
         self.reader = CounterReader(counters, recorder.tracker, recorder, loop)
         self._references = ReferenceReader()
@@ -126,6 +129,7 @@ class Measuring:
                 ("harness: hold()", declared.held),
                 ("harness: synthetic bucket", PLANTED),
             ),
+            values=self._values,
         )
         if pid is not None:
             self._counters.ignore_child(pid)
@@ -200,6 +204,7 @@ class Loaded:
         self._tracker = checked_tracker()
         self._counters = Counters()
         notes = _stop_tracing()
+        show_all() if spec.values else show_only_of(spec.path)
         self._scenario = load_scenario(spec.path, spec.name)
         self._mode, self._plant = mode_of(self._scenario, spec.mode)
         if spec.plant:
@@ -232,7 +237,7 @@ class Loaded:
             endings = runs.endings()
             return [endings] if endings else []
 
-        measuring = Measuring(recorder, self._counters, runs.make, loop=loop, finish=finish)
+        measuring = Measuring(recorder, self._counters, runs.make, loop=loop, finish=finish, values=self._spec.values)
         # One capture is begun and thrown away here, so that none imports anything or allocates first while measuring.
         importlib.import_module("leakharness.worker.capture.snapshot").prepare()
         measuring.reader.rehearse()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-import traceback
 
 from leakharness.errors import LeakHarnessError
+from leakharness.worker.exception_text import formatted, text_of
 from leakharness.worker.protocol import Failure
 from leakharness.worker.runs import RunFailed
 
@@ -29,10 +29,10 @@ def full_failure_of(exc: BaseException) -> Failure:
         return Failure("not_judged", exc.reason, exc.detail)
     if isinstance(exc, LeakHarnessError):
         return Failure.of(exc)
-    detail = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))[-DETAIL_KEPT:]
+    detail = formatted(exc)[-DETAIL_KEPT:]
     if isinstance(exc, SyntaxError):
         return Failure("usage", f"{exc.filename}:{exc.lineno}: {type(exc).__name__}: {exc.msg}", detail)
     if isinstance(exc, ModuleNotFoundError):
         reason = f"{exc} in {sys.executable}: install it there, or measure another interpreter with --python"
         return Failure("not_judged", reason, detail)
-    return Failure("not_judged", f"{type(exc).__name__}: {exc}", detail)
+    return Failure("not_judged", f"{type(exc).__name__}: {text_of(exc)}", detail)

@@ -128,6 +128,8 @@ class LoadSpec(NamedTuple):
     mode: str | None = None
     target: str | None = None
     plant: dict[str, Any] | None = None
+    values: bool = False
+    """Whether values of the program may be written: of keys, and the texts of its exceptions."""
 
 
 class Facts(NamedTuple):

@@ -10,11 +10,11 @@ import opcode
 import os
 import signal
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 from leakharness.scenario.declare import Mode, Run
+from leakharness.worker.exception_text import formatted, text_of
 from leakharness.worker.tracker import Untrackable
 
 __all__ = ["RunFailed", "Runs"]
@@ -229,8 +229,7 @@ class Runs:
         return isinstance(exc, MISTAKES) and file == self._mode.where.rpartition(":")[0]
 
     def _unexpected(self, exc: BaseException) -> RunFailed:
-        lines = traceback.format_exception(type(exc), exc, exc.__traceback__)
-        text = "".join(lines).splitlines()[-TRACEBACK_LINES:]
+        text = formatted(exc).splitlines()[-TRACEBACK_LINES:]
         return self._fail(f"raised {_in_words(exc)} (declared: abort={self._mode.abort!r})", "\n".join(text))
 
     def _returned(self) -> RunFailed:
@@ -245,7 +244,7 @@ class Runs:
 def _in_words(exc: BaseException) -> str:
     """Type and text, in one line."""
     try:
-        text = " ".join(str(exc).split())[:TEXT_KEPT]
+        text = " ".join(text_of(exc).split())[:TEXT_KEPT]
     except Exception:  # an exception's own __str__ may fail
         text = ""
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

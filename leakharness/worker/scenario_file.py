@@ -9,6 +9,7 @@ from types import ModuleType
 
 from leakharness.errors import LeakHarnessError, ScenarioError
 from leakharness.scenario.declare import SYNTHETIC_LEAK, Mode, Scenario
+from leakharness.worker.exception_text import show_only_of
 from leakharness.worker.failure import failure_of, full_failure_of
 from leakharness.worker.protocol import Declarations, FileFacts, ModeFacts, ScenarioFacts
 from leakharness.worker.recorder import Plant
@@ -21,6 +22,7 @@ def describe(paths: list[str]) -> Declarations:
     """The scenarios of each file, without running anything."""
     found: dict[str, FileFacts] = {}
     for path in paths:
+        show_only_of(path)
         try:
             found[path] = FileFacts(tuple(map(facts_of, _scenarios(_load(path)))))
         except BaseException as exc:
