@@ -2,7 +2,7 @@
 
 The text of an exception is data of the program as often as not (``KeyError: 'alice'``, the name of a file, a row of a
 database), and reports are attached to pull requests. What the scenario's own folder raises is shown; so is what says
-only names of code. ``show_all`` lifts that, and holds where no scenario file is loaded (a test's failures are pytest's).
+only names of code. ``show_all`` lifts that, and holds where no scenario file is loaded: pytest shows its own failures.
 """
 
 from __future__ import annotations
