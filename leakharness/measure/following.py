@@ -21,8 +21,11 @@ FOLLOWED_BYTES = 64 * 2**20
 ours to fill."""
 FOLLOWED_OBJECTS = 200_000
 """The same in objects: a hundred for each entry of a cache of 2,000."""
-BYTES = ("rss", "malloc_bytes", "mapped_bytes")
-FEW = ("fds", "threads", "children", "tasks", "references", "given_away")
+BYTES = ("rss", "malloc_bytes", "mapped_bytes", "unlinked_bytes", "shm_bytes")
+FEW = (
+    *("fds", "threads", "children", "tasks", "references", "given_away"),
+    *("interpreters", "watches", "locks", "timers"),
+)
 """What no cache holds by the thousand (a cache in C holds each object once): growth of these is not followed."""
 
 

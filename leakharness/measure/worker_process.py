@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -108,9 +110,10 @@ class WorkerProcess:
         self._stderr = bytearray()
         self._killed = False
         self._import_path = (os.environ if env is None else env).get("PYTHONPATH", "").split(os.pathsep)
+        self._temp_folder = tempfile.mkdtemp(prefix="leakharness-tmp-")
         try:
             self._process = subprocess.Popen(
-                boot_arguments(python, env),
+                boot_arguments(python, env, self._temp_folder),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -119,6 +122,7 @@ class WorkerProcess:
                 start_new_session=os.name == "posix",
             )
         except OSError as exc:
+            shutil.rmtree(self._temp_folder, ignore_errors=True)
             raise UsageError(f"--python {python}: cannot be started: {exc.strerror or exc}") from None
         self._readers = [
             threading.Thread(target=self._read_answers, daemon=True),
@@ -182,6 +186,7 @@ class WorkerProcess:
                 self._process.stdin.close()
         self.kill()
         self._process.wait()
+        shutil.rmtree(self._temp_folder, ignore_errors=True)
         for stream in (self._process.stdout, self._process.stderr):
             for reader in self._readers:
                 reader.join(1.0)

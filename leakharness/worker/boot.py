@@ -23,8 +23,10 @@ import os
 import sys
 if sys.version_info < (3, 10):
     sys.exit("it is Python %d.%d" % sys.version_info[:2])
-folder, tunables = sys.argv[1:3]
+folder, tunables, temp = sys.argv[1:4]
 del sys.argv[1:]
+if temp:
+    os.environ["TMPDIR"] = temp
 os.environ.pop("GLIBC_TUNABLES", None)
 if tunables:
     os.environ["GLIBC_TUNABLES"] = tunables
@@ -38,15 +40,16 @@ spec.loader.exec_module(package)
 from leakharness.worker.commands import main
 if in_folder:
     sys.path.insert(0, os.getcwd())
-main()
+main(temp or None)
 """
 
 
-def boot_arguments(python: str, env: Mapping[str, str] | None = None) -> list[str]:
-    """The command that starts a worker in the interpreter ``python``."""
+def boot_arguments(python: str, env: Mapping[str, str] | None = None, temp_folder: str = "") -> list[str]:
+    """The command that starts a worker in the interpreter ``python``. ``temp_folder`` becomes its ``TMPDIR``, so that
+    what the runs leave there can be told from other processes' files."""
     package = Path(__file__).resolve().parent.parent
     own = (os.environ if env is None else env).get("GLIBC_TUNABLES", "")
-    return [python, "-X", "faulthandler", "-c", BOOT, str(package), own]
+    return [python, "-X", "faulthandler", "-c", BOOT, str(package), own, temp_folder]
 
 
 def boot_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:

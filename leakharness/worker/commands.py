@@ -14,6 +14,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, BinaryIO, Protocol
 
 from leakharness.errors import ScenarioError
@@ -198,11 +199,11 @@ class Loads(Protocol):
 class Loaded:
     """One scenario and one mode of it, loaded from a file."""
 
-    def __init__(self, spec: protocol.LoadSpec) -> None:
+    def __init__(self, spec: protocol.LoadSpec, temp_folder: str | None = None) -> None:
         """Load the scenario and test the tracker: what is wrong with either is known before anything runs."""
         self._spec = spec
         self._tracker = checked_tracker()
-        self._counters = Counters()
+        self._counters = Counters(temp_folder)
         notes = _stop_tracing()
         show_all() if spec.values else show_only_of(spec.path)
         self._scenario = load_scenario(spec.path, spec.name)
@@ -270,13 +271,13 @@ class Session:
         return loaded.facts
 
 
-def main() -> None:
-    """Serve commands until the input ends."""
+def main(temp_folder: str | None = None) -> None:
+    """Serve commands until the input ends. ``temp_folder``: the temporary folder of this process alone."""
     commands, answers = _take_channel()
     _die_with_parent()
     answers.write(encode_answer(protocol.READY.op, protocol.Done()))  # from here on the interpreter works
     answers.flush()
-    handlers = Session(Loaded).handlers
+    handlers = Session(partial(Loaded, temp_folder=temp_folder)).handlers
     pid = os.getpid()
     for line in commands:
         op, arguments = decode_command(line)

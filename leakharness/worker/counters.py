@@ -15,6 +15,7 @@ from typing import Any
 
 from leakharness.worker.entries import Entries
 from leakharness.worker.fork import reap
+from leakharness.worker.os_resources import OsResources
 
 __all__ = ["Counters"]
 
@@ -23,6 +24,8 @@ MOST_OWN_CHILDREN = 16
 go with them."""
 OWN_CHILD_SECONDS = 120.0
 """How long the oldest of them may take to end where a new one needs its place; it is killed then."""
+TASK_ATTEMPTS = 1000
+"""As asyncio's own ``all_tasks`` has it."""
 SELF_TEST_BYTES = 1 << 20
 """Size of the block by which the malloc counter is tested at the start: large enough to show, cheap to make."""
 
@@ -30,7 +33,8 @@ SELF_TEST_BYTES = 1 << 20
 class Counters:
     """The counters of one process, each a function without arguments that returns an int."""
 
-    def __init__(self) -> None:
+    def __init__(self, temp_folder: str | None = None) -> None:
+        """``temp_folder``: the temporary folder of this process alone, if it has one."""
         self.readers: dict[str, Callable[[], int]] = {}
         self.missing: dict[str, str] = {}
         self._page_bytes = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
@@ -55,12 +59,14 @@ class Counters:
             self._add("fds", _listing_reader("/dev/fd"))
         elif sys.platform == "win32":
             self._windows()
+        self._resources = OsResources(temp_folder)
+        self.missing |= self._resources.missing
 
     def read(self) -> dict[str, int]:
         """Every counter that this platform has, by name."""
         values = {name: reader() for name, reader in self.readers.items()}
-        if self.loop is not None and "asyncio" in sys.modules:
-            values["tasks"] = len(sys.modules["asyncio"].all_tasks(self.loop))
+        values.update(self._resources.read())
+        values["tasks"] = count_tasks(self.loop)
         return values
 
     def read_small(self) -> tuple[int, ...]:
@@ -147,6 +153,25 @@ class Counters:
     def _windows(self) -> None:
         self._add("rss", _windows_rss_reader())
         self._add("fds", _windows_handle_reader())
+
+
+def count_tasks(loop: Any) -> int:
+    """Tasks that are not done, of every event loop in any thread, where asyncio lists them all; else those of ``loop``.
+
+    Up to 3.11 there is one set (``_all_tasks``), then two, and from 3.14 on each thread has a list of its own.
+    """
+    tasks = sys.modules.get("asyncio.tasks")
+    if tasks is None:
+        return 0
+    found = [getattr(tasks, name, None) for name in ("_all_tasks", "_scheduled_tasks", "_eager_tasks")]
+    if sys.version_info >= (3, 14) or not any(group is not None for group in found):
+        return len(tasks.all_tasks(loop)) if loop is not None else 0
+    for _ in range(TASK_ATTEMPTS):
+        try:
+            return sum(not task.done() for group in found if group is not None for task in list(group))
+        except RuntimeError:  # another thread has begun a task meanwhile
+            continue
+    return 0
 
 
 def count_objects() -> int:

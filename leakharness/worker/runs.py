@@ -29,6 +29,8 @@ ENDINGS_KEPT = 4
 """Exceptions that ended runs, told apart by type and place, of which the text is kept."""
 MISTAKES = (NameError, ImportError, SyntaxError)
 """In the scenario's own file and not by a ``raise``, these say that the fixture is broken, not that it was aborted."""
+FIRST_LARGE_INT = 257
+"""CPython has the smaller ones as cached objects (Include/internal/pycore_runtime_structs.h, _PY_NSMALLPOSINTS)."""
 RAISE = opcode.opmap["RAISE_VARARGS"]
 """What a ``raise`` statement is compiled to, in every version."""
 
@@ -60,6 +62,7 @@ class Runs:
         self._stuck = False
         self._armed = False
         self._endings: dict[str, str] = {}
+        self._spare: int | None = int("1000")  # the block that the run's index takes once it is a large int
         if mode.abort == "timeout" and not mode.is_async and not hasattr(signal, "setitimer"):
             raise RunFailed(
                 f"{mode.where}: abort='timeout' for a plain function needs SIGALRM, which this platform lacks; "
@@ -77,6 +80,8 @@ class Runs:
             if self._after_run is not None:
                 self._after_run()
             self._run.index += 1
+            if self._spare is not None and self._run.index >= FIRST_LARGE_INT:
+                self._spare = None
 
     def endings(self) -> str:
         """Which exceptions ended the runs, in words; empty where none did."""

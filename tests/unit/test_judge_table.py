@@ -114,6 +114,8 @@ def test_exact_counters_have_no_floor() -> None:
         "threads",
         "children",
         "tasks",
+        *("interpreters", "watches", "locks", "timers", "temp_files"),
+        *("unlinked_bytes", "shm_bytes", "unread_bytes"),
         "objects",
         "references",
         "given_away",

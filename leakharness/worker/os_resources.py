@@ -1,0 +1,202 @@
+"""Resources of this process that no other counter is near: memory files, shared memory, files left in the temporary
+folder, watches, unread bytes, locks, timers, sub-interpreters. Linux gives them in /proc (proc(5)).
+
+Each is an exact count that costs some microseconds; what cannot be read here is named, with the reason.
+"""
+
+from __future__ import annotations
+
+import array
+import importlib
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["NOT_COUNTED", "OsResources"]
+
+NOT_COUNTED = {
+    "files": "files outside the temporary folder and /dev/shm are not looked at",
+    "gpu": "memory of graphics cards is not looked at",
+    "sysv": "semaphores and message queues of System V do not say who made them",
+}
+"""What is counted nowhere, whatever the platform."""
+MOST_TEMP_ENTRIES = 20_000
+"""Entries of the temporary folder that are walked: more than that are a leak at any rate."""
+OWN_MEMORY_FILE = "/memfd:leakharness (deleted)"
+SHM_FOLDER = "/dev/shm"
+BLOCK_BYTES = 512
+"""Unit of ``st_blocks`` (stat(2))."""
+NO_TYPE = 0
+"""File type of anonymous inodes: eventfd, epoll, inotify, timerfd, signalfd, pidfd."""
+
+
+class OsResources:
+    """Readers of those resources, by counter; ``missing`` says why others are not there."""
+
+    def __init__(self, temp_folder: str | None) -> None:
+        """``temp_folder`` is this process's own; None where it shares one with others."""
+        self.readers: dict[str, Callable[[], int]] = {}
+        self.missing: dict[str, str] = dict(NOT_COUNTED)
+        self._pid = os.getpid()
+        self._add("interpreters", _interpreters_reader())
+        self._temp_folder = temp_folder
+        if temp_folder is None:
+            self.missing["temp_files"] = "the temporary folder is shared with other processes"
+        else:
+            self._add("temp_files", self._temp_files)
+        names = ("unlinked_bytes", "unread_bytes", "watches", "shm_bytes", "locks", "timers")
+        if sys.platform != "linux":
+            self.missing |= dict.fromkeys(names, "only read from Linux's /proc")
+            return
+        self._ioctl, self._unread = _ioctl()
+        self._own_pipes = frozenset(self._pipes())
+        self._old_segments = frozenset(_names_in(SHM_FOLDER))
+        self._add("unlinked_bytes", lambda: self._descriptors()[0])
+        self._add("unread_bytes", lambda: self._descriptors()[1])
+        self._add("watches", lambda: self._descriptors()[2])
+        self._add("shm_bytes", self._shm_bytes)
+        self._add("locks", self._locks)
+        self._add("timers", self._timers)
+
+    def read(self) -> dict[str, int]:
+        """Every resource that can be read here."""
+        values = {name: reader() for name, reader in self.readers.items() if name not in OF_DESCRIPTORS}
+        if OF_DESCRIPTORS[0] in self.readers:
+            values.update(zip(OF_DESCRIPTORS, self._descriptors(), strict=True))
+        return values
+
+    def _add(self, name: str, reader: Callable[[], int] | str) -> None:
+        if isinstance(reader, str):
+            self.missing[name] = reader
+            return
+        try:
+            reader()
+        except (OSError, ValueError, AttributeError) as exc:
+            self.missing[name] = f"{type(exc).__name__}: {exc}"
+        else:
+            self.readers[name] = reader
+
+    def _descriptors(self) -> tuple[int, int, int]:
+        """One look at each descriptor: bytes of files without a name, unread bytes, watches of inotify and epoll."""
+        unlinked = unread = watches = 0
+        seen: set[tuple[int, int]] = set()
+        for descriptor, status in _open_files():
+            kind = stat.S_IFMT(status.st_mode)
+            if kind == NO_TYPE:
+                watches += _watches(descriptor)
+                continue
+            key = (status.st_dev, status.st_ino)
+            if key in seen:  # the same file, or the other end of the same pipe
+                continue
+            seen.add(key)
+            if kind == stat.S_IFREG:
+                if status.st_nlink == 0 and not _is_own(descriptor):
+                    unlinked += status.st_blocks * BLOCK_BYTES
+            elif kind in (stat.S_IFIFO, stat.S_IFSOCK) and status.st_ino not in self._own_pipes:
+                unread += self._waiting_in(descriptor)
+        return unlinked, unread, watches
+
+    def _waiting_in(self, descriptor: int) -> int:
+        """Bytes that can be read there; 0 for a socket that listens."""
+        count = array.array("i", [0])
+        try:
+            self._ioctl(descriptor, self._unread, count)
+        except OSError:
+            return 0
+        return count[0]
+
+    def _pipes(self) -> Iterator[int]:
+        """Pipes that were there before the scenario was loaded: they are the harness's, or of who started it."""
+        for _, status in _open_files():
+            if stat.S_IFMT(status.st_mode) in (stat.S_IFIFO, stat.S_IFSOCK):
+                yield status.st_ino
+
+    def _shm_bytes(self) -> int:
+        """POSIX shared memory with a name, that is new and this user's, and System V's that this process has made."""
+        total = 0
+        for name in _names_in(SHM_FOLDER):
+            if name not in self._old_segments:
+                try:
+                    status = os.stat(f"{SHM_FOLDER}/{name}")
+                except OSError:  # gone meanwhile
+                    continue
+                if status.st_uid == os.geteuid():
+                    total += status.st_blocks * BLOCK_BYTES
+        with open("/proc/sysvipc/shm", "rb") as file:
+            columns = file.readline().split()
+            size, creator = columns.index(b"size"), columns.index(b"cpid")
+            total += sum(int(row[size]) for row in map(bytes.split, file) if int(row[creator]) == self._pid)
+        return total
+
+    def _locks(self) -> int:
+        """Locks of files (locks(5)), the pid in the fifth column; a process that waits for one has "->" before it."""
+        pid = str(self._pid).encode()
+        with open("/proc/locks", "rb") as file:
+            return sum(1 for row in map(bytes.split, file) if pid in row[4:6] and row[1] != b"->")
+
+    def _timers(self) -> int:
+        with open("/proc/self/timers", "rb") as file:
+            return file.read().count(b"notify:")
+
+    def _temp_files(self) -> int:
+        """Entries below the temporary folder."""
+        assert self._temp_folder is not None
+        count = 0
+        for _, folders, files in os.walk(self._temp_folder):
+            count += len(folders) + len(files)
+            if count > MOST_TEMP_ENTRIES:
+                break
+        return count
+
+
+OF_DESCRIPTORS = ("unlinked_bytes", "unread_bytes", "watches")
+"""What one look at the descriptors gives, in its order."""
+
+
+def _open_files() -> Iterator[tuple[int, os.stat_result]]:
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            yield int(name), os.fstat(int(name))
+        except OSError:  # the one that read the folder
+            continue
+
+
+def _is_own(descriptor: int) -> bool:
+    """Whether it is a memory file of the harness."""
+    return os.readlink(f"/proc/self/fd/{descriptor}") == OWN_MEMORY_FILE
+
+
+def _watches(descriptor: int) -> int:
+    """Lines of fdinfo that stand for something watched (proc_pid_fdinfo(5))."""
+    try:
+        with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
+            text = file.read()
+    except OSError:
+        return 0
+    return text.count(b"\ninotify wd:") + text.count(b"\ntfd:") + text.count(b"\nfanotify ino:")
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _ioctl() -> tuple[Any, int]:
+    """``fcntl.ioctl`` and the request for the bytes that can be read (ioctl_tty(2), FIONREAD)."""
+    fcntl, termios = importlib.import_module("fcntl"), importlib.import_module("termios")
+    return fcntl.ioctl, termios.FIONREAD
+
+
+def _interpreters_reader() -> Callable[[], int] | str:
+    """Interpreters besides this one."""
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        try:
+            listed = importlib.import_module(name).list_all
+        except (ImportError, AttributeError):
+            continue
+        return lambda: len(listed()) - 1
+    return "this Python does not list its sub-interpreters"

@@ -1,0 +1,47 @@
+"""Resources that are no object, no block and no descriptor: found with their exact number, or silent."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from leakharness import run
+from leakharness.worker.os_resources import NOT_COUNTED
+
+SCENES = Path(__file__).parent / "scenes" / "os_resources.py"
+LEAKY = {
+    "memfd": ("unlinked_bytes", 16_384.0),
+    "deleted": ("unlinked_bytes", 16_384.0),
+    "left": ("temp_files", 2.0),
+    "shared": ("shm_bytes", 16_384.0),
+    "sysv": ("shm_bytes", 16_384.0),
+    "inotify": ("watches", 1.0),
+    "epoll": ("watches", 0.05),
+    "lock": ("locks", 1.0),
+    "timer": ("timers", 1.0),
+    "unread": ("unread_bytes", 10.0),
+    "other-loop": ("tasks", 1.0),
+    "interpreter": ("interpreters", 0.2),
+}
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="they are read from Linux's /proc")
+
+
+@pytest.mark.parametrize("name", LEAKY)
+def test_each_resource_is_counted(name: str) -> None:
+    """FAIL, with what the twin leaves behind in a run."""
+    result = run(f"{SCENES}::{name}", "leaky", snapshots="never")
+    assert result.verdict == "FAIL", result.reason
+    counter, number = LEAKY[name]
+    grown = {growth.counter: growth.per_run for growth in result.growth if growth.grows}
+    assert grown.get(counter) == pytest.approx(number, rel=0.1 if number < 1 else 0.001), grown
+
+
+@pytest.mark.parametrize("name", [name for name in LEAKY if name != "interpreter"])  # CPython 3.12's own leaks
+def test_what_is_given_back_is_silent(name: str) -> None:
+    """PASS, and what nobody looks at is named."""
+    result = run(f"{SCENES}::{name}", "clean", snapshots="never")
+    assert result.verdict == "PASS", result.reason
+    assert result.blind.keys() == set(NOT_COUNTED)
