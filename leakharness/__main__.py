@@ -10,6 +10,7 @@ if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
     del sys.path[0]
 
 import contextlib
+import errno
 import signal
 from collections.abc import Iterator
 from types import FrameType
@@ -21,6 +22,8 @@ USAGE = 2
 """Exit code of a command line that cannot be understood."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+"""Disk, quota, descriptors, memory, processes: used up, which is no bug of ours."""
 BROKEN = 3
 """Exit code of a bug of ours: nothing was judged. Python's own would be 1, and that says FAIL."""
 
@@ -50,12 +53,40 @@ def _exit_code() -> Any:
     except _Terminated as exc:
         _say("terminated" if exc.number == signal.SIGTERM else "hung up")
         return 128 + exc.number
-    except Exception as exc:
-        import traceback
-
-        traceback.print_exc()
-        _say(f"a bug of leakharness, nothing was judged: {type(exc).__name__}: {exc}")
+    except MemoryError:
+        # Said outside of this block: until then the traceback's frames hold what has filled the memory.
+        pass
+    except OSError as exc:
+        if exc.errno not in NO_ROOM:
+            return _broken(exc)
+        place = f": {exc.filename}" if exc.filename else ""
+        _say(f"nothing was judged: {exc.strerror}{place}; free some and run it again")
         return BROKEN
+    except Exception as exc:
+        return _broken(exc)
+    _say(
+        "out of memory, nothing was judged: the tool itself could get no more; close other programs, raise the limit "
+        "(ulimit -v), or measure with --snapshots never, which needs least"
+    )
+    return BROKEN
+
+
+def _broken(exc: Exception) -> int:
+    """A fault of ours: one line that says so, and the traceback in a file for whoever mends it."""
+    import tempfile
+    import traceback
+
+    text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="leakharness-fault-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            file.write(text)
+        where = f"the traceback is in {file.name}"
+    except OSError:
+        where = "its last place: " + (text.splitlines()[-3:-2] or ["unknown"])[0].strip()
+    _say(f"a bug of leakharness, nothing was judged: {type(exc).__name__}: {exc}; {where}: please report it")
+    return BROKEN
 
 
 def _run() -> Any:

@@ -32,7 +32,7 @@ def run_report(result: RunResult) -> str:
 def certificate_report(certificate: Certificate) -> str:
     """``report.md`` of a certificate."""
     rows = [
-        f"| {cell(arm.mode)} | {arm.must or '-'} | {arm.verdict} | {'bounded' if arm.stays else f'{arm.retained}/{arm.born}'} | "
+        f"| {cell(arm.mode)} | {arm.must or '-'} | {arm.verdict} | {_retained(arm)} | "
         + (", ".join(f"{g.counter} {number(g.per_run)}" for g in arm.growth if g.grows) or "-")
         + " |"
         for arm in certificate.arms
@@ -42,6 +42,10 @@ def certificate_report(certificate: Certificate) -> str:
     arms = "\n\n".join(run_report(arm).replace("\n# ", "\n## ").replace("# ", "## ", 1) for arm in certificate.arms)
     head = f"# {certificate.verdict}: {prose(certificate.scenario)}\n\n{prose(certificate.reason)}."
     return "\n\n".join(part for part in (head, table, notes, arms) if part) + "\n"
+
+
+def _retained(arm: RunResult) -> str:
+    return "bounded" if arm.stays else f"{arm.retained}/{arm.born}"
 
 
 def _reproduce(result: RunResult) -> str:
