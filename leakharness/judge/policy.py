@@ -116,4 +116,6 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+HOLDERS = ("tracked", "objects", "blocks")
+"""Counters of what may hold references that the heap does not show; where one grows, it explains these."""
 _FLOORS = {rule.counter: rule.floor for rule in RULES}

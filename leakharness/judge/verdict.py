@@ -22,6 +22,7 @@ from leakharness.judge.policy import (
     CONTROL_FACTOR,
     EARLIER_MEMORY,
     FIRST_RUNS,
+    HOLDERS,
     LARGEST_LEAK,
     MAPPED_SHARE,
     RULES,
@@ -78,6 +79,7 @@ def assess(
     trends = _trends(judged, readings, warm_up, control, final=final, resident=resident)
     if any(found.state == "grows" for found in trends.values()):
         trends = _trends(judged, readings, warm_up, control, final=final, backed=True, resident=resident)
+    trends = _references_explained(trends)
     growth: list[Growth] = []
     forgiven: list[str] = []
     for counter, found in trends.items():
@@ -118,6 +120,17 @@ def assess(
             resident_open=any(t.mappings_tell for _, t in open_),
         )
     return Assessment("steady", tuple(growth), "every counter stands still", tuple(forgiven))
+
+
+def _references_explained(trends: Mapping[str, Trend]) -> dict[str, Trend]:
+    """Objects that come to stay, those of C code included, refer to their type, their module, their callbacks; what
+    they refer to is no finding of its own."""
+    behind = next((name for name in HOLDERS if name in trends and trends[name].state == "grows"), None)
+    lost = trends.get("references")
+    if behind is None or lost is None or lost.state == "steady":
+        return dict(trends)
+    why = f"{lost.why}; explained by the {COUNTERS[behind]} that grow"
+    return {**trends, "references": Trend("steady", 0.0, lost.rise, lost.swing, why)}
 
 
 def _trends(

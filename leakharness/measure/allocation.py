@@ -18,6 +18,7 @@ from leakharness.measure.worker_process import WorkerProcess
 from leakharness.worker.protocol import (
     ALLOCATION_SITES,
     BASELINE,
+    C_FUNCTIONS,
     FREEZE,
     LOAD,
     READ,
@@ -35,6 +36,8 @@ RUNS_A_BATCH = 8
 TRACED_OBJECTS = 20_000
 """Few: tracing is slow, and the question is only where, not whether. Fewer still where a run leaves very much
 behind: about so many objects in all."""
+CALL_RUNS = 3
+"""Runs in which calls of C functions are watched: the line that leaks is met in the first, or hardly ever."""
 TIMEOUT_S = 15.0
 """After this long the second process is given up: a leak is named without it."""
 FLOOR_BYTES = 512.0
@@ -70,13 +73,23 @@ def trace_allocations(
                 worker.request(READ, 0.01, False, False, doing="settling")
                 readings.append(worker.request(SITES, doing="reading sites").sites)
             allocated = worker.request(ALLOCATION_SITES, doing="asking where they were allocated").rows
+            runs = BATCHES * runs_a_batch
+            rows = [row for row in allocated[:MOST] if row.stack]
+            retained = [_site(row.stack[0], f"retained {row.label}", row.objects / runs, 0.0) for row in rows]
+            growing = growing_sites(readings, runs_a_batch)[:MOST]
+            return tuple(_with_c_functions(worker, [*retained, *growing]))
     except LeakHarnessError:
         return ()
-    runs = BATCHES * runs_a_batch
-    retained = [
-        _site(row.stack[0], f"retained {row.label}", row.objects / runs, 0.0) for row in allocated[:MOST] if row.stack
-    ]
-    return (*retained, *growing_sites(readings, runs_a_batch)[:MOST])
+
+
+def _with_c_functions(worker: WorkerProcess, sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sites, each with the names of the C functions that its line calls; as they are where that cannot be seen."""
+    places = {str(site["place"]) for site in sites}
+    try:
+        called = worker.request(C_FUNCTIONS, sorted(places), CALL_RUNS, doing="watching calls of C functions").called
+    except LeakHarnessError:
+        called = {}
+    return [{**site, "c_functions": list(called.get(str(site.pop("place")), ()))} for site in sites]
 
 
 class SecondProcess:
@@ -130,6 +143,7 @@ def _site(place: str, of: str, per_run: float, bytes_per_run: float) -> dict[str
     if shown.is_relative_to(Path.cwd()):
         shown = shown.relative_to(Path.cwd())
     return {
+        "place": place,
         "of": of,
         "file": str(shown),
         "line": int(line),

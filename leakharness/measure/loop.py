@@ -31,6 +31,9 @@ from leakharness.worker.protocol import (
 
 __all__ = ["measure"]
 
+NOTED_TYPES = 0.5
+"""References to an extension's type, a run, from which on it is noted that its instances do not give them back."""
+
 
 def measure(
     request: Request,
@@ -141,7 +144,7 @@ def _result(
         families=families(measurement.census) if verdict == "FAIL" and _more_objects(growth) else (),
         detectable=judge.detectable(measurement.readings) if measurement.readings else Detectable(),
         forgiven=found.forgiven if found is not None else (),
-        notes=tuple(measurement.notes + _collector_note(measurement)),
+        notes=tuple(measurement.notes + _collector_note(measurement) + _types_note(measurement)),
         blind=_blind(measurement),
         control=noise,
         known_declared=facts.scenario.known if facts is not None else (),
@@ -169,6 +172,15 @@ def _mode_and_must(measurement: Measurement) -> tuple[str, Any]:
         if mode.name == name:
             return name, mode.must
     return name, None
+
+
+def _types_note(measurement: Measurement) -> list[str]:
+    """Types of extensions that are never given back by their instances: no memory is lost, so it is no finding."""
+    runs = measurement.runs
+    names = [row.type for row in measurement.references.types if runs and row.more >= NOTED_TYPES * runs]
+    if not names:
+        return []
+    return [f"no memory is lost by it: instances do not give back their reference to the type {', '.join(names)}"]
 
 
 def _collector_note(measurement: Measurement) -> list[str]:

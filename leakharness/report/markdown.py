@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from leakharness.model import Certificate, RunResult
 from leakharness.printable import cell, code, fenced, one_line, prose
-from leakharness.report.text import detectable_line
+from leakharness.report.text import born_at, detectable_line
 from leakharness.units import number, size
 
 __all__ = ["certificate_report", "run_report"]
@@ -104,7 +104,7 @@ def _holders(result: RunResult) -> str:
         lines += ["", f"**{prose(held.sentence)}**"]
         lines += ["", _path(held.path)] if held.path else []
     for site in result.allocations:
-        place = f"{site['file']}:{site['line']}"
+        place = born_at(site)
         lines.append(f"- born at {code(place)}: {code(site.get('source') or '')}")
     return "\n".join(lines)
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import builtins
 import shlex
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from leakharness.model import COUNTERS, Certificate, RunResult
 from leakharness.printable import one_line
 from leakharness.units import number, signed
 
-__all__ = ["certificate_block", "check_command", "detectable_line", "growth_rows", "run_block"]
+__all__ = ["born_at", "certificate_block", "check_command", "detectable_line", "growth_rows", "run_block"]
 
 WIDTH = 80
 LABEL_COLUMNS = 14
+BUILT_IN = (
+    frozenset(kind.__name__ for kind in vars(builtins).values() if isinstance(kind, type)) | vars(builtins).keys()
+)
+"""Functions and types that are no extension's: of a line that calls them, the line itself says as much."""
 MOST_RETAINERS = 5
 MOST_FAMILIES = 6
 MOST_DETAIL_LINES = 25
@@ -66,7 +72,7 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
     if result.allocations:
         lines += ["", "  born at"]
         for site in result.allocations[:3]:
-            lines.append(cut(f"    {site['file']}:{site['line']} ({site['of']})", width))
+            lines.append(cut(f"    {born_at(site)} ({site['of']})", width))
             lines.append(cut(f"      {site['source']}", width))
     lines.append("")
     for name, text in _small_print(result, report):
@@ -180,6 +186,16 @@ def path_lines(path: Sequence[str], width: int) -> list[str]:
             arrow + step, width, initial_indent="      ", subsequent_indent="         ", break_long_words=False
         )
     return lines
+
+
+def born_at(site: Mapping[str, Any]) -> str:
+    """Where something was allocated: the line, and the C function of an extension that it calls, if it is the only
+    one."""
+    place = f"{site['file']}:{site['line']}"
+    foreign = [name for name in site.get("c_functions", ()) if name.partition(".")[0] not in BUILT_IN]
+    if len(foreign) == 1:
+        return f"in {foreign[0]}, called at {place}"
+    return f"at {place}, which calls {' and '.join(foreign)}" if foreign else place
 
 
 def labelled(label: str, text: str, width: int) -> list[str]:

@@ -89,6 +89,7 @@ class Measuring:
             protocol.TRACE.op: self.trace,
             protocol.SITES.op: self.sites,
             protocol.ALLOCATION_SITES.op: self.allocation_sites,
+            protocol.C_FUNCTIONS.op: self.c_functions,
             protocol.SELF_TEST.op: self.self_test,
             protocol.FINISH.op: self.finish,
         }
@@ -179,6 +180,12 @@ class Measuring:
 
     def allocation_sites(self) -> protocol.AllocationSites:
         return protocol.AllocationSites(self._sites.allocations_of(self._tracker.survivors()))
+
+    def c_functions(self, places: list[str], runs: int) -> protocol.CFunctions:
+        """Which C functions are called at these lines in so many runs: for the explaining process only."""
+        from leakharness.worker.c_calls import c_functions_called
+
+        return protocol.CFunctions(c_functions_called(lambda: self._make_runs(runs), places))
 
     def self_test(self) -> protocol.SelfTest:
         return protocol.SelfTest(self_test(self._tracker))

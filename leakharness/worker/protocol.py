@@ -21,6 +21,7 @@ __all__ = [
     "BLOCKS",
     "BOUNDED_STORES",
     "CENSUS",
+    "C_FUNCTIONS",
     "CONFIRM",
     "DESCRIBE",
     "FINISH",
@@ -187,11 +188,14 @@ class UnownedReferences(NamedTuple):
 
 class ReferencesAnswer(NamedTuple):
     """References that no object holds, against those at the mark: so many more of some objects, so many ``given``
-    away of others; the objects, the largest changes first. ``failed``: why they could not be counted, or ""."""
+    away of others; the objects, the largest changes first. ``types``: those of extensions whose own deallocator does
+    not give the instance's reference to its type back; they are not among the others. ``failed``: why references could
+    not be counted, or ""."""
 
     raised: Count = 0
     given: Count = 0
     rows: tuple[UnownedReferences, ...] = ()
+    types: tuple[UnownedReferences, ...] = ()
     failed: str = ""
 
 
@@ -371,6 +375,12 @@ class AllocationSites(NamedTuple):
     rows: tuple[AllocationSite, ...]
 
 
+class CFunctions(NamedTuple):
+    """``{"file:line": names}`` of the C functions that are called there."""
+
+    called: dict[str, tuple[str, ...]]
+
+
 class SelfTest(NamedTuple):
     """What is wrong with the tracker, or None."""
 
@@ -418,5 +428,6 @@ SECOND_OPINIONS = Question("second_opinions", OpinionsAnswer)
 TRACE = Question("trace", Done)
 SITES = Question("sites", SitesAnswer)
 ALLOCATION_SITES = Question("allocation_sites", AllocationSites)
+C_FUNCTIONS = Question("c_functions", CFunctions)
 SELF_TEST = Question("self_test", SelfTest)
 FINISH = Question("finish", Finished)

@@ -8,6 +8,7 @@ which object. Everything happens in a forked copy: it thaws the heap, by which t
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import itertools
 import os
@@ -19,7 +20,7 @@ from operator import ne, sub
 from typing import Any
 
 from leakharness.worker.capture.object_ids import ids_of
-from leakharness.worker.capture.type_plans import type_name
+from leakharness.worker.capture.type_plans import HEAP_TYPE, TYPE_SUBCLASS, type_flags, type_name
 from leakharness.worker.codec import BadLine, decode, encode
 from leakharness.worker.fork import CAN_FORK, CopyFailed, ask_copy
 from leakharness.worker.protocol import ReferencesAnswer, UnownedReferences
@@ -51,6 +52,8 @@ CODE_LIKE = frozenset(
     )
 )
 """Types (by id) whose names and texts are left out: most strings of a process, and nobody passes them to C."""
+DEALLOC_OFFSET = 48
+"""Of ``tp_dealloc`` in PyTypeObject (Include/cpython/object.h), behind PyVarObject, name and two sizes; 64 bits."""
 CLEAR_TYPE_CACHE: Any = getattr(sys, "_clear_type_cache", lambda: None)
 
 
@@ -123,6 +126,12 @@ class ReferenceReader:
                     rows.append((item, raised if raised > 0 else -given))
         there = set(mark.ids).difference(_on_the_stack()) if rows else set()
         rows = [(item, more) for item, more in rows if id(item) in there]
+        types = [
+            UnownedReferences(id(item), type_name(item), more)
+            for item, more in rows
+            if more > 0 and _deallocates_itself(item)
+        ]
+        rows = [(item, more) for item, more in rows if more < 0 or not _deallocates_itself(item)]
         uses = _uses_as_key([item for item, more in rows if more > 0 and type(item) is str], items, mark)
         found = [
             UnownedReferences(id(item), type_name(type(item)), more - uses.get(id(item), 0))
@@ -134,7 +143,12 @@ class ReferenceReader:
             sum(row.more for row in found if row.more > 0),
             -sum(row.more for row in found if row.more < 0),
             tuple(found[:MOST_ROWS]),
+            tuple(types[:MOST_ROWS]),
         )
+
+
+class _Usual:
+    """Has the deallocator that the interpreter gives to classes."""
 
 
 class _Mark:
@@ -201,6 +215,16 @@ def _walk(items: list[Any]) -> list[list[Any]]:
         known.update(met)
         items += plain
     return referents
+
+
+def _deallocates_itself(item: Any) -> bool:
+    """Whether ``item`` is a type of an extension that has a deallocator of its own, which must then give back each
+    instance's reference to the type. Many do not since types are made at run time (3.8, bpo-35810), and nothing is
+    lost by it: such a type lives as long as its module."""
+    if not type_flags(type(item)) & TYPE_SUBCLASS or not type_flags(item) & HEAP_TYPE:
+        return False
+    own, usual = (ctypes.c_void_p.from_address(id(kind) + DEALLOC_OFFSET).value for kind in (item, _Usual))
+    return own != usual
 
 
 def _on_the_stack() -> set[int]:

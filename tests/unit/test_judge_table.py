@@ -250,6 +250,16 @@ def test_references_are_judged_by_the_readings_that_have_them() -> None:
     assert (found.state, found.why) == ("grows", "references +1 a run")
 
 
+@pytest.mark.parametrize("counter", ["tracked", "objects", "blocks"])
+def test_references_of_what_grows_are_explained_by_it(counter: str) -> None:
+    """An object that C code keeps refers to its type and callbacks: that is not told twice. Bytes explain nothing."""
+    found = assess(readings(**{counter: total([50] * 5), "references": total([100] * 5)}))
+    assert [row.counter for row in found.growth if row.grows] == [counter]
+    assert any("references" in line and "explained by" in line for line in found.forgiven)
+    found = assess(readings(malloc_bytes=total([50_000] * 5), references=total([100] * 5)))
+    assert [row.counter for row in found.growth if row.grows] == ["references", "malloc_bytes"]
+
+
 def test_a_counter_that_grows_backs_those_that_grow_unevenly() -> None:
     """Once one counter grows for sure, its neighbours need not rise evenly to be named."""
     uneven = total([900, 1900, 800, 2900, 1000])

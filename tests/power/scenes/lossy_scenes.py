@@ -1,0 +1,65 @@
+"""What the extension module ``lossy`` does to objects of a program; ``LOSSY_FOLDER`` says where it was built."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from leakharness import Run, Scenario
+
+sys.path.insert(0, os.environ["LOSSY_FOLDER"])
+import lossy  # type: ignore[import-not-found]
+
+
+class Config:
+    """Made once, and used in every run."""
+
+    def method(self) -> None:
+        """Bound below."""
+
+
+CONFIG = Config()
+SPARE = [CONFIG] * 20_000
+PLUGIN = types.ModuleType("plugin")
+METHOD = CONFIG.method
+TEXT = "".join(["a text ", "of the program's"])
+PAIR = ("a", 2, str(3))
+
+
+def scene(name: str, leak: Callable[[int, bool], Any]) -> Scenario:
+    """A scenario of that name whose leaky mode calls ``leak(run's number, False)``."""
+    made = Scenario(name, summary=f"{name}, by an extension module")
+
+    def leaky(run: Run) -> None:
+        leak(run.index, False)
+
+    def clean(run: Run) -> None:
+        leak(run.index, True)
+
+    def rare(run: Run) -> None:
+        leak(run.index, run.index % 20 > 0)
+
+    made.mode("leaky", must="FAIL", abort="none")(leaky)
+    made.mode("clean", must="PASS", default=True, abort="none")(clean)
+    made.mode("rare", must="FAIL", abort="none")(rare)
+    return made
+
+
+instance = scene("instance", lambda number, mended: lossy.keep(CONFIG, mended))
+module = scene("module", lambda number, mended: lossy.keep(PLUGIN, mended))
+heap_type = scene("heap-type", lambda number, mended: lossy.keep(Config, mended))
+method = scene("method", lambda number, mended: lossy.keep(METHOD, mended))
+text = scene("text", lambda number, mended: lossy.keep(TEXT, mended))
+pair = scene("pair", lambda number, mended: lossy.keep(PAIR, mended))
+given = scene("given", lambda number, mended: lossy.give_away(CONFIG, mended))
+new_str = scene("new-str", lambda number, mended: lossy.make("str", number, mended))
+new_bytes = scene("new-bytes", lambda number, mended: lossy.make("bytes", number, mended))
+new_int = scene("new-int", lambda number, mended: lossy.make("int", number, mended))
+new_float = scene("new-float", lambda number, mended: lossy.make("float", number, mended))
+new_list = scene("new-list", lambda number, mended: lossy.make("list", number, mended))
+pymem = scene("pymem", lambda number, mended: lossy.make("pymem", number, mended))
+malloc = scene("malloc", lambda number, mended: lossy.make("malloc", number, mended))
+ghost = scene("ghost", lambda number, mended: lossy.Ghost())
