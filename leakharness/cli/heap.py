@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from leakharness.heap.v8 import SnapshotInfo
     from leakharness.heap.v8_details import AllocationSite
 
-__all__ = ["dominator_lines", "register"]
+__all__ = ["dominator_lines", "nodes_of_type", "register"]
 
 WIDTH = 100
 """Columns that text output fits in."""
@@ -104,7 +104,7 @@ def retainers_command(
     from leakharness.heap.v8_details import allocation_sites
 
     graph = v8.read(snapshot)
-    nodes = _nodes_of_type(graph, type_, snapshot, kind)
+    nodes = nodes_of_type(graph, type_, snapshot, kind)
     groups = explain(graph, nodes)
     sites = [allocation_sites(snapshot, graph, group.targets) for group in groups[:top]]
     if json:
@@ -171,7 +171,7 @@ def info_command(snapshot: Snapshot, json: Json = False) -> None:
     _emit_json(_info_document(found)) if json else _emit(_info_lines(found))
 
 
-def _nodes_of_type(graph: HeapGraph, wanted: str, snapshot: Path, kind: str | None) -> list[int]:
+def nodes_of_type(graph: HeapGraph, wanted: str, snapshot: Path, kind: str | None) -> list[int]:
     """Nodes whose name is ``wanted``, or ends with it after a dot where no name is exactly that; of V8's files only
     objects, or those of ``kind``: strings, functions and code have names of their own there."""
     import numpy as np

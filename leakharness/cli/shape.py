@@ -63,7 +63,12 @@ def new(
     source: Annotated[
         str,
         typer.Option("--from", metavar="MODULE:FUNCTION[@REV]", help="The function where the leak lives."),
-    ],
+    ] = "",
+    snapshot: Annotated[
+        Path | None,
+        typer.Option("--from-snapshot", metavar="FILE", help="A snapshot that shows what is kept, instead."),
+    ] = None,
+    type_: Annotated[str, typer.Option("--type", help="With --from-snapshot: the type that is kept.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     python: Annotated[
         str | None,
@@ -71,12 +76,18 @@ def new(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Write a scenario file with the lexical shape of a function, ready to run; what only you know is
-    marked.
+    """Write a scenario file with the lexical shape of a function, or of what holds the objects of a snapshot; ready to
+    run. What only you know is marked.
     """
+    from leakharness.errors import OptionError
     from leakharness.shape import find_function
     from leakharness.shape.scaffold import write_scaffold
 
+    if bool(source) == (snapshot is not None) or (snapshot is not None and not type_):
+        raise OptionError("new: give --from MODULE:FUNCTION, or --from-snapshot FILE with --type TYPE")
+    if snapshot is not None:
+        _new_from_snapshot(name, snapshot, type_, force=force, as_json=as_json)
+        return
     suspect = find_function(source, python)
     file = write_scaffold(suspect, name, Path.cwd() / "scenarios", force=force)
     text = file.read_text(encoding="utf-8")
@@ -97,6 +108,33 @@ def new(
     typer.echo(f"{shown}: the shape of {source} ({suspect.where})")
     typer.echo(f"{len(marks)} places to fill in, marked FILL IN: lines {', '.join(map(str, marks))}")
     typer.echo(f"next: leakharness run {name} --mode closure-inline; leakharness shape {name}")
+
+
+def _new_from_snapshot(name: str, snapshot: Path, type_: str, *, force: bool, as_json: bool) -> None:
+    from leakharness.cli.heap import nodes_of_type
+    from leakharness.heap import v8
+    from leakharness.heap.holders import holding_of
+    from leakharness.heap.retainers import explain
+    from leakharness.heap.wording import sentence
+    from leakharness.shape.scaffold import write_text
+    from leakharness.shape.scaffold.from_holding import scaffold_holding
+
+    graph = v8.read(snapshot)
+    nodes = nodes_of_type(graph, type_, snapshot, None)
+    instances = [node for node in nodes if not graph.type_name(node).startswith("type ")]
+    group = max(explain(graph, instances or nodes), key=lambda group: group.count)
+    holding = holding_of(graph, group, sentence(group))
+    text = scaffold_holding(holding, name, snapshot.name)
+    file = write_text(text, name, Path.cwd() / "scenarios", force=force)
+    marks = [number for number, line in enumerate(file.read_text("utf-8").splitlines(), 1) if "FILL IN" in line]
+    if as_json:
+        typer.echo(
+            json.dumps({"schema": "leakharness.new/1", "scenario": name, "file": str(file), "fill_in_lines": marks})
+        )
+        return
+    typer.echo(f"{file.relative_to(Path.cwd())}: {holding.sentence}")
+    typer.echo(f"{len(marks)} places to fill in, marked FILL IN: lines {', '.join(map(str, marks))}")
+    typer.echo(f"next: leakharness run {name} --mode closure-inline")
 
 
 def shape_lines(report: ShapeReport) -> list[str]:

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Answer
+from test_live_look import SERVICE
 
 from leakharness.errors import UsageError
+from leakharness.heap import v8
 from leakharness.heap.diff import diff
 from leakharness.live.core_file import find_core
 from leakharness.live.history import FILE, Seen, growth, recall, remember
@@ -257,3 +259,42 @@ def test_a_look_that_is_killed_leaves_the_service_alone(leaky: subprocess.Popen[
             tool.send_signal(signal.SIGKILL)
         assert leaky.poll() is None
     assert goes_on(leaky)
+
+
+@pytest.mark.parametrize("name", ["Session", "ByKey", "InSlot", "Partial"])
+def test_a_snapshot_becomes_a_scenario_that_fails_inline_at_once(name: str, cli: Cli, tmp_path: Path) -> None:
+    """From a closure in a list, a dict, an attribute, a callback of a future: to a scenario with both modes."""
+    file = tmp_path / "service.py"
+    file.write_text(SERVICE)
+    with subprocess.Popen([sys.executable, str(file)], stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.stdout.readline()
+            v8.write(look(process.pid).graph, tmp_path / "service.heapsnapshot")
+        finally:
+            process.kill()
+    document = cli("new", "kept", "--from-snapshot", "service.heapsnapshot", "--type", name, "--json").document
+    text = Path(document["file"]).read_text("utf-8")
+    assert f"class {name}:" in text
+    assert len(document["fill_in_lines"]) >= 4
+    results = {mode: cli("run", "kept", "--mode", mode, "--json", "--snapshots", "never") for mode in MODES}
+    assert [results[mode].document["verdict"] for mode in MODES] == ["FAIL", "PASS"]
+    assert results["closure-inline"].document["tracked"]["retained"] > 0
+
+
+MODES = ("closure-inline", "closure-extracted")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("new", "kept"), "give --from MODULE:FUNCTION, or --from-snapshot"),
+        (("new", "kept", "--from-snapshot", "x"), "with --type TYPE"),
+        (("new", "kept", "--from-snapshot", "missing.heapsnapshot", "--type", "A"), "missing.heapsnapshot"),
+    ],
+)
+def test_new_says_what_it_needs(words: tuple[str, ...], says: str, cli: Cli) -> None:
+    answer = cli(*words)
+    assert answer.code == 2
+    assert says in answer.stderr

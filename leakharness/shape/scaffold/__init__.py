@@ -18,7 +18,7 @@ from leakharness.shape.scaffold.file_text import ScenarioFile
 from leakharness.shape.scaffold.plan import ScaffoldPlan
 from leakharness.shape.suspect import Suspect
 
-__all__ = ["scaffold", "write_scaffold"]
+__all__ = ["scaffold", "write_scaffold", "write_text"]
 
 FORMAT_TIMEOUT_S = 30
 
@@ -27,7 +27,13 @@ def write_scaffold(suspect: Suspect, name: str, folder: Path, *, force: bool = F
     """Write ``folder/NAME.py`` and return its path. Raises OptionError where it exists (without
     ``force``).
     """
-    text = scaffold(suspect, name)
+    return write_text(scaffold(suspect, name), name, folder, force=force)
+
+
+def write_text(text: str, name: str, folder: Path, *, force: bool) -> Path:
+    """Write ``folder/NAME.py``, formatted, and return its path. Raises OptionError where it exists (without
+    ``force``).
+    """
     file = folder / f"{name.replace('-', '_')}.py"
     if file.exists() and not force:
         raise OptionError(f"{file} exists: choose another name, or overwrite it with --force")
