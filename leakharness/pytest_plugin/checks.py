@@ -13,6 +13,7 @@ import pytest
 
 from leakharness.errors import LeakFound, LeakHarnessError, NotJudged, OptionError, UsageError
 from leakharness.options import BY_NAME, DEFAULTS, checked, names_at, options_at
+from leakharness.printable import for_terminal
 from leakharness.pytest_plugin.in_fork import CAN_FORK, in_forked_copy
 from leakharness.pytest_plugin.in_process import CheckOutcome, CheckTarget, Judge, error_text
 from leakharness.pytest_plugin.item_body import TestBody
@@ -264,14 +265,15 @@ def _say(outcome: CheckOutcome, session: CheckSession, *, strict: bool) -> None:
         pytest.skip(NOT_CHECKABLE + row.what)
     first = session.first_with(row.causes[0], row.nodeid) if row.causes else None
     if row.verdict == "FAIL" and first is not None:
-        _raise(LeakFound(f"{outcome.document['reason']}\n  {row.what}\n  the same cause as in {first}: evidence there"))
+        text = f"{outcome.document['reason']}\n  {row.what}\n  the same cause as in {first}: evidence there"
+        _raise(LeakFound(for_terminal(text)))
     _raise_unless_passed(outcome)
 
 
 def _raise_unless_passed(verdict: CheckOutcome) -> None:
     __tracebackhide__ = True
     if verdict.verdict == "FAIL":
-        _raise(LeakFound(verdict.text))
+        _raise(LeakFound(for_terminal(verdict.text)))
     if verdict.verdict != "PASS":
         _raise(NotJudged(verdict.text))
 

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from leakharness.errors import UsageError
+from leakharness.printable import for_terminal
 from leakharness.pytest_plugin.options import setting
 from leakharness.pytest_plugin.tracer import TRACER, trace_book
 from leakharness.suite.hotspots import ISOLATED, Manifest, read_manifest
@@ -115,7 +116,9 @@ class Isolation:
         return result
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        write = terminalreporter.write_line
+        def write(text: str) -> None:
+            terminalreporter.write_line(for_terminal(text))
+
         terminalreporter.section("isolated test files", sep="-")
         write(f"{self._ran} of {len(self._manifest.files)} files of the manifest ran in processes of their own")
         if self._ran < len(self._orders):

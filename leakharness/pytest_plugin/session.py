@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from leakharness.errors import OptionError
+from leakharness.printable import for_terminal
 from leakharness.pytest_plugin.baseline import Baseline
 from leakharness.pytest_plugin.judge_messages import CheckOutcome
 from leakharness.pytest_plugin.options import setting
@@ -136,7 +137,7 @@ class CheckSession:
             return
         terminalreporter.section("leak checks", sep="-")
         for line in self.summary():
-            terminalreporter.write_line(line)
+            terminalreporter.write_line(for_terminal(line))
 
     def summary(self) -> Iterator[str]:
         """The lines at the end of the session."""

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from leakharness.errors import UsageError
+from leakharness.printable import for_terminal
 from leakharness.pytest_plugin.options import setting
 from leakharness.pytest_plugin.tracer import current_lane, runs_tests
 from leakharness.store import write_atomically
@@ -198,7 +199,7 @@ class _Summary:
             )
             terminalreporter.write_line(f"{folder}/{report['lane']}: {report['made']} snapshots{skipped}")
             for problem in report["problems"]:
-                terminalreporter.write_line(f"  {problem}")
+                terminalreporter.write_line(for_terminal(f"  {problem}"))
         terminalreporter.write_line(f"compare with: leakharness diff --lane-dir {folder}/LANE")
 
 

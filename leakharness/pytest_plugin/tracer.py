@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from leakharness.printable import for_terminal
 from leakharness.pytest_plugin.options import setting
 from leakharness.suite.trace import LANE_VARIABLE, SCHEMA, lanes_of, summary_line, top_table
 from leakharness.worker.counters import Counters, count_objects
@@ -201,7 +202,10 @@ class TraceBook:
         if not self._shown or not self.rows:
             return
         lanes = lanes_of(self.rows)
-        write = terminalreporter.write_line
+
+        def write(text: str) -> None:
+            terminalreporter.write_line(for_terminal(text))
+
         terminalreporter.section("memory of the test files", sep="-")
         for lane in lanes:
             write(summary_line(lane))

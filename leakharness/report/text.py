@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from leakharness.model import COUNTERS, Certificate, RunResult
-from leakharness.printable import one_line
+from leakharness.printable import for_terminal, one_line
 from leakharness.units import number, signed
 
 __all__ = ["born_at", "certificate_block", "check_command", "detectable_line", "growth_rows", "run_block"]
@@ -77,7 +77,7 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
     lines.append("")
     for name, text in _small_print(result, report):
         lines += labelled(name, text, width)
-    return "\n".join(line.rstrip() for line in lines)
+    return for_terminal("\n".join(line.rstrip() for line in lines))
 
 
 def certificate_block(certificate: Certificate, *, report: str | None = None, width: int = WIDTH) -> str:
@@ -105,7 +105,7 @@ def certificate_block(certificate: Certificate, *, report: str | None = None, wi
     if report:
         lines += labelled("report", report, width)
     lines += labelled("reproduce", check_command(first.reproduce if first else "", certificate.scenario), width)
-    return "\n".join(line.rstrip() for line in lines)
+    return for_terminal("\n".join(line.rstrip() for line in lines))
 
 
 def check_command(reproduce: str, scenario: str) -> str:
