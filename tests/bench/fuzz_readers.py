@@ -238,6 +238,9 @@ def small_snapshot(header: dict[str, Any]) -> dict[str, Any]:
             edge = {"type": meta["edge_types"][0].index("property"), "name_or_index": 4 if number < 2 else 5}
             edge["to_node"] = (number + 1) * len(meta["node_fields"])
             edges += [edge[field] for field in meta["edge_fields"]]
+    ours = header.get("leakharness")
+    if isinstance(ours, dict):  # what it says of nodes is of those that are not here
+        header = {**header, "leakharness": {key: value for key, value in ours.items() if not isinstance(value, list)}}
     header = {**header, "node_count": 20, "edge_count": 19}
     return {"snapshot": header, "nodes": nodes, "edges": edges, "strings": strings}
 
@@ -318,7 +321,7 @@ def read_settings(path: Path) -> None:
 
 def read_snapshot(path: Path) -> None:
     command("snapshot", "info", str(path))
-    command("retainers", str(path), "--type", "Payload")
+    command("retainers", str(path), "--type", "app.Payload")
     command("dominators", str(path))
     command("diff", str(path), str(path))
 
