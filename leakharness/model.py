@@ -70,6 +70,7 @@ class Plan:
     max_rss_growth_mb: float | None = default_of("max_rss_growth_mb")
     max_runs: int = default_of("max_runs")
     max_seconds: float = default_of("max_seconds")
+    sensitivity: str = default_of("sensitivity")
     timeout: float = default_of("timeout")
     snapshots: Literal["never", "on-fail", "always"] = default_of("snapshots")
     iters_given: bool = False

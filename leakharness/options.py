@@ -14,6 +14,7 @@ Standard library only: the measured process checks a scenario's options by it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -51,7 +52,7 @@ PLACES: Mapping[Place, str] = {
 }
 """Where an option can be given, and the short name of that place in the reference."""
 
-Kind = Literal["whole", "number", "choice", "text", "switch"]
+Kind = Literal["whole", "number", "choice", "text", "switch", "sensitivity"]
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,8 @@ class Option:
         """The default as help texts show it; empty where there is nothing to say."""
         if self.shown or self.kind == "switch":
             return self.shown
-        return (
-            ""
-            if self.default is None
-            else f"{self.default:g}"
-            if isinstance(self.default, float)
-            else str(self.default)
-        )
+        default = self.default
+        return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
 
     @property
     def help_text(self) -> str:
@@ -116,8 +112,7 @@ class Option:
     @property
     def pytest_help_text(self) -> str:
         """The same for pytest's command line."""
-        head, tail = self.help[:2], self.help[2:]
-        text = self.pytest_help or (head if head.isupper() else head.lower()) + tail
+        text = self.pytest_help or (self.help if self.help[:2].isupper() else self.help[0].lower() + self.help[1:])
         return f"{text} [{self.default_text}]" if self.default_text else text
 
     def from_text(self, text: str) -> Any:
@@ -137,21 +132,23 @@ PARSERS: Mapping[Kind, Callable[[str], Any]] = {
     "choice": str,
     "text": str,
     "switch": lambda text: {"true": True, "false": False}.get(text.lower(), text),
+    "sensitivity": str,
 }
 
 _COMMANDS: tuple[Place, ...] = ("run", "check", "prove")
 _FILES: tuple[Place, ...] = ("pyproject", "scenario", "function")
 _CALIBRATE: tuple[Place, ...] = ("calibrate",)
 _TESTS: tuple[Place, ...] = ("pytest", "marker", "callable")
+_MEASURED: tuple[Place, ...] = (*_COMMANDS, *_FILES, *_TESTS)
 
 TABLE: tuple[Option, ...] = (
-    Option("iters", "whole", "Runs a batch", 50, (*_COMMANDS, *_FILES, *_TESTS), plan=True, least=1, metavar="N"),
+    Option("iters", "whole", "Runs a batch", 50, _MEASURED, plan=True, least=1, metavar="N"),
     Option(
         "batches",
         "whole",
         "Batches before the judge is asked",
         5,
-        (*_COMMANDS, *_FILES, *_TESTS),
+        _MEASURED,
         plan=True,
         least=1,
         metavar="N",
@@ -161,7 +158,7 @@ TABLE: tuple[Option, ...] = (
         "whole",
         "Runs before the baseline, or auto",
         None,
-        (*_COMMANDS, *_FILES, *_TESTS),
+        _MEASURED,
         plan=True,
         least=0,
         word="auto",
@@ -183,7 +180,7 @@ TABLE: tuple[Option, ...] = (
         "whole",
         "FAIL if more tracked objects are retained",
         None,
-        (*_COMMANDS, *_FILES, *_TESTS),
+        _MEASURED,
         plan=True,
         least=0,
         shown="off",
@@ -194,7 +191,7 @@ TABLE: tuple[Option, ...] = (
         "number",
         "FAIL if resident size grows by more MiB",
         None,
-        (*_COMMANDS, *_FILES, *_TESTS),
+        _MEASURED,
         plan=True,
         least=0,
         shown="off",
@@ -221,11 +218,20 @@ TABLE: tuple[Option, ...] = (
         metavar="SECONDS",
     ),
     Option(
+        "sensitivity",
+        "sensitivity",
+        "The smallest leak a run that a PASS must have been able to see: objects, and bytes",
+        "1,4096",
+        _MEASURED,
+        plan=True,
+        metavar="OBJECTS[,BYTES]",
+    ),
+    Option(
         "timeout",
         "number",
         "Seconds for one mode",
         300.0,
-        (*_COMMANDS, *_FILES, *_TESTS),
+        _MEASURED,
         plan=True,
         least=0.001,
         metavar="SECONDS",
@@ -451,12 +457,20 @@ def _checked_switch(option: Option, value: Any, source: str) -> Any:
     return value
 
 
+def _checked_sensitivity(option: Option, value: Any, source: str) -> Any:
+    parts = str(value).split(",")
+    if len(parts) > 2 or not all(re.fullmatch(r"\d{1,15}(\.\d+)?", part) and float(part) for part in parts):
+        raise OptionError(f"{option.flag} {value!r} ({source}): one or two numbers above 0, as in 1,4096")
+    return str(value)
+
+
 CHECKS: Mapping[Kind, Callable[[Option, Any, str], Any]] = {
     "whole": _checked_number,
     "number": _checked_number,
     "choice": _checked_choice,
     "text": _checked_text,
     "switch": _checked_switch,
+    "sensitivity": _checked_sensitivity,
 }
 """By kind: the value as it is kept, or OptionError. Arguments: the option, the value, where it was given."""
 

@@ -88,25 +88,36 @@ class Series:
 
     @property
     def tooth(self) -> float:
-        """The largest fall that followed a rise as large: of a saw its height, of a release that followed nothing 0."""
-        lowest, tallest = self.values[0], 0.0
-        for value, bottom in zip(self.values, self.low, strict=True):
-            tallest = max(tallest, min(value - lowest, value - bottom))
-            lowest = min(lowest, value)
+        """The largest fall that followed a gradual rise as large: of a saw its height, of a spike next to nothing."""
+        steps = [b - a for a, b in itertools.pairwise(self.values)]
+        usual = statistics.median([step for step in steps if step > 0] or [0.0])
+        climbed = tallest = 0.0
+        for step, value, bottom in zip(steps, self.values[1:], self.low[1:], strict=True):
+            climbed = max(0.0, climbed + min(step, 2 * usual))
+            tallest = max(tallest, min(climbed, value - bottom))
         return tallest
 
+    @property
+    def largest_step(self) -> float:
+        """The most by which one reading is above the one before it."""
+        return max(b - a for a, b in itertools.pairwise(self.values))
+
     @cached_property
-    def troughs(self) -> list[float]:
-        """The lowest value after each fall of half the swing: what is left where a saw starts anew."""
-        large, found = self.swing / 2, []
-        turn, falling = self.values[0], False
-        for value in self.values:
-            turn = min(turn, value) if falling else max(turn, value)
-            if large and abs(value - turn) >= large:
+    def feet(self) -> Series:
+        """The lowest reading after each fall of half the swing: what is left where a saw starts anew."""
+        large, found = self.swing / 2, list[int]()
+        turn, falling = 0, False
+        for i, value in enumerate(self.values):
+            apart = self.values[turn] - value
+            if (apart > 0) == falling and apart:
+                turn = i  # lower still, or higher
+            elif large and abs(apart) >= large:
                 if falling:
                     found.append(turn)
-                turn, falling = value, not falling
-        return [*found, turn] if falling else found
+                turn, falling = i, not falling
+        if falling:
+            found.append(turn)
+        return Series([self.runs[i] for i in found], [self.values[i] for i in found])
 
     @cached_property
     def paces(self) -> list[float]:
@@ -206,8 +217,12 @@ class Terms:
     final: bool
     backed: bool
     turns: int
-    awaited: float
-    """The height of a saw's tooth that was seen in the warm-up, and not since."""
+    tooth: float
+    """The height of a saw's tooth that was seen at some time."""
+
+    def awaited(self, series: Series) -> float:
+        """How far a series may still climb a tooth: one that it holds itself is its swing."""
+        return self.tooth if series.swing < self.tooth / SWING_FACTOR else 0.0
 
 
 def trend(
@@ -233,17 +248,20 @@ def trend(
     if rise <= 0:
         why = f"ends {_number(-rise)} below where it began" if rise else "stands still"
         return Trend("steady", 0.0, rise, series.swing, why)
-    # A tooth that has come again in this series is its swing; one that has not may be half way up.
-    awaited = tooth if series.swing < tooth / SWING_FACTOR else 0.0
-    terms = Terms(floor, patience, final, backed, turns, awaited)
+    terms = Terms(floor, patience, final, backed, turns, tooth)
     for start in _starts(series):
-        earlier = series.up_to(start) if start else before
+        earlier = series.up_to(start).part(start // 2) if start else before
         # A rise that began after N batches may be the next tooth of a saw that was seen there.
         seen = series.swing if series.batches - start < SWING_MEMORY * start else 0.0
         found = _persists(series.part(start), terms, earlier, seen)
         if found is not None and found.state == "grows":
             return found
-    return _persists(series, terms, before) or _came_to_rest(series, terms) or _not_yet(series)
+    return (
+        _below_teeth(series, terms)
+        or _persists(series, terms, before)
+        or _came_to_rest(series, terms)
+        or _not_yet(series)
+    )
 
 
 def _persists(series: Series, terms: Terms, before: Series | None, earlier_swing: float = 0.0) -> Trend | None:
@@ -256,15 +274,45 @@ def _persists(series: Series, terms: Terms, before: Series | None, earlier_swing
     if rise <= terms.floor:
         return Trend("steady", per_run, rise, swing, f"{numbers}; below the floor of {_number(terms.floor)}")
     lasting = series.batches >= LASTING_BATCHES and series.rises_in_each(LASTING)
-    if rise <= SWING_FACTOR * swing and not lasting:
+    if series.feet.batches > 0:  # of a saw, what readings that drift along its teeth may rise by is no growth
+        lasting = lasting and series.feet.rise > series.largest_step
+    if rise <= SWING_FACTOR * (earlier_swing if lasting else swing):
         return Trend("undecided", per_run, rise, swing, f"{numbers}; but it also swings by {_number(swing)}")
-    if rise <= SWING_FACTOR * terms.awaited:
-        why = f"{numbers}; but it rose and fell by {_number(terms.awaited)} in the warm-up"
+    if rise <= SWING_FACTOR * terms.awaited(series):
+        why = f"{numbers}; but it rose and fell by {_number(terms.tooth)} before"
         return Trend("undecided", per_run, rise, series.swing, why, lasting=True)
     doubt, needed = _doubt(series, terms, before)
     if doubt:
         return Trend("undecided", per_run, rise, swing, f"{numbers}; but {doubt}", needed, lasting)
     return Trend("grows", per_run, rise, swing, numbers)
+
+
+def _below_teeth(series: Series, terms: Terms) -> Trend | None:
+    """The test for growth below a saw, or below noise: the troughs rise. None where they do not, or are too few.
+
+    A reading finds the foot of a tooth late by less than one batch, so that readings which drift along the teeth, a
+    little later in each, never rise by more than the largest step of one batch.
+    """
+    feet, step = series.feet, series.largest_step
+    if feet.batches < SEGMENTS or not feet.rises_in_each(SEGMENTS):
+        return None
+    rise, crookedness = feet.rise, _crookedness(feet)
+    many = feet.batches >= LASTING and feet.rises_in_each(LASTING)
+    straight = crookedness <= step and rise > SWING_FACTOR * step
+    if not many and not straight:
+        return None
+    if rise <= max(SWING_FACTOR * feet.swing, step, terms.floor):
+        return None
+    numbers = f"+{_number(rise)} in {feet.total} runs, below teeth of {_number(series.swing)}"
+    if not _is_even(feet, terms.turns) and not (crookedness <= step and rise >= EVEN_EVENTS * step):
+        filling = Filling.of(feet)
+        if filling.spent > max(SLIGHT, SLOWS * filling.error):
+            why, needed = f"{numbers}; but it slows to {filling.pace:.0%}", _runs_until_flat(feet, filling.spent)
+            return Trend("undecided", feet.pace, series.rise, series.swing, why, needed, True)
+        if filling.at_most(SURE).spent > WIDEST:
+            why = f"{numbers}; so unevenly that it may slow to {filling.at_most(SURE).pace:.0%}"
+            return Trend("undecided", feet.pace, series.rise, series.swing, why, lasting=True)
+    return Trend("grows", feet.pace, rise, series.swing, numbers)
 
 
 def _doubt(series: Series, terms: Terms, before: Series | None) -> tuple[str, int | None]:
@@ -311,7 +359,7 @@ def _came_to_rest(series: Series, terms: Terms) -> Trend | None:
     if risen_late <= series.swing and low[min(batches, max(1, batches - tail))] <= low[0]:
         return steady(f"swings by {_number(series.swing)} and returns")
     later = series.part(batches // 2)
-    if len(later.troughs) > 1 and later.troughs[-1] <= later.troughs[0]:
+    if later.feet.batches > 0 and later.feet.values[-1] <= later.feet.values[0]:
         return steady(f"swings by {_number(later.swing)} and returns")
     if series.rise <= terms.floor:
         why = f"rise of {rise} is below the floor of {_number(terms.floor)}"

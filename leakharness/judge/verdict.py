@@ -34,7 +34,7 @@ from leakharness.judge.series import Series, State, Trend, _number, trend
 from leakharness.model import COUNTERS, Detectable, Growth, Reading
 from leakharness.units import signed, size
 
-__all__ = ["Assessment", "ResidentGrowth", "assess", "detectable"]
+__all__ = ["Assessment", "ResidentGrowth", "assess", "detectable", "swing_of", "unseen"]
 
 
 @dataclass(frozen=True)
@@ -66,19 +66,21 @@ def assess(
     readings: Sequence[Reading],
     *,
     warm_up: Sequence[Reading] = (),
+    teeth: Mapping[str, float] | None = None,
     control: Mapping[str, float] | None = None,
     max_tracked_retention: int | None = None,
     max_rss_growth_bytes: float | None = None,
     final: bool = False,
     resident: ResidentGrowth | None = None,
 ) -> Assessment:
-    """Judge a whole measurement. ``control`` is the control arm's rise of each counter over the same number of
+    """Judge a whole measurement. ``teeth``: how far each counter rose and fell within one batch, where that was looked
+    at. ``control`` is the control arm's rise of each counter over the same number of
     runs. ``final``: no more runs can be made, so whatever is noise by its numbers is called steady now. ``resident``
     is what the mappings say, where an earlier assessment asked for it."""
     judged = [rule for rule in RULES if _values(_rows(rule, readings), rule.counter) is not None]
-    trends = _trends(judged, readings, warm_up, control, final=final, resident=resident)
+    trends = _trends(judged, readings, warm_up, teeth or {}, control, final=final, resident=resident)
     if any(found.state == "grows" for found in trends.values()):
-        trends = _trends(judged, readings, warm_up, control, final=final, backed=True, resident=resident)
+        trends = _trends(judged, readings, warm_up, teeth or {}, control, final=final, backed=True, resident=resident)
     trends = _references_explained(trends)
     growth: list[Growth] = []
     forgiven: list[str] = []
@@ -137,6 +139,7 @@ def _trends(
     rules: Sequence[Rule],
     readings: Sequence[Reading],
     warm_up: Sequence[Reading],
+    teeth: Mapping[str, float],
     control: Mapping[str, float] | None,
     *,
     final: bool,
@@ -155,7 +158,7 @@ def _trends(
             floor=_floor(rule, control),
             patience=rule.patience,
             before=_settling_in(warm_up, rule.counter) if rule.floor == 0 and recent else None,
-            tooth=_tooth(warm_up, rule.counter),
+            tooth=max(_tooth(warm_up, rows, rule.counter), teeth.get(rule.counter, 0.0)),
             final=final,
             backed=backed,
             turns=rule.turns,
@@ -192,6 +195,39 @@ def detectable(readings: Sequence[Reading], control: Mapping[str, float] | None 
         return None
 
     return Detectable(smallest("tracked"), smallest("objects"), smallest("blocks"), smallest("malloc_bytes"))
+
+
+def unseen(
+    readings: Sequence[Reading], objects: float, native_bytes: float, control: Mapping[str, float] | None = None
+) -> tuple[str, ...]:
+    """The counters in which a leak of so many objects, or bytes of malloc, a run would not have been called.
+
+    What a platform does not have is not asked for; it is listed as blind.
+    """
+    runs = [reading.runs for reading in readings]
+    asked = {"tracked": objects, "objects": objects, "blocks": objects, "malloc_bytes": native_bytes}
+    missed = []
+    for rule in RULES:
+        values = _values(readings, rule.counter)
+        if rule.counter not in asked or values is None:
+            continue
+        planted = [v + math.floor(asked[rule.counter] * (r - runs[0])) for v, r in zip(values, runs, strict=True)]
+        judged = partial(trend, floor=_floor(rule, control), patience=rule.patience, final=True, turns=rule.turns)
+        # What rose at first and came to rest must show it since then.
+        later = len(runs) // 2 if len(runs) // 2 >= SEGMENTS else 0
+        windows = (slice(0, None), slice(later, None))
+        if not any(_shows(judged(runs[w], values[w]), judged(runs[w], planted[w])) for w in windows):
+            missed.append(rule.counter)
+    return tuple(missed)
+
+
+def _shows(without: Trend, planted: Trend) -> bool:
+    """Whether a planted leak changes the answer: it is called, or it stands so far above the noise that there is no
+    PASS."""
+    if without.state != "steady" or planted.state == "steady":
+        return False
+    more = planted.rise - max(0.0, without.rise)
+    return planted.state == "grows" or more > SWING_FACTOR * without.swing
 
 
 def _leaks(least: float) -> Iterator[int]:
@@ -235,11 +271,19 @@ def _settling_in(warm_up: Sequence[Reading], counter: str) -> Series | None:
     return Series([reading.runs for reading in rows], values)
 
 
-def _tooth(warm_up: Sequence[Reading], counter: str) -> float:
-    """The largest rise and fall of a counter in the warm-up, without its first runs, where everything is built."""
-    rows = [reading for reading in warm_up if reading.runs >= FIRST_RUNS]
-    values = _values(rows, counter) if rows else None
-    return Series([reading.runs for reading in rows], values).tooth if values else 0.0
+def _tooth(warm_up: Sequence[Reading], readings: Sequence[Reading], counter: str) -> float:
+    """The largest rise and fall of a counter after the process's first runs, where everything is built."""
+    early, late = _values(warm_up, counter) or [], _values(readings, counter) or []
+    skipped = sum(reading.runs < FIRST_RUNS for reading in warm_up)
+    shift = late[0] - early[-1] if early and late else 0.0  # some counters begin anew at the baseline
+    values = [value + shift for value in early[skipped:]] + late
+    return Series(range(len(values)), values).tooth if values else 0.0
+
+
+def swing_of(readings: Sequence[Reading], counter: str) -> float:
+    """The most that a counter gave back among these readings; 0 where one lacks it."""
+    values = _values(readings, counter)
+    return Series(range(len(values)), values).swing if values else 0.0
 
 
 def _declared_per_run(readings: Sequence[Reading], counter: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from leakharness.judge.verdict import swing_of
 from leakharness.measure.measurement import Measurement, Observer, WorkerClient
 from leakharness.measure.warm_up import (
     LINEAR_MEMORY_BYTES,
@@ -73,6 +74,8 @@ class Batches:
             for _ in range(2):
                 self._runs(REHEARSAL_RUNS, "warm-up")
                 self._read(0.0)
+        if plan.warmup is None:
+            measurement.teeth = self._teeth()
         began = self.clock()
         counted = self._references()
         measurement.reference_seconds = self.clock() - began
@@ -93,6 +96,21 @@ class Batches:
         measurement.readings.append(self.reading(label, measurement.runs + measurement.iters, answer, counted))
         if number <= measurement.plan.batches or number & (number - 1) == 0:  # of a long measurement, ever fewer
             self.observer.reading(self.worker, measurement.readings[-1])
+
+    def _teeth(self) -> dict[str, float]:
+        """How far each counter falls within one batch: readings of it, ever farther apart.
+
+        A store that is emptied about once a batch, a little later in each, looks like slow growth from batch to batch.
+        """
+        size, made, part = self.measurement.iters, 0, 1
+        looks = []
+        while made < size:
+            part = min(part, size - made)
+            self._runs(part, "warm-up")
+            made += part
+            looks.append(self.reading("warm-up", self.measurement.warm_up_runs, self._read(0.0)))
+            part *= 2
+        return {name: swing_of(looks, name) for name in looks[-1].counters}
 
     def confirm(self) -> None:
         """Read again, this time with the frozen heap collected and a long grace: what was only late is gone now."""
@@ -142,7 +160,7 @@ class Batches:
         measurement = self.measurement
         began = self.clock()
         made, run_seconds = 0, 0.0
-        enough = WARM_UP_RUNS_310 if is_310(measurement) else WARM_UP_RUNS
+        enough = (WARM_UP_RUNS_310 if is_310(measurement) else WARM_UP_RUNS) - measurement.plan.iters
         at_least = extra
         for size in _sizes():
             start = self.clock()

@@ -5,7 +5,7 @@ A small state machine. Each state does one thing and names the next one, or give
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -23,7 +23,8 @@ from leakharness.measure.warm_up import (
     WARM_UP_RUNS_310,
 )
 from leakharness.model import Verdict
-from leakharness.units import size
+from leakharness.sensitivity import Sensitivity
+from leakharness.units import number, size
 from leakharness.worker.protocol import (
     CENSUS,
 )
@@ -32,6 +33,8 @@ __all__ = ["Judging", "Outcome"]
 
 FILLED_BYTES = 1 << 30
 """What filling a bounded container may weigh: the machine is not ours to fill."""
+LOOKS = 20
+"""The judge looks at a long series after every twentieth part more of it: a look costs time, and a chance to err."""
 PASS_SECONDS = 1.5
 """A PASS of runs too slow for ``iters`` x ``batches`` of them needs at least this much measured time."""
 
@@ -91,12 +94,19 @@ class Judging:
         self._number += 1
         self._batches.batch(self._number)
         self._spent += self._measurement.iters
-        return State.BATCH if self._number < self._measurement.plan.batches else State.ASSESS
+        asked, rarer = self._measurement.plan.batches, max(1, self._number // LOOKS)
+        if self._number < asked or (self._number % rarer and not self._budget_ends()):
+            return State.BATCH
+        return State.ASSESS
 
-    def _assess(self) -> State | Outcome:
+    def _budget_ends(self) -> bool:
         measurement, plan = self._measurement, self._measurement.plan
         self._elapsed = self._clock() - self._began
-        self._out_of_budget = self._spent + measurement.iters > plan.max_runs or self._elapsed >= plan.max_seconds
+        return self._spent + measurement.iters > plan.max_runs or self._elapsed >= plan.max_seconds
+
+    def _assess(self) -> State | Outcome:
+        measurement = self._measurement
+        self._out_of_budget = self._budget_ends()
         self._found = self._judged()
         if _may_be_opcode_caches(measurement, self._found):
             if self._out_of_budget:
@@ -165,7 +175,13 @@ class Judging:
             why = f"{len(measurement.readings) - 1} batches are too few to judge by: {SEGMENTS} are needed"
             return Outcome("NOT_JUDGED", f"{why} (--max-runs, --max-seconds, or a smaller --iters)")
         if found.state == "steady" and (self._out_of_budget or _enough(measurement)):
-            return Outcome("PASS", _pass_reason(measurement, self._number))
+            missed = judge.unseen(
+                measurement.readings, *Sensitivity.of(measurement.plan.sensitivity), control=self.noise
+            )
+            if not missed:
+                return Outcome("PASS", _pass_reason(measurement, self._number))
+            if self._out_of_budget:
+                return Outcome("NOT_JUDGED", _too_noisy(measurement, missed, self.noise))
         if not self._out_of_budget:
             return State.BATCH
         needed = f"; it would take about {found.runs_needed:,} more runs" if found.runs_needed else ""
@@ -179,6 +195,7 @@ class Judging:
             judge.assess,
             measurement.readings,
             warm_up=measurement.warm_up,
+            teeth=measurement.teeth,
             control=self.noise,
             max_tracked_retention=plan.max_tracked_retention,
             max_rss_growth_bytes=limit,
@@ -227,6 +244,24 @@ def _bytes_a_run(measurement: Measurement) -> float:
 
 def _run_seconds(measurement: Measurement) -> float:
     return (measurement.readings[-1].seconds - measurement.readings[0].seconds) / max(1, measurement.runs)
+
+
+def _too_noisy(measurement: Measurement, missed: Sequence[str], noise: Mapping[str, float]) -> str:
+    """Why there is no PASS though nothing grows."""
+    could = judge.detectable(measurement.readings, noise)
+    figures = {
+        "tracked": could.tracked_per_run,
+        "objects": could.objects_per_run,
+        "blocks": could.blocks_per_run,
+        "malloc_bytes": could.native_bytes_per_run,
+    }
+    seen = ", ".join(
+        f"{name} {number(figure)} a run" if (figure := figures[name]) is not None else f"{name} none" for name in missed
+    )
+    return (
+        f"nothing grows over {measurement.runs} runs, but the smallest leak that would have been seen is {seen}: "
+        f"too noisy for --sensitivity {Sensitivity.of(measurement.plan.sensitivity)} (--max-runs, --max-seconds)"
+    )
 
 
 def _pass_reason(measurement: Measurement, batches: int) -> str:

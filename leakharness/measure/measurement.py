@@ -77,6 +77,8 @@ class Measurement:
     """What the measured process says of itself and of the scenario; None until it has loaded that."""
     warm_up: list[Reading] = field(default_factory=list)
     warm_up_runs: int = 0
+    teeth: Mapping[str, float] = field(default_factory=dict)
+    """How far each counter rises and falls within one batch, in the counter's unit."""
     readings: list[Reading] = field(default_factory=list)
     tracked: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     census: list[tuple[int, Mapping[str, tuple[int, int]]]] = field(default_factory=list)

@@ -68,6 +68,7 @@ LEAKY = [
     Leaky("filling", "lazy-classes", {"objects": 6.0}),
     Leaky("filling", "dict-resizes", {"blocks": 1.0}),
     Leaky("filling", "imports", {"objects": 1.0}),
+    Leaky("saws", "cut-750", {"blocks": 1.0}),
 ]
 
 CLEAN = [
@@ -79,7 +80,7 @@ CLEAN = [
     *[("kinds", name) for name in ("task", "class", "resident")],
     *[("filling", name) for name in ("lru-128", "deque-128", "errors-512", "ring-512", "lazy-classes", "dict-resizes")],
     *[("filling", name) for name in ("imports", "random-1000", "random-tracked", "own-lru-2000", "lru-5000")],
-    *[("saws", name) for name in ("flush-500", "flush-1000", "cut-750", "cut-750-slow")],
+    *[("saws", name) for name in ("flush-500", "flush-1000", "cut-750", "cut-750-slow", "slot-1000", "flush-49")],
 ]
 
 
@@ -136,6 +137,22 @@ def test_a_leak_beside_a_cache_that_fills_at_random_is_found() -> None:
     result = measured("filling", "random-1000", "leaky")
     assert result.verdict == "FAIL", said(result)
     assert 1.0 <= grown(result)["objects"] <= 1.2
+
+
+def test_a_leak_below_a_slot_that_varies_is_found() -> None:
+    """One object a run beside up to 1,000 that come and go: no PASS before it could have been seen."""
+    result = measured("saws", "slot-1000", "leaky")
+    assert result.verdict == "FAIL", said(result)
+    assert 0.5 <= grown(result)["objects"] <= 2.0
+
+
+def test_noise_that_hides_the_sensitivity_asked_for_is_not_judged() -> None:
+    """Within 300 runs, up to 1,000 objects that come and go would hide one a run: that is said, with what is seen."""
+    result = measured("saws", "slot-1000", "clean", max_runs=300)
+    assert result.verdict == "NOT_JUDGED", said(result)
+    assert "objects" in result.reason
+    assert "--sensitivity 1,4096" in result.reason
+    assert measured("saws", "slot-1000", "clean", max_runs=300, sensitivity="100").verdict == "PASS"
 
 
 def test_a_bound_beyond_the_budget_is_not_judged_and_the_runs_are_named() -> None:

@@ -155,6 +155,7 @@ LAYERS: dict[str, str] = {
     "printable": "",
     "documents": "errors",
     "scratch": "",
+    "sensitivity": "",
     "options": "errors",
     "model": "options",
     "scenario": "errors options",
@@ -168,7 +169,7 @@ LAYERS: dict[str, str] = {
     "watch": "worker",
     "suite": "documents errors heap store units printable",
     "live": "errors heap model store units worker printable",
-    "measure": "errors heap judge model options resolve scenario scratch store units worker printable",
+    "measure": "errors heap judge model options resolve scenario scratch sensitivity store units worker printable",
     "proof": "_version documents errors heap measure model options printable report resolve scenario scratch shape "
     "store units worker",
     "api": "errors measure model options proof scenario",

@@ -14,6 +14,7 @@ from leakharness.model import Plan
 from leakharness.options import DEFAULTS
 from leakharness.resolve import checked_target, known_leaks, pyproject_options, resolve
 from leakharness.scenario.declare import SCENARIO_OPTIONS
+from leakharness.sensitivity import Sensitivity
 
 VALUES: dict[str, tuple[Any, Any, Any]] = {
     "iters": (11, 12, 13),
@@ -24,6 +25,7 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
     "max_rss_growth_mb": (1.5, 2.5, 3.5),
     "max_runs": (1000, 2000, 3000),
     "max_seconds": (1.0, 2.0, 3.0),
+    "sensitivity": ("2,4096", "3,100", "0.5,8192"),
     "timeout": (7.0, 8.0, 9.0),
     "snapshots": ("never", "on-fail", "always"),
 }
@@ -63,6 +65,19 @@ def test_the_defaults_of_the_contract() -> None:
     assert (plan.iters, plan.batches, plan.warmup, plan.scope_bytes) == (50, 5, None, 2_000_000)
     assert (plan.timeout, plan.snapshots) == (300.0, "always")
     assert (plan.max_tracked_retention, plan.max_rss_growth_mb) == (None, None)
+
+
+@pytest.mark.parametrize(("said", "kept"), [("1", "1,4096"), (2, "2,4096"), ("0.5,100", "0.5,100"), (1.5, "1.5,4096")])
+def test_a_sensitivity_is_one_number_or_two(said: Any, kept: str) -> None:
+    """Objects a run, and bytes where they are said."""
+    assert str(Sensitivity.of(resolve({"sensitivity": said}).sensitivity)) == kept
+
+
+@pytest.mark.parametrize("said", ["", "0", "-1", "1,0", "1,2,3", "nan", "many", "1,", True, [1]])
+def test_a_sensitivity_that_means_nothing_is_refused(said: Any) -> None:
+    """Each with a sentence."""
+    with pytest.raises(OptionError, match="one or two numbers above 0, as in 1,4096"):
+        resolve({"sensitivity": said})
 
 
 def test_a_command_may_have_defaults_of_its_own() -> None:

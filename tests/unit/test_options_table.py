@@ -17,7 +17,17 @@ from leakharness import api
 from leakharness.cli import make_app
 from leakharness.cli.measuring import Given, measuring
 from leakharness.measure.arm import Settings
-from leakharness.options import BY_NAME, PLACES, TABLE, Option, Place, default_of, names_at, options_at, reference
+from leakharness.options import (
+    BY_NAME,
+    PLACES,
+    TABLE,
+    Option,
+    Place,
+    default_of,
+    names_at,
+    options_at,
+    reference,
+)
 from leakharness.pytest_plugin import checks
 from leakharness.resolve import pyproject_options
 from leakharness.scenario.declare import Scenario
@@ -41,7 +51,8 @@ def value_of(option: Option) -> Any:
     """Some value that is allowed, and is not the default."""
     if option.kind == "choice":
         return next(choice for choice in option.choices if choice != option.default)
-    return {"whole": 7, "number": 7.0, "text": "some", "switch": not option.default}[option.kind]
+    values = {"whole": 7, "number": 7.0, "text": "some", "switch": not option.default, "sensitivity": "2,100"}
+    return values[option.kind]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ Each has a leaky twin, which keeps one string a run below the teeth.
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Any
 
@@ -43,3 +44,24 @@ flush_500 = _twins("flush-500", "a buffer that is flushed at 500 entries", 500, 
 flush_1000 = _twins("flush-1000", "a buffer that is flushed at 1,000 entries", 1000, 0)
 cut_750 = _twins("cut-750", "a cache that is cut back to 500 entries when it has 750", 750, 500)
 cut_750_slow = _twins("cut-750-slow", "the same, by runs of a millisecond", 750, 500, pause=0.001)
+flush_49 = _twins("flush-49", "a buffer that is flushed about once a batch, a run earlier in each", 49, 0)
+
+SIZES = random.Random(11)
+CURRENT: list[Any] = []
+KEPT: list[Any] = []
+slot = Scenario("slot-1000", summary="the rows of the current request: up to 1,000")
+
+
+def _fill_slot() -> None:
+    CURRENT[:] = [[] for _ in range(SIZES.randrange(1000))]
+
+
+@slot.mode("clean", must="PASS", default=True, abort="none")
+def slot_clean(run: Run) -> None:
+    _fill_slot()
+
+
+@slot.mode("leaky", must="FAIL", abort="none")
+def slot_leaky(run: Run) -> None:
+    _fill_slot()
+    KEPT.append([])
