@@ -143,16 +143,7 @@ _MEASURED: tuple[Place, ...] = (*_COMMANDS, *_FILES, *_TESTS)
 
 TABLE: tuple[Option, ...] = (
     Option("iters", "whole", "Runs a batch", 50, _MEASURED, plan=True, least=1, metavar="N"),
-    Option(
-        "batches",
-        "whole",
-        "Batches before the judge is asked",
-        5,
-        _MEASURED,
-        plan=True,
-        least=1,
-        metavar="N",
-    ),
+    Option("batches", "whole", "Batches before the judge is asked", 5, _MEASURED, plan=True, least=1, metavar="N"),
     Option(
         "warmup",
         "whole",
@@ -278,11 +269,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option("trace_allocations", "switch", "Say where memory is allocated even if nothing leaks", False, ("run",)),
     Option(
-        "confirm",
-        "switch",
-        "On FAIL, cut the named edge in a forked copy and count what that frees",
-        False,
-        ("run",),
+        "confirm", "switch", "On FAIL, cut the named edge in a forked copy and count what that frees", False, ("run",)
     ),
     Option(
         "values",
@@ -294,11 +281,7 @@ TABLE: tuple[Option, ...] = (
     Option("json", "switch", "One JSON document on stdout", False, (*_COMMANDS, *_CALIBRATE)),
     Option("quiet", "switch", "No progress", False, (*_COMMANDS, *_CALIBRATE), short="-q"),
     Option(
-        "check",
-        "switch",
-        "check every selected test for leaks: its unmodified body is the run",
-        False,
-        ("pytest",),
+        "check", "switch", "check every selected test for leaks: its unmodified body is the run", False, ("pytest",)
     ),
     Option(
         "thorough",
@@ -346,12 +329,7 @@ TABLE: tuple[Option, ...] = (
         shown="yes with --leakcheck, no with the marker",
     ),
     Option(
-        "scenarios",
-        "switch",
-        "collect the scenario files in folders named scenarios",
-        True,
-        ("pytest",),
-        shown="yes",
+        "scenarios", "switch", "collect the scenario files in folders named scenarios", True, ("pytest",), shown="yes"
     ),
     Option(
         "lane_snapshots",
