@@ -15,10 +15,23 @@ if TYPE_CHECKING:
     from leakharness.heap.dominator_rows import DominatorRow
     from leakharness.heap.graph import HeapGraph
     from leakharness.heap.retainers import RetainerGroup
+    from leakharness.heap.trend import Trend
     from leakharness.heap.v8 import SnapshotInfo
     from leakharness.heap.v8_details import AllocationSite
 
-__all__ = ["dominator_lines", "nodes_of_type", "register"]
+__all__ = [
+    "Json",
+    "Snapshot",
+    "dominator_lines",
+    "emit",
+    "emit_json",
+    "fit",
+    "nodes_of_type",
+    "path_lines",
+    "printable",
+    "register",
+    "wrapped",
+]
 
 WIDTH = 100
 """Columns that text output fits in."""
@@ -41,13 +54,17 @@ def register(app: typer.Typer) -> None:
     )
     snapshot = typer.Typer(help="Look at snapshot files.", no_args_is_help=True)
     snapshot.command("info", help="What a snapshot is: producer, process, time, counts, sizes.")(info_command)
-    snapshot.callback()(lambda: None)  # a group with one command stays a group
+    from leakharness.cli.objects import register as register_objects  # it takes what is shared from here
+
+    register_objects(snapshot)
     app.add_typer(snapshot, name="snapshot")
 
 
 def diff_command(
-    before: Annotated[Path | None, typer.Argument(help="The earlier snapshot.", show_default=False)] = None,
-    after: Annotated[Path | None, typer.Argument(help="The later snapshot.", show_default=False)] = None,
+    snapshots: Annotated[
+        list[Path] | None,
+        typer.Argument(help="The earlier and the later snapshot; three and more are a trend.", show_default=False),
+    ] = None,
     lane_dir: Annotated[
         Path | None, typer.Option(help="A folder of snapshots: the earliest against the latest of each process.")
     ] = None,
@@ -61,40 +78,94 @@ def diff_command(
     ] = None,
     rank: Annotated[str, typer.Option(help="shallow or retained: the growth by which rows are ordered.")] = "shallow",
     raw: Annotated[bool, typer.Option("--raw", help="V8's files by the names and sizes that they give.")] = False,
+    every: Annotated[
+        bool, typer.Option("--every", help="All snapshots of a lane: what rises in each interval, and what stayed.")
+    ] = False,
     json: Json = False,
 ) -> None:
+    from leakharness.errors import OptionError
     from leakharness.heap.diff import diff, diff_lane
 
-    if lane_dir is not None and before is None and after is None:
-        found = diff_lane(lane_dir, pid=pid, thread=thread, top=top, min_kb=min_kb, by=by, rank=rank, raw=raw)
+    files = snapshots or []
+    filters: dict[str, Any] = {"top": top, "min_kb": min_kb, "rank": rank, "raw": raw}
+    if lane_dir is not None and not files:
+        found = diff_lane(lane_dir, pid=pid, thread=thread, by=by, **filters)
+    elif every:
+        raise OptionError("--every takes all snapshots of a lane: give --lane-dir, or name the snapshots")
     else:
-        found = [
-            diff(
-                before,
-                after,
-                lane_dir=lane_dir,
-                pid=pid,
-                thread=thread,
-                top=top,
-                min_kb=min_kb,
-                by=by or "name",
-                rank=rank,
-                raw=raw,
-            )
-        ]
+        first, last = (files[0], files[-1]) if len(files) > 1 else (files[0] if files else None, None)
+        found = [diff(first, last, lane_dir=lane_dir, pid=pid, thread=thread, by=by or "name", **filters)]
+    trends = _trends(found, files, lane_dir if every else None, top, min_kb)
     if json:
-        others = [one.document() for one in found[1:]]
-        _emit_json({**found[0].document(), **({"others": others} if others else {})})
-    else:
-        _emit([line for one in found for line in ([""] if one is not found[0] else []) + list(_diff_lines(one))])
+        documents = [one.document() for one in found]
+        for document, one in zip(documents, trends, strict=True):
+            document.update({"trend": one.document()} if one is not None else {})
+        emit_json({**documents[0], **({"others": documents[1:]} if len(documents) > 1 else {})})
+        return
+    lines: list[str] = []
+    for compared, one in zip(found, trends, strict=True):
+        lines += [*([""] if lines else []), *_diff_lines(compared), *(_trend_lines(one) if one is not None else ())]
+    emit(lines)
+
+
+def _trends(
+    found: list[SnapshotDiff], files: list[Path], lane_dir: Path | None, top: int, min_kb: int
+) -> list[Trend | None]:
+    """What the snapshots between the first and the last say, for each comparison that has some."""
+    from leakharness.heap.lane import lane_of
+    from leakharness.heap.trend import trend
+
+    series: list[Sequence[Path]] = [files]
+    if lane_dir is not None:
+        series = [lane_of(lane_dir, one.pair.pid, one.pair.thread)[0].snapshots for one in found]
+    return [
+        trend(paths, top=top, min_kb=min_kb) if len(paths) > 2 else None
+        for paths, _ in zip([*series, *[()] * len(found)], found, strict=False)
+    ]
+
+
+def _trend_lines(found: Trend) -> Iterator[str]:
+    from leakharness.units import signed_size, size, sparkline
+
+    intervals = len(found.snapshots) - 1
+    yield ""
+    yield (
+        f"rose in each of {intervals} intervals:" if found.rising else f"Nothing rose in each of {intervals} intervals."
+    )
+    for family in found.rising:
+        lead = f"{signed_size(family.grown):>12}  {family.counts[-1] - family.counts[0]:>+9d}  "
+        yield lead + fit(f"{sparkline(family.sizes)}  {printable(family.name)}", WIDTH - len(lead))
+    if found.stayed is None:
+        yield "objects cannot be followed: the ids of these files are addresses, which are used again"
+        return
+    yield ""
+    yield (
+        "allocated between the first two, alive in the last:"
+        if found.stayed
+        else "Nothing of the first interval stayed."
+    )
+    for row in found.stayed:
+        yield f"{size(row.size):>12}  {row.count:>9d}  {fit(printable(row.name), 50)}  {row.kind}"
+        yield from path_lines(row.path, "      ")
+    for one in found.collections or ():
+        counts = " ".join(f"{count:,}" for count in one.entries)
+        yield fit(f"{one.name} gained entries in each interval: {counts}")
+        yield from path_lines(one.path, "      ")
 
 
 def retainers_command(
     snapshot: Snapshot,
-    type_: Annotated[str, typer.Option("--type", help="Type of the objects, qualified or not.", show_default=False)],
+    type_: Annotated[
+        str | None, typer.Option("--type", help="Type of the objects, qualified or not.", show_default=False)
+    ] = None,
     kind: Annotated[
         str | None,
         typer.Option(help="Node kind of a V8 file: string, closure, code, ... [objects].", show_default=False),
+    ] = None,
+    id_: Annotated[int | None, typer.Option("--id", help="One object, by its id.", show_default=False)] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(help="Objects by name, kind, size, retained, edges, detached: 'name ~ ^Ses and size >= 1KiB'."),
     ] = None,
     top: Annotated[int, typer.Option(help="Groups shown.", min=1)] = 10,
     json: Json = False,
@@ -104,15 +175,15 @@ def retainers_command(
     from leakharness.heap.v8_details import allocation_sites
 
     graph = v8.read(snapshot)
-    nodes = nodes_of_type(graph, type_, snapshot, kind)
+    nodes, what = _chosen(graph, snapshot, type_, kind, id_, where)
     groups = explain(graph, nodes)
     sites = [allocation_sites(snapshot, graph, group.targets) for group in groups[:top]]
     if json:
-        _emit_json(
+        emit_json(
             {
                 "schema": "leakharness.retainers/1",
                 "snapshot": str(snapshot),
-                "type": type_,
+                "type": what,
                 "count": len(nodes),
                 "groups": [
                     {**group.document(), "allocated": [{"count": s.count, "frames": list(s.frames)} for s in at]}
@@ -121,7 +192,7 @@ def retainers_command(
             }
         )
         return
-    _emit(_retainer_lines(type_, len(nodes), groups, sites))
+    emit(_retainer_lines(what, len(nodes), groups, sites))
 
 
 def dominators_command(
@@ -148,7 +219,7 @@ def dominators_command(
     total = int(retained[0])
     lost, lost_bytes = int((tree.depth < 0).sum()), int(graph.self_size[tree.depth < 0].sum())
     if json:
-        _emit_json(
+        emit_json(
             {
                 "schema": "leakharness.dominators/1",
                 "snapshot": str(snapshot),
@@ -161,14 +232,32 @@ def dominators_command(
         return
     island = f"; {size(lost_bytes)} in {lost} objects is not: no strong path from the root leads there" if lost else ""
     head = [f"{size(total)} reachable{island}", "   retained    shallow      count  dominator tree", ""]
-    _emit([*head, *(line for row in rows for line in dominator_lines(row, 0))])
+    emit([*head, *(line for row in rows for line in dominator_lines(row, 0))])
 
 
 def info_command(snapshot: Snapshot, json: Json = False) -> None:
     from leakharness.heap import v8
 
     found = v8.info(snapshot)
-    _emit_json(_info_document(found)) if json else _emit(_info_lines(found))
+    emit_json(_info_document(found)) if json else emit(_info_lines(found))
+
+
+def _chosen(
+    graph: HeapGraph, snapshot: Path, type_: str | None, kind: str | None, id_: int | None, where: str | None
+) -> tuple[list[int], str]:
+    """The objects that the options name, and what to call them."""
+    from leakharness.errors import OptionError, UsageError
+    from leakharness.heap.where import selected
+
+    if (type_ is not None) + (id_ is not None) + (where is not None) != 1:
+        raise OptionError("say which objects: one of --type NAME, --id N and --where CONDITIONS")
+    if type_ is not None:
+        return nodes_of_type(graph, type_, snapshot, kind), type_
+    conditions = where if where is not None else f"id = {id_}"
+    found: list[int] = selected(graph, conditions).tolist()
+    if not found:
+        raise UsageError(f"{snapshot}: no object with {conditions} in it")
+    return found, f"objects with {conditions}"
 
 
 def nodes_of_type(graph: HeapGraph, wanted: str, snapshot: Path, kind: str | None) -> list[int]:
@@ -215,7 +304,7 @@ def _similar(graph: HeapGraph, wanted: str) -> str:
     return "; like it: " + ", ".join(short[name] for name in close) if close else ""
 
 
-def _fit(text: str, width: int = WIDTH) -> str:
+def fit(text: str, width: int = WIDTH) -> str:
     """At most ``width`` columns; what is too long loses its middle, since a path's ends say most."""
     if len(text) <= width:
         return text
@@ -262,14 +351,14 @@ def _diff_row(row: DiffRow) -> Iterator[str]:
         lead = f"{signed_size(row.retained_delta):>12} retained" + lead
     tail = f"  {row.classification.kind:<15}"
     room = WIDTH - len(lead) - len(tail)
-    yield (lead + f"{_fit(_printable(row.name) or '(empty)', room):<{room}}" + tail).rstrip()
+    yield (lead + f"{fit(printable(row.name) or '(empty)', room):<{room}}" + tail).rstrip()
     if row.gone:
         yield f"      {row.born} came, {row.gone} went"
     if row.path:
-        yield from _path_lines(row.path, "      ")
+        yield from path_lines(row.path, "      ")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
@@ -281,28 +370,28 @@ def _retainer_lines(
     yield f"{count} {wanted} in {len(groups)} group{'s' if len(groups) != 1 else ''}"
     for group, allocated in zip(groups, sites, strict=False):
         yield ""
-        yield from _wrapped(sentence(group))
-        yield from _path_lines(group.path, "  ")
+        yield from wrapped(sentence(group))
+        yield from path_lines(group.path, "  ")
         for way in group.also_held_by:
             yield f"  and {way.count} of them also by"
-            yield from _path_lines(way.path, "    ")
+            yield from path_lines(way.path, "    ")
         for site in allocated:
-            yield from _wrapped(f"  {site.count} of them allocated by {' <- '.join(site.frames)}")
+            yield from wrapped(f"  {site.count} of them allocated by {' <- '.join(site.frames)}")
     if len(groups) > len(sites):
         yield ""
         yield f"{len(groups) - len(sites)} more groups: --top {len(groups)} shows them"
 
 
-def _wrapped(text: str) -> list[str]:
+def wrapped(text: str) -> list[str]:
     import textwrap
 
     return textwrap.wrap(text, WIDTH, break_on_hyphens=False) or [""]
 
 
-def _path_lines(path: list[str] | tuple[str, ...], indent: str) -> Iterator[str]:
+def path_lines(path: list[str] | tuple[str, ...], indent: str) -> Iterator[str]:
     for level, text in enumerate(path):
         lead = indent + ("  " * (min(level, DEEPEST_INDENT) - 1) + "└─ " if level else "")
-        yield _fit(lead + _printable(text))
+        yield fit(lead + printable(text))
 
 
 def dominator_lines(row: DominatorRow, level: int) -> Iterator[str]:
@@ -311,7 +400,7 @@ def dominator_lines(row: DominatorRow, level: int) -> Iterator[str]:
     figures = f"{size(row.retained_bytes):>11}{size(row.shallow_bytes):>11}{row.count:>11}  "
     indent = "  " * min(level, DEEPEST_INDENT)
     more = f" (below the largest of {row.count})" if row.count > 1 and row.children else ""
-    yield figures + _fit(indent + row.name + more, WIDTH - len(figures))
+    yield figures + fit(indent + row.name + more, WIDTH - len(figures))
     for child in row.children:
         yield from dominator_lines(child, level + 1)
 
@@ -338,7 +427,7 @@ def _info_lines(found: SnapshotInfo) -> Iterator[str]:
     }
     for name, value in facts.items():
         if value is not None:
-            yield _fit(f"{name + ':':<10}{value}")
+            yield fit(f"{name + ':':<10}{value}")
     if found.detached is not None:
         yield f"detached: {found.detached[0]} ({size(found.detached[1])})"
     if found.traced:
@@ -380,7 +469,7 @@ def _info_document(found: SnapshotInfo) -> dict[str, Any]:
     return {"schema": "leakharness.snapshot/1", **asdict(found), "by_kind": kinds}
 
 
-def _emit_json(document: dict[str, Any]) -> None:
+def emit_json(document: dict[str, Any]) -> None:
     import orjson
 
     sys.stdout.flush()
@@ -388,7 +477,7 @@ def _emit_json(document: dict[str, Any]) -> None:
     sys.stdout.buffer.flush()
 
 
-def _emit(lines: Iterator[str] | list[str]) -> None:
+def emit(lines: Iterator[str] | list[str]) -> None:
     """Print lines; the first one bold on a terminal that wants it. What cannot be shown becomes ``?``."""
     from leakharness.printable import for_terminal
 
