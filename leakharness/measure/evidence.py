@@ -250,6 +250,8 @@ def opinions(answer: Opinions, alive: int, path: str) -> tuple[str, ...]:
         lines.append(f"objgraph failed: {objgraph.failed}")
     if guppy is not None and guppy.failed:
         lines.append(f"guppy3 failed: {guppy.failed}")
+    if guppy is not None and guppy.absent:
+        lines.append(f"guppy3: {guppy.absent}")
     if objgraph is not None and objgraph.holders is not None:
         holders = ", ".join(objgraph.holders) or "nothing"
         agrees = any(holder in path for holder in objgraph.holders)

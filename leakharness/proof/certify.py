@@ -31,7 +31,7 @@ def check_found(found: ScenarioRef, settings: Settings, listener: Listener | Non
     python = interpreter(settings.python or pyproject.get("python"))
     scenario = declaration_of(found, python, timeout=resolve(settings.options, None, pyproject).timeout)
     has_target = bool(checked_target(settings.target or pyproject.get("target")) or scenario.target)
-    arms, notes = _arms(scenario, has_target)
+    arms, notes = _arms(scenario, has_target, asked=settings.target is not None)
     control = partial(control_rise, DEFAULTS["iters"] * DEFAULTS["batches"], python, settings)
     noise = side_by_side([control], 1)[0]
     results = side_by_side([partial(run_found, found, mode, settings, listener, control=noise) for mode, _ in arms])
@@ -75,13 +75,17 @@ def certify(name: str, arms: Sequence[RunResult], notes: Sequence[str] = ()) -> 
     return Certificate(name, verdict, reason, tuple(arms), tuple(notes))
 
 
-def _arms(scenario: ScenarioFacts, has_target: bool) -> tuple[list[tuple[str, Any]], list[str]]:
-    """(mode, what it must give) for each arm, and what there is to say about them."""
+def _arms(scenario: ScenarioFacts, has_target: bool, *, asked: bool) -> tuple[list[tuple[str, Any]], list[str]]:
+    """(mode, what it must give) for each arm, and what there is to say about them. ``asked``: a target was named on
+    the command line, so that the arm that imports it is wanted whether it can be had or not."""
     notes: list[str] = []
     arms: list[tuple[str, Any]] = []
     for mode in scenario.modes:
         if mode.needs_target and not has_target:
             notes.append(f"no {mode.name} arm: it needs --target module:attribute")
+        elif mode.missing and not mode.default and not (asked and mode.needs_target):
+            module, hint = next(iter(mode.missing.items()))
+            notes.append(f"no {mode.name} arm: {module} is not installed where it is measured ({hint})")
         elif mode.must is not None or mode.default:
             arms.append((mode.name, mode.must or "PASS"))
     if not any(must == "FAIL" for _, must in arms):

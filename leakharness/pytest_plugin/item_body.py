@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from leakharness.pytest_plugin.rows import NOT_REPEATABLE
+from leakharness.pytest_plugin.run_limit import RunLimit
 from leakharness.scenario.declare import Run
 from leakharness.worker.runs import RunFailed
 
@@ -49,6 +50,7 @@ class TestBody:
         self._stack = contextlib.ExitStack()
         self._runs = 0
         self._run_began = self._run_lasted = 0.0
+        self._limit = RunLimit(item)
         self._warnings: list[Any] = []
         self._output = ("", "")
         self._capture: Any = item.config.pluginmanager.getplugin("capturemanager")
@@ -93,6 +95,7 @@ class TestBody:
             return False
         if self._capture is not None:
             self._output = self._capture.read_global_capture()
+        self._limit.take_over()
         self._mute()
         self._tidy()
         return True
@@ -111,6 +114,7 @@ class TestBody:
         failure = None
         self._run_began = time.monotonic()
         try:
+            self._limit.start()
             if self._renews:
                 self._renew()
             elif self._test_case is not None:
@@ -120,6 +124,8 @@ class TestBody:
             raise
         except BaseException as exc:
             failure = self._failed(exc)
+        finally:
+            self._limit.stop()
         recorded = getattr(self._item, "_excinfo", None)
         if recorded:
             failure = self._failed(recorded[-1].value)

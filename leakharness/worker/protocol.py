@@ -81,7 +81,7 @@ class Done(NamedTuple):
 
 
 class ModeFacts(NamedTuple):
-    """One mode of a scenario, as declared."""
+    """One mode of a scenario, as declared. ``missing``: those of its ``needs`` that are not installed there."""
 
     name: str
     must: Literal["PASS", "FAIL"] | None
@@ -90,6 +90,7 @@ class ModeFacts(NamedTuple):
     where: str = ""
     needs: dict[str, str] = {}  # noqa: RUF012 - never changed
     needs_target: bool = False
+    missing: dict[str, str] = {}  # noqa: RUF012 - never changed
 
 
 class ScenarioFacts(NamedTuple):
@@ -340,12 +341,13 @@ class ObjgraphOpinion(NamedTuple):
 
 
 class GuppyOpinion(NamedTuple):
-    """How many objects of a type guppy3 counts, and their bytes."""
+    """How many objects of a type guppy3 counts, and their bytes; or why it failed, or is not there."""
 
     type: str = ""
     objects: Count | None = None
     size: Count = 0
     failed: str = ""
+    absent: str = ""
 
 
 class Opinions(NamedTuple):

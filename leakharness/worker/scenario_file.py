@@ -64,6 +64,7 @@ def facts_of(scenario: Scenario) -> ScenarioFacts:
                 where=mode.where,
                 needs=dict(mode.needs),
                 needs_target=mode.needs_target,
+                missing={module: hint for module, hint in mode.needs.items() if not _is_installed(module)},
             )
             for mode in scenario.modes.values()
         ),
@@ -75,6 +76,13 @@ def facts_of(scenario: Scenario) -> ScenarioFacts:
         known=tuple((known.match, known.reason) for known in scenario.known),
         bounded=scenario.bounded,
     )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # of a parent that is not there, or a module without a spec
+        return False
 
 
 def _load(path: str) -> ModuleType:

@@ -10,6 +10,7 @@ import io
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,6 +22,8 @@ __all__ = ["ask"]
 
 SECONDS = 20
 """The copy ends itself after this long: a huge heap is not worth more to a second opinion."""
+WITHOUT_GUPPY = (3, 15)
+"""guppy3 has no wheel from here on, and its source does not build."""
 FAILED_KEPT = 200
 """Characters of what went wrong in one of them."""
 MOST_DEPTH = 25
@@ -54,6 +57,8 @@ def _write(path: str, targets: Callable[[], Iterable[tuple[Any, str]]], present:
             opinions = opinions._replace(guppy=_guppy(found))
         except Exception as exc:
             opinions = opinions._replace(guppy=GuppyOpinion(failed=_failed(exc)))
+    if "guppy" not in present and sys.version_info >= WITHOUT_GUPPY:
+        opinions = opinions._replace(guppy=GuppyOpinion(absent="there is none for this interpreter"))
     with open(path + ".tmp", "wb") as file:
         file.write(encode(opinions))
     os.replace(path + ".tmp", path)

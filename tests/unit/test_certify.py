@@ -9,9 +9,9 @@ import pytest
 from leakharness.measure.evidence import opinions
 from leakharness.measure.known import forgive_known, is_known
 from leakharness.model import BesideKnown, Growth, Retainer, RunResult
-from leakharness.proof.certify import certify
+from leakharness.proof.certify import _arms, certify
 from leakharness.scenario.declare import Known
-from leakharness.worker.protocol import GuppyOpinion, ObjgraphOpinion, Opinions
+from leakharness.worker.protocol import GuppyOpinion, ModeFacts, ObjgraphOpinion, Opinions, ScenarioFacts
 from leakharness.worker.second_opinions import without_values
 
 
@@ -164,6 +164,8 @@ def test_second_opinions_say_whether_they_agree() -> None:
     differ = opinions(answer, 6, "registry -> list -> T")
     assert [line.split(":")[0] for line in differ] == ["objgraph differs", "guppy3 differs"]
     assert opinions(Opinions(guppy=GuppyOpinion(failed="boom")), 1, "") == ("guppy3 failed: boom",)
+    absent = GuppyOpinion(absent="there is none for this interpreter")
+    assert opinions(Opinions(guppy=absent), 1, "") == ("guppy3: there is none for this interpreter",)
 
 
 def test_objgraphs_picture_has_types_and_names_but_no_values() -> None:
@@ -172,3 +174,18 @@ def test_objgraphs_picture_has_types_and_names_but_no_values() -> None:
     kept = ['o1[label="dict"];', 'o2[label="str"];', 'o1 -> o2 [label="str"];']
     name = 'o1 -> o3 [label="name"];'
     assert without_values("\n".join([*given, name])) == "\n".join([*kept, name])
+
+
+@pytest.mark.parametrize(("asked", "left_out"), [(False, True), (True, False)])
+def test_an_arm_whose_package_is_missing_is_left_out_with_a_note(asked: bool, left_out: bool) -> None:
+    """But not where a target was named: then it is wanted, and cannot be measured."""
+    modes = (
+        ModeFacts("fixed", "PASS", default=True, missing={"here": "pip install here"}),
+        ModeFacts("leaky", "FAIL"),
+        ModeFacts("production", "PASS", needs_target=True, missing={"zmq": "pip install pyzmq"}),
+    )
+    arms, notes = _arms(ScenarioFacts("poll", "fixed", modes), True, asked=asked)
+    wanted = ["fixed", "leaky"] if left_out else ["fixed", "leaky", "production"]
+    assert [name for name, _ in arms] == [*wanted, "synthetic-leak"]
+    note = "no production arm: zmq is not installed where it is measured (pip install pyzmq)"
+    assert notes == ([note] if left_out else [])
