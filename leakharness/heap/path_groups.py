@@ -14,7 +14,7 @@ from leakharness.heap.chains import Chained, chained
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.paths import PathTree
 from leakharness.heap.v8_objects import PLACE, objects_of
-from leakharness.heap.wording import LINE_NUMBER, Names, shown_path
+from leakharness.heap.wording import Names, alike_root, shown_path
 
 __all__ = ["PathFamily", "PathGroup", "PathGroups", "path_families"]
 
@@ -92,7 +92,7 @@ class _Chains:
         graph = self.names.graph
         text = "*" if name == _ANY_KEY else self.names.edge_text(edge)
         root = edge < int(graph.edge_start[1])
-        return (int(graph.edge_kind[edge]), LINE_NUMBER.sub("", text) if root and text else text, self.names.full(node))
+        return (int(graph.edge_kind[edge]), alike_root(text) if root and text else text, self.names.full(node))
 
     def _is_key(self, holder: int) -> bool:
         """Whether an edge of ``holder`` is an entry of a plain dict, not an attribute in a ``__dict__``."""

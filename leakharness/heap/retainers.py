@@ -14,7 +14,7 @@ from leakharness.heap.dominators import strong_edges
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.growing import GrowthOf, replacing
 from leakharness.heap.path_groups import PathGroup, PathGroups
-from leakharness.heap.paths import Links, PathTree, links, path_tree, ragged, reachable
+from leakharness.heap.paths import UNKNOWN, Links, PathTree, links, path_tree, ragged, reachable, root_rank
 from leakharness.heap.v8_objects import edge_names, objects_of
 from leakharness.heap.wording import Names, sentence, shown_path
 
@@ -24,6 +24,7 @@ HARNESS_KEY = "harness_nodes"  # in HeapGraph.meta: indices of nodes of the harn
 
 _FURTHER_WAYS = 2  # independent further ways looked for
 _EXACT_GROUPS = 8  # groups whose retained size and further ways are worked out; more are not read
+_STRAYS = 0.05  # share of the targets up to which those that nothing known holds are left out
 _EXACT_STEPS = 60_000_000  # nodes and edges walked for further ways and exact sizes in all, about two seconds
 
 
@@ -131,7 +132,11 @@ def explain(
     found = [
         _explained(names, tree, keep, closed, sizes, group, exact=index < budget) for index, group in enumerate(grouped)
     ]
-    return sorted(found, key=lambda group: (-group.retained_bytes, -group.count, group.fingerprint))
+    found = sorted(found, key=lambda group: (-group.retained_bytes, -group.count, group.fingerprint))
+    known = [group for group in found if root_rank(group.path[0]) != UNKNOWN]
+    few = _STRAYS * sum(group.count for group in found)
+    # Beside what is held by something known, a few that nothing known holds came by the way.
+    return [group for group in found if group in known or group.count > few] if known else found
 
 
 def entry_edges(graph: HeapGraph, targets: Sequence[int]) -> tuple[int, ...]:

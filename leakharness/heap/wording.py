@@ -7,9 +7,10 @@ of the reader.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -26,6 +27,7 @@ __all__ = [
     "CONTAINERS",
     "LRU_CACHE",
     "LINE_NUMBER",
+    "alike_root",
     "Entry",
     "Names",
     "ShownPath",
@@ -63,6 +65,7 @@ CONTAINERS = frozenset(
     }
 )
 _DESCRIBED = re.compile(r"^(function|module|type|frame|coroutine|generator|async_generator|code) (.+)$", re.DOTALL)
+_THREAD_NUMBER = re.compile(r"^(thread \S*?-)\d+(?=[ :(]|$)")
 LINE_NUMBER = re.compile(r":\d+(?=\)| |$)")
 _NOT_A_LOCAL = re.compile(r"^(f_|gi_|cr_|ag_|__|<)")
 VALUE_TEXT = "value in WeakMap"
@@ -111,8 +114,11 @@ def sentence(group: HeldGroup) -> str:
             what, verb = f"a chain of {group.count:,} {group.target} by {by}", "is"
         else:
             what = f"{group.count:,} {group.target} in {group.heads:,} chains by {by}"
-    by = group.holding_edge.removeprefix("held by ")  # "held by C or unknown" is a root's name
-    text = f"{what} ({size(group.retained_bytes)} retained) {verb} held by {by}"
+    if group.holding_edge == NOBODY_KNOWN:
+        how = "referred to by nothing that the heap shows: C code holds it, or a reference was lost"
+    else:
+        how = f"held by {group.holding_edge.removeprefix('held by ')}"
+    text = f"{what} ({size(group.retained_bytes)} retained) {verb} {how}"
     if group.registered_in:
         text += f", registered in {group.registered_in}"
     partly = [way for way in group.also_held_by if way.count < group.count]
@@ -123,6 +129,11 @@ def sentence(group: HeldGroup) -> str:
     for way in partly:
         text += f"; {way.count} of them also by {way.holding_edge}"
     return text
+
+
+def alike_root(text: str) -> str:
+    """A root's name without what differs between alike ones: line numbers, and the numbers of threads, "Thread-7"."""
+    return _THREAD_NUMBER.sub(r"\1*", LINE_NUMBER.sub("", text))
 
 
 class Names:
@@ -173,9 +184,17 @@ class Names:
         """Whether a container that ``node`` has as an attribute is told with its type."""
         return self.objects is not None or self.name(node).startswith("module ")
 
+    def _bound(self, node: int) -> str:
+        """The function of a bound method; empty where that is not known."""
+        begin, end = int(self.graph.edge_start[node]), int(self.graph.edge_start[node + 1])
+        called = (self.name(int(self.graph.edge_to[e])) for e in range(begin, end) if self.edge_text(e) == "__func__")
+        return described(next(called, "")).partition(" (")[0]
+
     def short(self, node: int) -> str:
         """``gateway.Transcript`` -> ``Transcript``; functions and modules by their own name."""
-        return short_name(self.name(node) or self._nameless(node))
+        name = self.name(node) or self._nameless(node)
+        function = self._bound(node) if name == "method" else ""
+        return clip(f"method {function}") if function else short_name(name)
 
     def full(self, node: int) -> str:
         """The module-qualified type, without line numbers: it goes into fingerprints."""
@@ -241,7 +260,7 @@ def path_entries(names: Names, steps: Sequence[int], *, full: bool, shared: set[
         if first is None or names.kind(steps[0]) == "shortcut":
             first = label(int(graph.edge_to[steps[0]]))
         text = first
-        entries.append(Entry(LINE_NUMBER.sub("", text) if full else text, "", steps[0], 0))
+        entries.append(Entry(alike_root(text) if full else text, "", steps[0], 0))
         node, rest = int(graph.edge_to[steps[0]]), range(1, len(steps))
     else:
         entries.append(Entry(NOBODY_KNOWN, "", None, 0))
@@ -327,7 +346,9 @@ def shown_path(names: Names, tree: PathTree, members: list[int]) -> ShownPath:
     if not entries:
         lost = Entry(NOBODY_KNOWN, "", None, 0)
         entries, prints = [lost], [lost]
-    path = [_general(entry.text, keys) for entry in entries] + [names.short(sample)]
+    if len({tree.steps(node)[0] for node in members[:_COMPARED] if len(tree.steps(node))}) > 1:
+        entries[0] = replace(entries[0], holder=_THREAD_NUMBER.sub(r"\1*", entries[0].holder))
+    path = [*_folded([_general(entry.text, keys) for entry in entries]), names.short(sample)]
     fingerprint = " -> ".join([*(_general(entry.text, keys) for entry in prints), names.full(sample)])
     half = _SHOWN_STEPS // 2
     if len(path) > _SHOWN_STEPS or left_out:
@@ -335,6 +356,12 @@ def shown_path(names: Names, tree: PathTree, members: list[int]) -> ShownPath:
         path = [*head, f"… {len(path) - len(head) - len(tail) + left_out} more …", *tail]
     holding, registered = _in_words(entries, keys)
     return ShownPath(path, fingerprint, holding, registered)
+
+
+def _folded(path: list[str]) -> list[str]:
+    """Equal steps in a row as one: "Node.next ×18"."""
+    rows = [(text, len(list(same))) for text, same in itertools.groupby(path)]
+    return [text if times == 1 else f"{text} ×{times}" for text, times in rows]
 
 
 def _without_repetitions(names: Names, steps: list[int]) -> list[int]:
@@ -367,9 +394,9 @@ def container_name(names: Names, tree: PathTree, node: int) -> tuple[str, str]:
     reference = _reference(shown.path[:-1])
     if shown.holding.startswith("lru_cache"):
         return (f"lru_cache of {shown.registered_in}" if shown.registered_in else shown.holding), ""
-    of_module = re.fullmatch(r"(.+)\.([^.]+) \(\w+\)", shown.holding)
-    if of_module and not shown.registered_in:
-        return f"{of_module[2]} ({kind}) of {of_module[1]}", reference
+    module, _, attribute = reference.partition(":")
+    if attribute and "." not in attribute:
+        return f"{attribute} ({kind}) of {module}", reference
     name = shown.holding if shown.holding.endswith(f"({kind})") else f"{shown.holding} ({kind})"
     return (f"{name}, in {shown.registered_in}" if shown.registered_in else name), reference
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leakharness.errors import LeakHarnessError
+from leakharness.errors import LeakHarnessError, NotJudged
 from leakharness.judge.series import trend
 from leakharness.measure.measurement import Measurement, Request
 from leakharness.measure.worker_process import WorkerProcess
@@ -38,10 +38,15 @@ TRACED_OBJECTS = 20_000
 behind: about so many objects in all."""
 CALL_RUNS = 3
 """Runs in which calls of C functions are watched: the line that leaks is met in the first, or hardly ever."""
+RUNS_SECONDS = 8.0
+"""What its runs may take; fewer are made where they are slow."""
 TIMEOUT_S = 15.0
 """After this long the second process is given up: a leak is named without it."""
 FLOOR_BYTES = 512.0
 """Growth of a site below which it is not named: a table that doubled."""
+FILLS = 2.0
+"""Blocks that a site leaves behind in a run, as a multiple of what all of them do in the long measurement (give or take
+one), above which it is a cache that fills."""
 MOST = 10
 
 
@@ -51,33 +56,17 @@ def trace_allocations(
     scope_bytes: int,
     *,
     objects_a_run: float = 0.0,
+    run_seconds: float = 0.0,
     env: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], ...]:
     """Sites where retained tracked objects were allocated, then sites whose memory grows in every batch.
 
     Each is ``{"of", "file", "line", "source", "per_run", "bytes_per_run"}``. ``objects_a_run``: what a run leaves
-    behind. Empty where the second process fails or is too slow: it only explains, and never decides.
+    behind, ``run_seconds`` how long it takes: fewer are made where they are slow. Empty where the second process fails
+    or is too slow: it only explains, and never decides.
     """
-    runs_a_batch = max(1, min(RUNS_A_BATCH, int(TRACED_OBJECTS / BATCHES / max(1.0, objects_a_run))))
     try:
-        with WorkerProcess(python, env=env, deadline=time.monotonic() + TIMEOUT_S) as worker:
-            worker.request(LOAD, request.spec(), doing="loading the scenario")
-            worker.request(START, scope_bytes, doing="setting up")
-            worker.request(RUNS, min(WARM_UP_RUNS, 4 * runs_a_batch), doing="warming up")
-            worker.request(FREEZE, doing="collecting")
-            worker.request(TRACE, doing="starting to trace")
-            worker.request(BASELINE, 0.0, doing="taking the baseline")
-            readings = [worker.request(SITES, doing="reading sites").sites]
-            for _ in range(BATCHES):
-                worker.request(RUNS, runs_a_batch, doing="making traced runs")
-                worker.request(READ, 0.01, False, False, doing="settling")
-                readings.append(worker.request(SITES, doing="reading sites").sites)
-            allocated = worker.request(ALLOCATION_SITES, doing="asking where they were allocated").rows
-            runs = BATCHES * runs_a_batch
-            rows = [row for row in allocated[:MOST] if row.stack]
-            retained = [_site(row.stack[0], f"retained {row.label}", row.objects / runs, 0.0) for row in rows]
-            growing = growing_sites(readings, runs_a_batch)[:MOST]
-            return tuple(_with_c_functions(worker, [*retained, *growing]))
+        return _traced(request, python, scope_bytes, objects_a_run, run_seconds, env)
     except LeakHarnessError:
         return ()
 
@@ -90,6 +79,48 @@ def _with_c_functions(worker: WorkerProcess, sites: list[dict[str, Any]]) -> lis
     except LeakHarnessError:
         called = {}
     return [{**site, "c_functions": list(called.get(str(site.pop("place")), ()))} for site in sites]
+
+
+def _traced(
+    request: Request,
+    python: str,
+    scope_bytes: int,
+    objects_a_run: float,
+    run_seconds: float,
+    env: Mapping[str, str] | None,
+) -> tuple[dict[str, Any], ...]:
+    """The same. Raises LeakHarnessError where the second process fails or is too slow."""
+    runs_a_batch = max(1, min(RUNS_A_BATCH, int(TRACED_OBJECTS / BATCHES / max(1.0, objects_a_run))))
+    while runs_a_batch > 1 and _runs_in_all(runs_a_batch) * run_seconds > RUNS_SECONDS:
+        runs_a_batch -= 1
+    if _runs_in_all(runs_a_batch) * run_seconds > TIMEOUT_S:
+        raise NotJudged(f"a run takes {run_seconds:.1f} s, and {_runs_in_all(runs_a_batch)} are needed")
+    with WorkerProcess(python, env=env, deadline=time.monotonic() + TIMEOUT_S) as worker:
+        worker.request(LOAD, request.spec(), doing="loading the scenario")
+        worker.request(START, scope_bytes, doing="setting up")
+        worker.request(RUNS, _warm_up_runs(runs_a_batch), doing="warming up")
+        worker.request(FREEZE, doing="collecting")
+        worker.request(TRACE, doing="starting to trace")
+        worker.request(BASELINE, 0.0, doing="taking the baseline")
+        readings = [worker.request(SITES, doing="reading sites").sites]
+        for _ in range(BATCHES):
+            worker.request(RUNS, runs_a_batch, doing="making traced runs")
+            worker.request(READ, 0.01, False, False, doing="settling")
+            readings.append(worker.request(SITES, doing="reading sites").sites)
+        allocated = worker.request(ALLOCATION_SITES, doing="asking where they were allocated").rows
+        runs = BATCHES * runs_a_batch
+        rows = [row for row in allocated[:MOST] if row.stack]
+        retained = [_site(row.stack[0], f"retained {row.label}", row.objects / runs, 0.0) for row in rows]
+        growing = growing_sites(readings, runs_a_batch)[:MOST]
+        return tuple(_with_c_functions(worker, [*retained, *growing]))
+
+
+def _warm_up_runs(runs_a_batch: int) -> int:
+    return min(WARM_UP_RUNS, 4 * runs_a_batch)
+
+
+def _runs_in_all(runs_a_batch: int) -> int:
+    return _warm_up_runs(runs_a_batch) + BATCHES * runs_a_batch
 
 
 class SecondProcess:
@@ -106,18 +137,37 @@ class SecondProcess:
         if self._begun is None:
             found = measurement.assessment
             left = next((g.per_run for g in found.growth if g.counter == "objects"), 0.0) if found is not None else 0.0
-            call = partial(trace_allocations, self._request, self._python, measurement.plan.scope_bytes)
-            self._begun = self._pool.submit(call, objects_a_run=left, env=self._env)
+            seconds = measurement.readings[-1].seconds - measurement.readings[0].seconds
+            call = partial(_traced, self._request, self._python, measurement.plan.scope_bytes)
+            self._begun = self._pool.submit(call, left, seconds / max(1, measurement.runs), self._env)
 
-    def sites(self) -> tuple[dict[str, Any], ...]:
-        """As of :func:`trace_allocations`; waits for it."""
-        return self._begun.result() if self._begun is not None else ()
+    def sites(self, measurement: Measurement) -> tuple[dict[str, Any], ...]:
+        """As of :func:`trace_allocations`; waits for it. Where there are none, a note says why."""
+        if self._begun is None:
+            return ()
+        try:
+            return by_growth(self._begun.result(), measurement)
+        except LeakHarnessError as exc:
+            measurement.notes.append(f"born at: not known, the second process that traces allocations failed: {exc}")
+            return ()
 
     def __enter__(self) -> SecondProcess:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+
+def by_growth(sites: Sequence[dict[str, Any]], measurement: Measurement) -> tuple[dict[str, Any], ...]:
+    """The sites, those last that leave more blocks behind in a run than are left behind in all. Pure.
+
+    The second process makes few runs: a cache that is full in the long measurement still fills in it."""
+    found = measurement.assessment
+    blocks = next((g.per_run for g in found.growth if g.counter == "blocks"), None) if found is not None else None
+    if blocks is None:
+        return tuple(sites)
+    most = FILLS * blocks + 1
+    return tuple(sorted(sites, key=lambda site: site["of"] == "growth" and site["per_run"] > most))
 
 
 def growing_sites(readings: Sequence[Mapping[str, Sequence[int]]], runs_a_batch: int) -> list[dict[str, Any]]:

@@ -92,7 +92,7 @@ def run_found(
     def explain(worker: WorkerClient, measurement: Measurement) -> Evidence:
         """Who holds it, and meanwhile, in a second process, where it was born."""
         traced.begin(measurement)
-        return replace(snapshots.explain(worker, measurement), allocations=traced.sites())
+        return replace(snapshots.explain(worker, measurement), allocations=traced.sites(measurement))
 
     traced = SecondProcess(request, python, settings.env)
     snapshots = Snapshots(

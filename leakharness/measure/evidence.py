@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,9 @@ LEAST_SHARE = 0.1
 """and as a share of what the most grown container has gained."""
 MOST_CONTAINERS = 5
 """Growing containers that are named."""
+ATEXIT, LOST = "atexit's registered functions", "held by C or unknown"
+ATEXIT_SHARE = 0.5
+"""Callbacks that came for each object that hangs on nothing else, from which on they are taken to hold these."""
 CAPTURE_TIMEOUT_S = 120.0
 """How long a forked copy may take to write one capture."""
 OPINION_WAIT_S = 2.0
@@ -117,7 +121,7 @@ class Snapshots:
             capture = self._capture(raw)
             if self._folder is not None and not self._always:
                 self._written.append(self._pool.submit(self._write, raw, label, worker.pid, capture))
-            groups = _groups(capture, lambda addresses: _gained(worker, addresses))
+            groups = named_for_atexit(_groups(capture, lambda addresses: _gained(worker, addresses)), measurement)
             growing = _growing_containers(capture, measurement)
             confirmed = [_confirm(worker, capture, group) if self._confirm else "" for group in groups[:MOST_CONFIRMED]]
             retainers = retainers_of(groups, confirmed)
@@ -296,7 +300,7 @@ def _growing_containers(capture: Capture, measurement: Measurement) -> tuple[Gro
 
     grown = dict(steadily_grown(measurement))
     entries = {row.address: row.now for row in measurement.grown}
-    names = container_names(capture.graph, grown)
+    names = {**container_names(capture.graph, [address for address in grown if address]), 0: (ATEXIT, "")}
     runs = max(1, measurement.runs)
     found = []
     for address, gained in grown.items():
@@ -304,9 +308,30 @@ def _growing_containers(capture: Capture, measurement: Measurement) -> tuple[Gro
             pace = signed(gained / runs)
             noun = "entry" if pace == "+1" else "entries"
             name, reference = names[address]
+            if reference.partition(".")[0].partition(":")[0] in sys.stdlib_module_names:
+                reference = ""  # no store of the program's
             sentence = f"{name} {pace} {noun} a run ({entries[address]:,} now)"
             found.append(GrowingContainer(name, gained / runs, entries[address], sentence, reference))
     return tuple(found)
+
+
+def named_for_atexit(groups: list[RetainerGroup], measurement: Measurement) -> list[RetainerGroup]:
+    """The interpreter shows nobody its list of exit callbacks. What hangs on nothing else, and came as one with each
+    callback that was registered, hangs on that list. Pure."""
+    came = next((row.now - row.before for row in measurement.grown if row.address == 0), 0)
+    if not came:
+        return groups
+    return [
+        replace(
+            group,
+            path=[ATEXIT, *group.path[1:]],
+            fingerprint=group.fingerprint.replace(group.path[0], ATEXIT, 1),
+            registered_in=ATEXIT,
+        )
+        if group.path[0] == LOST and 2 * group.count >= came >= ATEXIT_SHARE * group.count
+        else group
+        for group in groups
+    ]
 
 
 def _gained(worker: WorkerClient, addresses: Sequence[int]) -> dict[int, int]:

@@ -72,7 +72,7 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
     if result.allocations:
         lines += ["", "  born at"]
         for site in result.allocations[:3]:
-            lines.append(cut(f"    {born_at(site)} ({site['of']})", width))
+            lines.append(cut_left(f"{born_at(site)} ({site['of']})", "    ", width))
             lines.append(cut(f"      {site['source']}", width))
     lines.append("")
     for name, text in _small_print(result, report):
@@ -219,6 +219,15 @@ def wrapped(text: str, indent: str, width: int) -> list[str]:
 def _plain(line: str) -> str:
     """What a program wrote, without what would steer a terminal."""
     return "".join(c if c.isprintable() else "·" for c in line.expandtabs(4))
+
+
+def cut_left(text: str, indent: str, width: int) -> str:
+    """A place in a file: what is too long loses folders on the left, never the file's name and line."""
+    room = width - len(indent)
+    if len(text) <= room:
+        return indent + text
+    shown = text[len(text) - room + 1 :]
+    return f"{indent}…{shown[shown.find('/') if '/' in shown else 0 :]}"
 
 
 def cut(line: str, width: int) -> str:

@@ -12,6 +12,7 @@ taken from a table of versions.
 
 from __future__ import annotations
 
+import atexit
 import collections
 import gc
 import io
@@ -50,6 +51,8 @@ FAMILIES: tuple[tuple[type, Callable[[int], Any]], ...] = (
 """The containers and buffers, and how to make one of a given length."""
 UNTRACKED = (dict, bytearray)
 """Those that the collector may not list: a dict of plain values (until 3.13), and what cannot refer to anything."""
+EXIT_CALLBACKS = "atexit"
+"""The type of a row that is the interpreter's own list of exit callbacks; its address is 0."""
 LISTS, DICTS = 1 << 25, 1 << 29
 """Py_TPFLAGS_LIST_SUBCLASS, Py_TPFLAGS_DICT_SUBCLASS (Include/object.h)."""
 READY = 1 << 12
@@ -87,11 +90,12 @@ class Entries:
     ``missing`` says why there is no such counter here, else it is empty.
     """
 
-    __slots__ = ("_layouts", "_read", "missing")
+    __slots__ = ("_callbacks", "_layouts", "_read", "missing")
 
     def __init__(self) -> None:
         self._layouts: dict[int, _Layout] = {}  # by the id of the builtin type: a metaclass may hash as it likes
         self._read: Callable[[_Layout], int] | None = None
+        self._callbacks = 0
         self.missing = self._prepare()
 
     def note(self, own: Iterable[Any], *, untracked: bool = True) -> None:
@@ -123,12 +127,14 @@ class Entries:
         for layout in self._layouts.values():
             self._lengths_of(layout)
             layout.before = layout.lengths
+        self._callbacks = _exit_callbacks()
 
     def total(self, own: Iterable[Any]) -> int:
-        """Entries of all of them, of bytes in buffers one each, without those in ``own``."""
+        """Entries of all of them and of the interpreter's list of exit callbacks, of bytes in buffers one each, without
+        those in ``own``."""
         young = self._sorted(gc.get_objects())
         left_out = self._left_out(own)
-        total = 0
+        total = _exit_callbacks()
         for family, layout in self._layouts.items():
             members = [obj for obj in young.get(family, ()) if id(obj) not in left_out]
             self._forget(layout, set(map(id, members)))
@@ -140,7 +146,8 @@ class Entries:
     def grown(self, asked: Sequence[int] = ()) -> GrownContainers:
         """The containers that were there at the baseline and have more entries now, the most grown first; and of those
         at the addresses ``asked``, each that was there, whether it has grown or not."""
-        rows: list[GrownContainer] = []
+        callbacks = _exit_callbacks()
+        rows = [GrownContainer(0, EXIT_CALLBACKS, self._callbacks, callbacks)] if callbacks > self._callbacks else []
         wanted = set(asked)
         for layout in self._layouts.values():
             lengths = self._lengths_of(layout)
@@ -301,6 +308,12 @@ def _untracked(holders: Sequence[Any]) -> dict[int, list[Any]]:
             hidden = list(itertools.filterfalse(gc.is_tracked, of_kind))
             found[id(kind)].update(zip(map(id, hidden), hidden, strict=True))
     return {kind: list(members.values()) for kind, members in found.items()}
+
+
+def _exit_callbacks() -> int:
+    """How many functions are registered with atexit."""
+    count: Callable[[], int] | None = getattr(atexit, "_ncallbacks", None)
+    return count() if count is not None else 0
 
 
 def length(obj: Any) -> int:
