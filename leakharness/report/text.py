@@ -165,7 +165,11 @@ def _small_print(result: RunResult, report: str | None) -> Iterable[tuple[str, s
     for line in result.opinions:
         yield "second opinion", line
     for counter, why in result.blind.items():
-        yield "blind", f"{counter} ({COUNTERS.get(counter, counter)}): {why}"
+        if counter in COUNTERS:
+            yield "blind", f"{counter} ({COUNTERS[counter]}): {why}"
+    elsewhere = [name for name in result.blind if name not in COUNTERS]
+    if elsewhere and result.verdict == "PASS":
+        yield "not looked at", ", ".join(elsewhere)
     if result.control:
         grown = ", ".join(f"{name} {signed(value)}" for name, value in result.control.items() if value)
         yield "control", f"the same loop with an empty body: {grown or 'nothing grows'}"

@@ -243,7 +243,7 @@ class Loaded:
             if tear_down is not None:
                 tear_down()
             endings = runs.endings()
-            return [endings] if endings else []
+            return [*self._tracker.notes(), *([endings] if endings else [])]
 
         measuring = Measuring(recorder, self._counters, runs.make, loop=loop, finish=finish, values=self._spec.values)
         # One capture is begun and thrown away here, so that none imports anything or allocates first while measuring.

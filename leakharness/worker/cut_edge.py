@@ -224,7 +224,7 @@ def _cut_all(targets: Callable[[], Iterable[Any]], edges: list[_Edge]) -> tuple[
     itself."""
     program = set(map(id, gc.get_objects()))  # all that is made from here on is ours
     alive = [item[0] if type(item) is tuple and len(item) == 2 else item for item in targets()]
-    watched = [weakref.ref(item) for item in alive]
+    watched = [weakref.ref(item) for item in alive if type.__dict__["__weakrefoffset__"].__get__(type(item))]
     behind = {id(item): item for item in alive}
     front, done, uncut = alive, 0, set()
     waiting = list(edges)

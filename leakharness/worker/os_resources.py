@@ -17,9 +17,9 @@ from typing import Any
 __all__ = ["NOT_COUNTED", "OsResources"]
 
 NOT_COUNTED = {
-    "files": "files outside the temporary folder and /dev/shm are not looked at",
-    "gpu": "memory of graphics cards is not looked at",
-    "sysv": "semaphores and message queues of System V do not say who made them",
+    "files elsewhere": "only those in the temporary folder and in /dev/shm are counted",
+    "GPU memory": "it is not looked at",
+    "System V semaphores and message queues": "they do not say who made them",
 }
 """What is counted nowhere, whatever the platform."""
 MOST_TEMP_ENTRIES = 20_000

@@ -82,6 +82,7 @@ class CounterReader:
         self._unfrozen = -1
         self._counts_frozen = collect
         if not collect:
+            self._tracker.note_frozen(everything=False)
             gc.freeze()
             return Frozen({})
         gc.unfreeze()
@@ -92,6 +93,7 @@ class CounterReader:
         if capture is not None:
             capture.remember_thread_locals()
         self._entries.note(self._own_containers())
+        self._tracker.note_frozen(everything=True)
         gc.freeze()
         return Frozen(bounded)
 
@@ -259,6 +261,7 @@ class CounterReader:
     def _freeze_again(self) -> None:
         """Freeze what is new as well: from here on only its address tells how long a container is."""
         self._entries.note(self._own_containers(), untracked=False)
+        self._tracker.note_frozen(everything=True)
         gc.freeze()
         self._unfrozen = -1
         gc.collect()  # costs nothing now, and empties the free lists: what was noted with would count as blocks
@@ -318,7 +321,7 @@ class CounterReader:
             self._loop.run_forever()
 
     def _leave_out_harness(self, counts: dict[str, list[int]]) -> None:
-        alive = self._tracker.alive
+        alive = self._tracker.finalized_alive
         for kind in (weakref.finalize, getattr(weakref.finalize, "_Info", None), weakref.ref):
             row = counts.get(_type_name(kind)) if kind is not None else None
             if row is not None:

@@ -24,8 +24,22 @@ SMALL_INTS = 260
 """Indexes that CPython has as cached ints; used up at the start, so that every index counts one block."""
 
 
+MOST_LABELS = 1_000
+"""Labels that are told apart. One a run would be the harness's own growth."""
+OTHER_LABELS = "(other labels)"
+SELF_TEST_LABEL = "leakharness self-test"
+LABEL_OBJECTS, LABEL_BLOCKS = 2, 2
+"""A label and its bound method (or its reference to a type); its numbers and its name are counted apart."""
+OWN_NAME_REFERENCES = 3
+"""References to a label's name that nobody else has: the label's, the table's key, and the one that asks."""
+LARGEST_CACHED = 256
+"""Integers up to this one are no blocks of their own."""
+HAVE_GC = 1 << 14
+"""Flag of types whose instances the collector can list (Include/object.h)."""
+
+
 class Untrackable(TypeError):
-    """An object that cannot be weakly referenced was given to ``run.track``."""
+    """An object that can neither be weakly referenced nor found among all objects was given to ``run.track``."""
 
     def __init__(self, obj: Any) -> None:
         kind = type(obj)
@@ -71,11 +85,33 @@ class Label:
         return self.born - self.dead
 
 
+class TypeLabel:
+    """Births under one label, of a type whose instances cannot be weakly referenced: those that are alive are counted
+    among all objects. ``frozen`` are those that were there when the heap was last frozen."""
+
+    __slots__ = ("born", "frozen", "kind", "name")
+
+    def __init__(self, name: str, kind: type) -> None:
+        self.name = name
+        self.kind = weakref.ref(kind)
+        self.born = 0
+        self.frozen = 0
+
+    @property
+    def alive(self) -> int:
+        return sum(1 for _ in self.instances()) + (self.frozen if self.frozen and gc.get_freeze_count() else 0)
+
+    def instances(self) -> Iterator[Any]:
+        """Those that are not frozen."""
+        kind = self.kind()
+        return (obj for obj in gc.get_objects() if type(obj) is kind)
+
+
 class Tracker:
     """Births, deaths and survivors by label. Holds names and numbers, never an object."""
 
     def __init__(self) -> None:
-        self._labels: dict[str, Label] = {}
+        self._labels: dict[str, Label | TypeLabel] = {}
         self._finalize = weakref.finalize
         self._baseline: dict[str, tuple[int, int]] = {}
         self._baseline_index = 0
@@ -86,12 +122,47 @@ class Tracker:
         name = type(obj).__qualname__ if label is None else label
         entry = self._labels.get(name)
         if entry is None:
-            entry = self._labels[name] = Label(name)
-        try:
-            self._finalize(obj, entry.died).atexit = False
-        except TypeError:
-            raise Untrackable(obj) from None
+            entry = self._new_label(name, obj)
+        if type(entry) is Label:
+            try:
+                self._finalize(obj, entry.died).atexit = False
+            except TypeError:
+                raise Untrackable(obj) from None
         entry.born += 1
+
+    def _new_label(self, name: str, obj: Any) -> Label | TypeLabel:
+        """The entry for the first object under a label; beyond :data:`MOST_LABELS` of them they share one. Raises
+        Untrackable: of a builtin type there are too many others, and an atomic one is in no list of objects."""
+        kind = type(obj)
+        if not _has_weak_references(kind):
+            if kind.__module__ == "builtins" or not type.__dict__["__flags__"].__get__(kind) & HAVE_GC:
+                raise Untrackable(obj)
+            for entry in self._labels.values():
+                if type(entry) is TypeLabel and entry.kind() is kind:
+                    return entry
+            self._labels[name] = counted = TypeLabel(name, kind)
+            return counted
+        if len(self._labels) >= MOST_LABELS and name != SELF_TEST_LABEL:
+            name = OTHER_LABELS
+        found = self._labels.get(name)
+        if found is None:
+            found = self._labels[name] = Label(name)
+        return found
+
+    def note_frozen(self, *, everything: bool) -> None:
+        """To be called just before the heap is frozen; ``everything``: it has been unfrozen before."""
+        for entry in self._labels.values():
+            if type(entry) is TypeLabel:
+                young = sum(1 for _ in entry.instances())
+                entry.frozen = young if everything else entry.frozen + young
+
+    def notes(self) -> list[str]:
+        """Which labels are counted in another way than the rest, and why."""
+        return [
+            f"{entry.name}: counted by type: cannot be weakly referenced"
+            for entry in self._labels.values()
+            if type(entry) is TypeLabel
+        ]
 
     @property
     def alive(self) -> int:
@@ -126,19 +197,34 @@ class Tracker:
                 obj = info.weakref()
                 if obj is not None:
                     yield obj, owner.name
+        for entry in self._labels.values():
+            if type(entry) is TypeLabel:
+                retained = max(0, entry.alive - self._baseline.get(entry.name, (0, 0))[1])
+                for obj in list(entry.instances())[-retained:] if retained else ():  # the newest stand last
+                    yield obj, entry.name
+
+    @property
+    def finalized_alive(self) -> int:
+        """Tracked objects that are alive and have a finalizer."""
+        return sum(entry.alive for entry in self._labels.values() if type(entry) is Label)
 
     def own_objects(self) -> int:
-        """Objects of the harness that the collector lists because tracked objects are alive."""
-        return FINALIZE_OBJECTS * self.alive
+        """Objects of the harness that the collector lists because objects are, or were, tracked."""
+        return FINALIZE_OBJECTS * self.finalized_alive + LABEL_OBJECTS * len(self._labels)
 
     def own_blocks(self) -> int:
-        """Allocator blocks of the harness because tracked objects are alive."""
-        return FINALIZE_BLOCKS * self.alive + (1 if _table_bytes() else 0)
+        """Allocator blocks of the harness because objects are, or were, tracked."""
+        labels = list(self._labels.values())
+        large = sum((entry.born > LARGEST_CACHED) + (getattr(entry, "dead", 0) > LARGEST_CACHED) for entry in labels)
+        names = sum(sys.getrefcount(entry.name) <= OWN_NAME_REFERENCES for entry in labels)
+        tables = [_table_bytes(), sys.getsizeof(self._labels) - sys.getsizeof({})]
+        own = LABEL_BLOCKS * len(labels) + large + names
+        return FINALIZE_BLOCKS * self.finalized_alive + own + sum(1 for size in tables if size > 0)
 
     def own_malloc_bytes(self) -> int:
-        """Bytes of ``weakref.finalize``'s own table where it is too large for the small-object allocator."""
-        size = _table_bytes()
-        return malloc_chunk(size) if size > BLOCK_LIMIT_BYTES else 0
+        """Bytes of the tables of finalizers and labels where they are too large for the small-object allocator."""
+        tables = [_table_bytes(), sys.getsizeof(self._labels) - sys.getsizeof({})]
+        return sum(malloc_chunk(size) for size in tables if size > BLOCK_LIMIT_BYTES)
 
     def alive_by_label(self) -> dict[str, int]:
         """Tracked objects that are alive now, whenever they were born."""
@@ -165,7 +251,7 @@ def self_test(tracker: Tracker, count: int = 3) -> str | None:
     A tracker whose finalizers never count would call every fix a leak; one that counts too early would call
     every leak fixed. Either makes the whole measurement void.
     """
-    label = "leakharness self-test"
+    label = SELF_TEST_LABEL
     held = [TestObject() for _ in range(count)]
     for item in held:
         tracker.track(item, label)
@@ -194,6 +280,10 @@ def _registry() -> dict[Any, Any]:
 def _table_bytes() -> int:
     """Bytes of the table of live finalizers beyond an empty dict's."""
     return max(0, sys.getsizeof(_registry()) - sys.getsizeof({}))
+
+
+def _has_weak_references(kind: type) -> bool:
+    return bool(type.__dict__["__weakrefoffset__"].__get__(kind))
 
 
 def _nothing() -> None:

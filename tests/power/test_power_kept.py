@@ -8,7 +8,8 @@ import pytest
 
 from leakharness import RunResult, run
 
-SCENES = Path(__file__).parent / "scenes" / "kept.py"
+FOLDER = Path(__file__).parent / "scenes"
+SCENES = FOLDER / "kept.py"
 
 LEAKY = {
     "same": {"objects": 1.0},
@@ -44,3 +45,14 @@ def test_what_is_held_on_purpose_is_no_growth(name: str) -> None:
     assert result.verdict == "PASS", result.reason
     declared = {growth.counter: growth.declared for growth in result.growth}
     assert declared["objects"] == (1.0 if name == "fresh" else 0.0)
+
+
+@pytest.mark.parametrize("name", ["slotted", "labels"])
+def test_tracked_objects_are_counted_in_other_ways(name: str) -> None:
+    """By type where they have no weak references; under a label each, without the harness's own growth."""
+    leaky = run(f"{FOLDER / 'tracked.py'}::{name}", "leaky", snapshots="never")
+    assert leaky.verdict == "FAIL", leaky.reason
+    grown = {growth.counter: growth.per_run for growth in leaky.growth if growth.grows}
+    assert (grown["tracked"], grown["objects"]) == (1.0, 1.0)
+    clean = run(f"{FOLDER / 'tracked.py'}::{name}", "clean", snapshots="never")
+    assert (clean.verdict, clean.retained) == ("PASS", 0), clean.reason

@@ -168,6 +168,12 @@ def test_what_cannot_be_measured_here_is_said() -> None:
     assert "  blind           malloc_bytes (bytes in use by malloc): no mallinfo2" in rows
 
 
+def test_a_pass_names_what_was_not_looked_at() -> None:
+    """Resources that no counter is near, in one line."""
+    rows = lines(run_block(replace(PASSED, blind={"GPU memory": "it is not looked at", "files elsewhere": "why"})))
+    assert "  not looked at   GPU memory, files elsewhere" in rows
+
+
 def test_a_certificate() -> None:
     """A row for each arm: what it must give, what it gave, how many are retained, what grows."""
     planted = replace(FAILED, mode="synthetic-leak", reproduce="leakharness run embedded-run --mode synthetic-leak")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from leakharness.worker.tracker import Label, TestObject, Tracker, Untrackable, self_test
+from leakharness.worker.tracker import MOST_LABELS, OTHER_LABELS, Label, TestObject, Tracker, Untrackable, self_test
 from leakharness.worker.weight import malloc_chunk, weigh
 
 
@@ -166,9 +166,6 @@ def test_malloc_chunks(asked: int, chunk: int) -> None:
 @pytest.mark.parametrize(
     ("obj", "cure"),
     [
-        (Data(), "give the dataclass weakref_slot=True (3.11+), or drop slots=True"),
-        (Bare(), "add '__weakref__' to its __slots__"),
-        (Pair(1), "track an object that owns it"),
         (3, "track an object that owns it"),
         (True, "track an object that owns it"),
         (None, "track an object that owns it"),
@@ -193,6 +190,49 @@ def test_an_object_that_cannot_be_tracked_gets_a_cure_that_works(obj: Any, cure:
         space: dict[str, Any] = {}
         exec(spell, space)
         tracker.track(next(value for name, value in space.items() if name.startswith("Tracked"))())
+
+
+@pytest.mark.parametrize("kind", [Data, Bare])
+def test_what_cannot_be_weakly_referenced_is_counted_by_its_type(kind: type) -> None:
+    """Births since the baseline, and who of them is alive, the frozen ones and the newest ones included."""
+    tracker = Tracker()
+    old = kind()
+    tracker.track(old)
+    tracker.set_baseline()
+    kept = [kind() for _ in range(5)]
+    for item in kept:
+        tracker.track(item)
+    del item
+    tracker.track(kind())
+    name = kind.__qualname__
+    assert tracker.by_label() == {name: {"born": 6, "retained": 5}}
+    assert [(type(item), label) for item, label in tracker.survivors()] == [(kind, name)] * 5
+    assert tracker.notes() == [f"{name}: counted by type: cannot be weakly referenced"]
+    gc.unfreeze()
+    try:
+        tracker.note_frozen(everything=True)
+        gc.freeze()
+        kept.append(kind())
+        assert tracker.by_label()[name]["retained"] == 6
+    finally:
+        gc.unfreeze()
+    kept.clear()
+    assert tracker.by_label()[name]["retained"] == 0
+
+
+def test_beyond_a_thousand_labels_they_share_one() -> None:
+    """And the tracker knows what a label weighs: it is no growth of the program."""
+    tracker = Tracker()
+    gc.collect()
+    objects, blocks = len(gc.get_objects()), sys.getallocatedblocks()
+    own, own_blocks = tracker.own_objects(), tracker.own_blocks()
+    for number in range(MOST_LABELS + 200):
+        tracker.track(Thing(), f"session {number}")
+    assert len(gc.get_objects()) - objects == pytest.approx(tracker.own_objects() - own, abs=3)
+    assert sys.getallocatedblocks() - blocks == pytest.approx(tracker.own_blocks() - own_blocks, abs=20)
+    rows = tracker.by_label()
+    assert len(rows) == MOST_LABELS + 1
+    assert rows[OTHER_LABELS] == {"born": 200, "retained": 0}
 
 
 def test_births_and_deaths_by_label() -> None:
