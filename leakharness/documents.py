@@ -121,6 +121,8 @@ class RunDocument(_RunDocument, total=False):
     opinions: list[str]
     blind: Mapping[str, str]
     detail: str
+    started: str
+    where: str
 
 
 class _CheckDocument(TypedDict):

@@ -285,6 +285,10 @@ class RunResult:
     """What a copy that was rid of the known leaks gave, where all that is retained is known."""
     detail: str = ""
     """A traceback or the last lines of stderr, where the run failed."""
+    started: str = ""
+    """When the measurement began: UTC to the second, as ISO 8601."""
+    where: str = ""
+    """``file:line`` of the scenario, from the current folder where it is below that."""
 
     @property
     def born(self) -> int:
@@ -342,6 +346,8 @@ class RunResult:
             "allocations": [dict(site) for site in self.allocations],
             "opinions": list(self.opinions),
             "detail": self.detail,
+            "started": self.started,
+            "where": self.where,
         }
 
 

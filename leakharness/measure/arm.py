@@ -80,7 +80,7 @@ def run_found(
 ) -> RunResult:
     """:func:`run` for a scenario that was found already. ``control``: what the control arm gave, if it ran."""
     listener = listener or Listener()
-    began = time.monotonic()
+    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     pyproject = pyproject_options(Path.cwd())
     python = interpreter(settings.python or pyproject.get("python"))
     target = checked_target(settings.target or pyproject.get("target"))
@@ -112,6 +112,8 @@ def run_found(
         reproduce=_reproduce(found, mode, settings),
         platform=platform.platform(),
         duration_s=time.monotonic() - began,
+        started=started,
+        where=place_of(found),
     )
     result = forgive_known(result, known_leaks(result.known_declared, pyproject))
     listener.done(result)
@@ -206,6 +208,12 @@ def control_rise(runs: int, python: str, settings: Settings) -> dict[str, float]
         return {}
     first, last = result.series[0].counters, result.series[-1].counters
     return {name: max(0.0, float(last[name] - first[name])) for name in last if name in first}
+
+
+def place_of(found: ScenarioRef) -> str:
+    """``file:line``, from the current folder where the file is below that."""
+    path, here = found.path.resolve(), Path.cwd().resolve()
+    return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{found.line}"
 
 
 def _reproduce(found: ScenarioRef, mode: str | None, settings: Settings) -> str:

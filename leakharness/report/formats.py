@@ -42,6 +42,8 @@ SARIF_RULES = {
     ),
 }
 """SARIF 2.1.0, section 3.49: what a rule is and what to do about it."""
+TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+MOST_DIGITS = 10
 LINE = re.compile(r"\(([^()]+\.py):(\d+)\)")
 """How a path names a function's place: ``on_settled (scenarios/embedded_run.py:97)``."""
 
@@ -151,21 +153,51 @@ def _junit(results: Sequence[Document]) -> str:
     for result in results:
         names = f"classname={quoteattr(result['scenario'])} name={quoteattr(result['mode'])}"
         attributes = f'{names} time="{result["duration_s"]:.3f}"'
+        properties = _properties(result)
         if not _bad(result):
-            cases.append(f"  <testcase {attributes}/>")
+            cases.append(f"  <testcase {attributes}>{properties}</testcase>")
             continue
         tag = "error" if result["verdict"] == "NOT_JUDGED" else "failure"
         errors += tag == "error"
         failures += tag == "failure"
         body = f"<{tag} message={quoteattr(result['reason'])}>{escape(_text(result))}</{tag}>"
-        cases.append(f"  <testcase {attributes}>{body}</testcase>")
-    head = f'<testsuite name="leakharness" tests="{len(results)}" failures="{failures}" errors="{errors}">'
+        cases.append(f"  <testcase {attributes}>{properties}{body}</testcase>")
+    counts = f'tests="{len(results)}" failures="{failures}" errors="{errors}" skipped="0"'
+    took = f'time="{sum(result["duration_s"] for result in results):.3f}"'
+    began = min((text for result in results if TIMESTAMP.fullmatch(text := result.get("started", ""))), default="")
+    stamp = f" timestamp={quoteattr(began.removesuffix('Z'))}" if began else ""
+    head = f'<testsuite name="leakharness" {counts} {took}{stamp}>'
     return '<?xml version="1.0" encoding="utf-8"?>\n' + "\n".join([head, *cases, "</testsuite>"]) + "\n"
+
+
+def _properties(result: Document) -> str:
+    """What a result rests on, as properties of its test case: what a table of runs is made from."""
+    tracked = result["tracked"]
+    facts: dict[str, Any] = {
+        "must": result.get("must"),
+        "verdict": result["verdict"],
+        "runs": result["runs"],
+        "warmup_runs": result.get("warmup_runs"),
+        "tracked_born": tracked["born"],
+        "tracked_retained": tracked["retained"],
+        "python": result.get("python"),
+        "platform": result.get("platform"),
+        "scenario_at": result.get("where"),
+        "reproduce": result.get("reproduce"),
+    }
+    facts |= {f"grows.{row['counter']}": f"{row['per_run']:g}" for row in result["growth"] if row["grows"]}
+    facts |= {f"detectable.{name}": value for name, value in (result.get("detectable") or {}).items()}
+    rows = [
+        f"<property name={quoteattr(str(name))} value={quoteattr(str(value))}/>"
+        for name, value in facts.items()
+        if value not in (None, "")
+    ]
+    return f"<properties>{''.join(rows)}</properties>"
 
 
 def place_of(result: Document) -> tuple[str, int] | None:
     """(file, line) to look at: the last line that a retainer path names, which is the closure's, else where the
-    retained objects are born; None where the result names no line."""
+    retained objects are born, else the scenario's; None where the result names no line."""
     for row in result["retainers"]:
         for step in reversed(row["path"]):
             found = LINE.search(step)
@@ -173,7 +205,8 @@ def place_of(result: Document) -> tuple[str, int] | None:
                 return found[1], int(found[2])
     for site in result.get("allocations", ()):
         return str(site["file"]), int(site["line"])
-    return None
+    file, _, line = result.get("where", "").rpartition(":")
+    return (file, int(line)) if file and line.isdecimal() and len(line) < MOST_DIGITS else None
 
 
 def _location(place: tuple[str, int]) -> dict[str, Any]:

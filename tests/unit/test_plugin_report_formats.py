@@ -40,9 +40,9 @@ RESULTS = [r.document() for r in (LEAK, FIXED, CONTROL, HUNG)]
 def test_junit_fails_what_did_not_give_what_it_must_and_nothing_else() -> None:
     root = ElementTree.fromstring(render(RESULTS, "junit").encode())
     assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("4", "1", "1")
-    failed = [(case.get("name"), case[0].tag) for case in root if len(case)]
+    failed = [(case.get("name"), part.tag) for case in root for part in case if part.tag != "properties"]
     assert failed == [("production", "failure"), ("default", "error")]
-    assert "app.KEPT[*]" in (root[0][0].text or "")
+    assert "app.KEPT[*]" in (root[0].findtext("failure") or "")
 
 
 def test_sarif_has_one_result_for_each_bad_one_with_the_retainers_fingerprint() -> None:
@@ -206,3 +206,26 @@ def test_annotations_and_sarif_point_at_the_line_of_the_closure() -> None:
     assert places[1][0]["physicalLocation"]["artifactLocation"]["uri"] == "app/a%20b.py"
     assert places[2] == []
     assert all(rule["help"]["text"] and rule["shortDescription"]["text"] for rule in run["tool"]["driver"]["rules"])
+
+
+def test_a_result_without_a_line_points_at_its_scenario() -> None:
+    """GitHub refuses a SARIF result that has no location."""
+    bad = replace(LEAK, where="scenarios/a b.py:7").document()
+    (result,) = json.loads(render([bad], "sarif"))["runs"][0]["results"]
+    (place,) = result["locations"]
+    assert place["physicalLocation"]["artifactLocation"]["uri"] == "scenarios/a%20b.py"
+    assert place["physicalLocation"]["region"]["startLine"] == 7
+    assert render([bad], "github").startswith("::error file=scenarios/a b.py,line=7,title=")
+
+
+def test_junit_says_when_how_long_and_what_a_result_rests_on() -> None:
+    """Properties of each case, the time of all, and when the first began."""
+    rows = [
+        replace(LEAK, duration_s=1.5, started="2026-01-02T03:04:05Z", runs=250, python="3.12.1").document(),
+        replace(LEAK, duration_s=2.0, started="2026-01-02T03:04:04Z").document(),
+    ]
+    suite = ElementTree.fromstring(render(rows, "junit").encode())
+    assert (suite.get("time"), suite.get("timestamp")) == ("3.500", "2026-01-02T03:04:04")
+    properties = {p.get("name"): p.get("value") for p in suite[0].iter("property")}
+    assert (properties["runs"], properties["python"], properties["must"]) == ("250", "3.12.1", LEAK.must)
+    assert suite[0].find("failure") is not None
