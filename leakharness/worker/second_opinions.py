@@ -11,10 +11,14 @@ import os
 import re
 import signal
 import sys
+import types
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import AbstractSet, Any
 
+from leakharness.worker.capture.columns import HIDDEN
+from leakharness.worker.capture.loaded_names import strings_of_code
 from leakharness.worker.codec import encode
+from leakharness.worker.exception_text import text_of
 from leakharness.worker.fork import start_copy
 from leakharness.worker.protocol import GuppyOpinion, ObjgraphOpinion, Opinions
 
@@ -66,7 +70,7 @@ def _write(path: str, targets: Callable[[], Iterable[tuple[Any, str]]], present:
 
 
 def _failed(exc: Exception) -> str:
-    return f"{type(exc).__name__}: {exc}"[:FAILED_KEPT]
+    return f"{type(exc).__name__}: {text_of(exc)}"[:FAILED_KEPT]
 
 
 def _objgraph(found: list[tuple[Any, str]]) -> ObjgraphOpinion:
@@ -90,12 +94,19 @@ def _graph(objgraph: Any, target: Any, ignore: set[int]) -> str:
     objgraph.show_backrefs(
         [target], max_depth=GRAPH_DEPTH, too_many=GRAPH_WIDTH, output=text, extra_ignore=[*ignore, id(text), id(ignore)]
     )
-    return without_values(text.getvalue())
+    functions = [item for item in gc.get_objects() if type(item) is types.FunctionType]
+    return without_values(text.getvalue(), strings_of_code((item.__code__ for item in functions), gentle=False))
 
 
-def without_values(dot: str) -> str:
-    """Labels of objgraph are a type, a line break and a value: keep the type."""
-    return re.sub(r'label="((?:[^"\\]|\\[^n])*)\\n(?:[^"\\]|\\.)*"', r'label="\1"', dot)
+def without_values(dot: str, in_code: AbstractSet[str] = frozenset()) -> str:
+    """Labels of objgraph are a type, a line break and a value: keep the type. A key of a dict that is an identifier is
+    a label without a type, on an edge of weight 2: keep what stands in loaded code."""
+    dot = re.sub(r'label="((?:[^"\\]|\\[^n])*)\\n(?:[^"\\]|\\.)*"', r'label="\1"', dot)
+    return re.sub(
+        r'label="([^"]*)",weight=2\]',
+        lambda match: match[0] if match[1] in in_code else f'label="{HIDDEN}",weight=2]',
+        dot,
+    )
 
 
 def _guppy(found: list[tuple[Any, str]]) -> GuppyOpinion:

@@ -14,6 +14,7 @@ import pytest
 from leakharness.errors import NotJudged
 from leakharness.worker.exception_text import formatted, show_all, show_only_of, text_of
 from leakharness.worker.failure import failure_of
+from leakharness.worker.second_opinions import _graph
 
 SECRET = "alice-4711"
 
@@ -102,3 +103,23 @@ def test_what_names_code_or_an_errno_is_shown(own: ModuleType, tmp_path: Path) -
     assert SECRET not in text_of(derived)
     bad = caught(json.loads, "{alice")
     assert "its text is not shown" in text_of(bad)
+
+
+def test_the_picture_of_objgraph_has_no_keys_that_are_data() -> None:
+    """Objects that hold one another by keys of dicts, drawn as in the measured process."""
+    objgraph = pytest.importorskip("objgraph")
+
+    class Box:
+        pass
+
+    box = Box()
+    hidden, named = "_".join(["alice", "smith", "4711"]), "session_table"
+    holder = {hidden: box, "not an " + SECRET: box}
+    other = {named: box, 4711: box}
+    dot = _graph(objgraph, box, {id(sys._getframe())})
+    assert "Box" in dot
+    assert "session_table" in dot
+    assert "[*]" in dot
+    assert hidden not in dot
+    assert SECRET not in dot
+    assert (len(holder), len(other)) == (2, 2)
