@@ -466,6 +466,9 @@ def _in_words(entries: Sequence[Entry], keys: set[str]) -> tuple[str, str | None
     if holding.startswith(f"{LRU_CACHE.rpartition('.')[2]}.<"):
         holding = "lru_cache"
     place = index - 1
+    if entry.holder == "KeyedRef" and index > 1:
+        holding = f"the key of a weak dictionary's entry, which lives as long as its value, a {entries[place].holder}"
+        place -= 1
     while place > 1 and entries[place].holder == "traceback":  # a traceback's links say less than who has it
         place -= 1
     if place == 1 and entries[1].holder in CONTAINERS and root_rank(entries[0].text) != UNKNOWN:

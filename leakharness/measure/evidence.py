@@ -113,6 +113,8 @@ class Snapshots:
 
         assert self._last is not None
         label, raw = self._last
+        from leakharness.heap.weak_values import with_weak_values
+
         if any(row["retained"] for row in measurement.tracked.values()):
             path = self._raw / "opinions.json"
             answer = worker.request(SECOND_OPINIONS, str(path), doing="asking objgraph and guppy3")
@@ -121,6 +123,7 @@ class Snapshots:
             capture = self._capture(raw)
             if self._folder is not None and not self._always:
                 self._written.append(self._pool.submit(self._write, raw, label, worker.pid, capture))
+            capture = replace(capture, graph=with_weak_values(capture.graph))
             groups = named_for_atexit(_groups(capture, lambda addresses: _gained(worker, addresses)), measurement)
             growing = _growing_containers(capture, measurement)
             confirmed = [_confirm(worker, capture, group) if self._confirm else "" for group in groups[:MOST_CONFIRMED]]
