@@ -13,7 +13,8 @@ import signal
 import sys
 import types
 from collections.abc import Callable, Iterable
-from typing import AbstractSet, Any
+from collections.abc import Set as AbstractSet
+from typing import Any
 
 from leakharness.worker.capture.columns import HIDDEN
 from leakharness.worker.capture.loaded_names import strings_of_code
