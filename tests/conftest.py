@@ -43,6 +43,15 @@ PYTHONS = [path for path in os.environ.get("LEAKHARNESS_PYTHONS", "").split(os.p
 """Interpreters to measure in: a list like PATH's, else what pyenv has."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _inner_sessions_without_hypothesis() -> Iterator[None]:
+    """The pytest sessions that tests start have no test of hypothesis, whose plugin takes longer to start than all the
+    rest of pytest. Set once this process has read it, so that it stays as it is here and in xdist's workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
+        yield
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a finished command left."""
