@@ -217,6 +217,7 @@ class Detectable:
     objects_per_run: float | None = None
     blocks_per_run: float | None = None
     native_bytes_per_run: float | None = None
+    mapped_bytes_per_run: float | None = None
 
     def document(self) -> dict[str, Any]:
         return {
@@ -224,6 +225,7 @@ class Detectable:
             "objects_per_run": _figure(self.objects_per_run),
             "blocks_per_run": _figure(self.blocks_per_run),
             "native_bytes_per_run": _figure(self.native_bytes_per_run),
+            "mapped_bytes_per_run": _figure(self.mapped_bytes_per_run),
         }
 
 
@@ -299,6 +301,14 @@ class RunResult:
         return sum(row["retained"] for row in self.tracked.values())
 
     @property
+    def reach(self) -> str:
+        """What a PASS does not exclude; empty for any other verdict."""
+        if self.verdict != "PASS":
+            return ""
+        runs = f"{self.runs:,} runs"
+        return f"{runs}; a leak that begins later, or comes less often than once in {runs}, is not excluded"
+
+    @property
     def exit_code(self) -> int:
         return EXIT_CODES[self.verdict]
 
@@ -337,6 +347,7 @@ class RunResult:
             "held_by_c": [held.document() for held in self.held_by_c],
             "growing_containers": [container.document() for container in self.growing_containers],
             "detectable": self.detectable.document(),
+            "reach": self.reach,
             "stays": list(self.stays),
             "snapshots": list(self.snapshots),
             "forgiven": list(self.forgiven),

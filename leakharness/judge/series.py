@@ -217,6 +217,8 @@ class Terms:
     final: bool
     backed: bool
     turns: int
+    waits: bool
+    """Whether a rise below the floor in every stretch asks for more runs before it is forgiven."""
     tooth: float
     """The height of a saw's tooth that was seen at some time."""
 
@@ -236,11 +238,12 @@ def trend(
     final: bool = False,
     backed: bool = False,
     turns: int = EVEN_EVENTS,
+    waits: bool = False,
 ) -> Trend:
     """What a series of readings does. ``runs`` are cumulative; ``floor`` is in the counter's unit; ``before`` is the
     warm-up's series, where it counts, and ``tooth`` the largest rise and fall in it; ``final``: the series gets no
     longer; ``backed``: another counter grows for sure, so this one need not rise evenly; ``patience`` and ``turns``
-    as in :class:`Rule`."""
+    as in :class:`Rule`; ``waits``: a rise below the floor in every stretch is followed, not forgiven."""
     series = Series(runs, values)
     if series.batches < 1:
         return Trend("undecided", 0.0, 0.0, 0.0, "no batch yet")
@@ -248,7 +251,7 @@ def trend(
     if rise <= 0:
         why = f"ends {_number(-rise)} below where it began" if rise else "stands still"
         return Trend("steady", 0.0, rise, series.swing, why)
-    terms = Terms(floor, patience, final, backed, turns, tooth)
+    terms = Terms(floor, patience, final, backed, turns, waits, tooth)
     for start in _starts(series):
         earlier = series.up_to(start).part(start // 2) if start else before
         # A rise that began after N batches may be the next tooth of a saw that was seen there.
@@ -272,7 +275,9 @@ def _persists(series: Series, terms: Terms, before: Series | None, earlier_swing
     swing = max(earlier_swing, series.swing)
     numbers = f"+{_number(rise)} in {total} runs, in each of {SEGMENTS} stretches"
     if rise <= terms.floor:
-        return Trend("steady", per_run, rise, swing, f"{numbers}; below the floor of {_number(terms.floor)}")
+        # Growth of any size exceeds the floor if it lasts: runs are spent before it is forgiven.
+        state: State = "steady" if terms.final or not terms.waits else "undecided"
+        return Trend(state, per_run, rise, swing, f"{numbers}; below the floor of {_number(terms.floor)}")
     lasting = series.batches >= LASTING_BATCHES and series.rises_in_each(LASTING)
     if series.feet.batches > 0:  # of a saw, what readings that drift along its teeth may rise by is no growth
         lasting = lasting and series.feet.rise > series.largest_step

@@ -162,6 +162,7 @@ def _trends(
             final=final,
             backed=backed,
             turns=rule.turns,
+            waits=rule.alone and _floor(rule, control) == rule.floor,
         )
         if final and found.state == "undecided":
             found = _close(rule, found)
@@ -194,7 +195,9 @@ def detectable(readings: Sequence[Reading], control: Mapping[str, float] | None 
                 return a_batch / iters
         return None
 
-    return Detectable(smallest("tracked"), smallest("objects"), smallest("blocks"), smallest("malloc_bytes"))
+    return Detectable(
+        smallest("tracked"), smallest("objects"), smallest("blocks"), smallest("malloc_bytes"), smallest("mapped_bytes")
+    )
 
 
 def unseen(

@@ -133,6 +133,7 @@ def _change(result: RunResult) -> str:
 
 def _verified(result: RunResult) -> str:
     lines = ["## What was verified, and what was not", "", f"- it would have seen {detectable_line(result)}"]
+    lines += [f"- its reach: {result.reach}"] if result.reach else []
     lines += [f"- forgiven: {prose(line)}" for line in result.forgiven]
     lines += [f"- {prose(line)}" for line in result.notes]
     lines += [f"- second opinion: {prose(line)}" for line in result.opinions]

@@ -132,6 +132,7 @@ def detectable_line(result: RunResult) -> str:
         (d.objects_per_run, "objects"),
         (d.blocks_per_run, "blocks"),
         (d.native_bytes_per_run, "native bytes"),
+        (d.mapped_bytes_per_run, "mapped bytes"),
     ]
     seen = [f"{number(value)} {name}" for value, name in parts if value is not None]
     return "a leak of " + ", ".join(seen) + " a run" if seen else "nothing: too few readings"
@@ -158,6 +159,8 @@ def _small_print(result: RunResult, report: str | None) -> Iterable[tuple[str, s
         yield "class", f"{result.growth_class} ({result.class_evidence})"
     if result.verdict != "NOT_JUDGED":
         yield "would have seen", detectable_line(result)
+    if result.reach:
+        yield "reach", result.reach
     for line in result.forgiven:
         yield "forgiven", line
     for line in result.notes:

@@ -100,7 +100,7 @@ FLOORS = [("malloc_bytes", MALLOC_FLOOR_BYTES), ("mapped_bytes", MAPPED_FLOOR_BY
 def test_a_rise_at_the_floor_is_forgiven_and_one_above_is_not(counter: str, floor: int) -> None:
     """A counter of bytes has a floor: up to it the rise is forgiven by name, beyond it the leak is called."""
     assert next(rule.floor for rule in judge.RULES if rule.counter == counter) == floor
-    at = assess(readings(**{counter: [floor * i / 5 for i in range(6)]}))
+    at = assess(readings(**{counter: [floor * i / 5 for i in range(6)]}), final=True)
     assert at.state == "steady"
     assert "below the floor" in at.forgiven[0]
     assert assess(readings(**{counter: [(floor + 5) * i / 5 for i in range(6)]})).state == "grows"

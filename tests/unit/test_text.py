@@ -82,6 +82,8 @@ def test_a_pass() -> None:
         "",
         "  would have seen a leak of 0.02 tracked, 0.02 objects, 0.016 blocks, 8.16",
         "                  native bytes a run",
+        "  reach           250 runs; a leak that begins later, or comes less often than",
+        "                  once in 250 runs, is not excluded",
         "  forgiven        objects: 1 a run declared by the scenario (wedged, hold) and",
         "                  not counted",
         "  report          reports/x",

@@ -233,3 +233,18 @@ def untouched_clean(run: Run) -> None:
 def _map_of(size: int) -> int:
     address: int = libc.mmap(None, size, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0)
     return address
+
+
+page = Scenario("page-in-5", summary="a page mapped in every fifth run: 250 runs of it are below the floor")
+
+
+@page.mode("leaky", must="FAIL", abort="none")
+def page_leaky(run: Run) -> None:
+    if run.index % 5 == 0:
+        _map_of(4096)
+
+
+@page.mode("clean", must="PASS", default=True, abort="none")
+def page_clean(run: Run) -> None:
+    if run.index % 5 == 0:
+        libc.munmap(_map_of(4096), 4096)
