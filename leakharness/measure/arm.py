@@ -12,6 +12,7 @@ from typing import Any
 
 from leakharness.errors import LeakHarnessError
 from leakharness.measure.allocation import SecondProcess, trace_allocations
+from leakharness.measure.analysis_budget import EXPLAIN_SECONDS
 from leakharness.measure.evidence import Snapshots
 from leakharness.measure.known import forgive_known, is_known
 from leakharness.measure.loop import measure
@@ -157,10 +158,15 @@ class Arm:
         def rise(runs: int) -> Mapping[str, float]:
             return control_rise(runs, self.python, self.settings) if control is None else control
 
+        def explained(client: WorkerClient, measurement: Measurement) -> Evidence:
+            """A leak that was found is explained in time of its own."""
+            worker.set_deadline(max(began + plans[-1].timeout, time.monotonic() + EXPLAIN_SECONDS))
+            return explain(client, measurement) if explain is not None else Evidence()
+
         settings = self.settings
         deadline = began + plans[0].timeout
         with WorkerProcess(self.python, cwd=settings.cwd, env=settings.env, deadline=deadline) as worker:
-            result = measure(self.request, plan_for, worker, observer, explain=explain, control=rise)
+            result = measure(self.request, plan_for, worker, observer, explain=explained, control=rise)
             files = observer.snapshots.files()  # written by children of the worker, which end with it
         notes = result.notes + tuple(observer.snapshots.problems)
         return replace(result, snapshots=files, notes=notes), plans[-1]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leakharness.errors import LeakHarnessError
+from leakharness.measure.analysis_budget import ANALYSIS_SECONDS, within
 from leakharness.measure.beside_known import beside_known
 from leakharness.measure.capture_file import wait_for_capture
 from leakharness.measure.census import suspects
@@ -113,19 +114,14 @@ class Snapshots:
 
         assert self._last is not None
         label, raw = self._last
-        from leakharness.heap.weak_values import with_weak_values
-
-        if any(row["retained"] for row in measurement.tracked.values()):
-            path = self._raw / "opinions.json"
-            answer = worker.request(SECOND_OPINIONS, str(path), doing="asking objgraph and guppy3")
-            self._opinions = (path, answer.alive) if answer.asked else None
         try:
+            self._ask_others(worker, measurement)
             capture = self._capture(raw)
             if self._folder is not None and not self._always:
                 self._written.append(self._pool.submit(self._write, raw, label, worker.pid, capture))
-            capture = replace(capture, graph=with_weak_values(capture.graph))
-            groups = named_for_atexit(_groups(capture, lambda addresses: _gained(worker, addresses)), measurement)
-            growing = _growing_containers(capture, measurement)
+            capture, groups, growing = within(
+                ANALYSIS_SECONDS, lambda: _analysed(worker, measurement, capture), "the analysis of the heap"
+            )
             confirmed = [_confirm(worker, capture, group) if self._confirm else "" for group in groups[:MOST_CONFIRMED]]
             retainers = retainers_of(groups, confirmed)
             held = lost_references(measurement, capture)
@@ -172,6 +168,13 @@ class Snapshots:
         tracked = any(row["retained"] for row in measurement.tracked.values())
         types = [] if tracked else sorted({group.target for group in groups})
         return beside_known(worker, measurement, _holders(capture, entry_edges(capture.graph, targets)), types)
+
+    def _ask_others(self, worker: WorkerClient, measurement: Measurement) -> None:
+        """Let objgraph and guppy3 begin, where a tracked object is retained that they could be asked about."""
+        if any(row["retained"] for row in measurement.tracked.values()):
+            path = self._raw / "opinions.json"
+            answer = worker.request(SECOND_OPINIONS, str(path), doing="asking objgraph and guppy3")
+            self._opinions = (path, answer.alive) if answer.asked else None
 
     def _second_opinions(self) -> Opinions | str | None:
         """What objgraph and guppy3 answered, or a sentence that they did not; what is not there in time is not waited
@@ -289,6 +292,17 @@ def retainers_of(groups: Sequence[RetainerGroup], confirmed: Sequence[str] = ())
         )
         for group, text in zip(groups, said, strict=True)
     )
+
+
+def _analysed(
+    worker: WorkerClient, measurement: Measurement, capture: Capture
+) -> tuple[Capture, list[RetainerGroup], tuple[GrowingContainer, ...]]:
+    """The capture with weak entries by what keeps them, who holds its targets, and the containers that grow."""
+    from leakharness.heap.weak_values import with_weak_values
+
+    capture = replace(capture, graph=with_weak_values(capture.graph))
+    groups = named_for_atexit(_groups(capture, lambda addresses: _gained(worker, addresses)), measurement)
+    return capture, groups, _growing_containers(capture, measurement)
 
 
 def steadily_grown(measurement: Measurement) -> list[tuple[int, int]]:
