@@ -110,7 +110,7 @@ class Snapshots:
 
     def explain(self, worker: WorkerClient, measurement: Measurement) -> Evidence:
         """All retained tracked objects (or the fastest growing family) and what holds them."""
-        from leakharness.measure.held_by_c import kept_blocks, lost_references
+        from leakharness.measure.held_by_c import kept_blocks, lost_references, native_bytes
 
         assert self._last is not None
         label, raw = self._last
@@ -126,6 +126,7 @@ class Snapshots:
             retainers = retainers_of(groups, confirmed)
             held = lost_references(measurement, capture)
             kept = kept_blocks(worker, measurement)
+            native = native_bytes(worker, measurement)
             beside = self._beside_known(worker, measurement, capture, groups, retainers)
         except LeakHarnessError as exc:
             self.problems.append(f"no retainers: {exc}")
@@ -140,7 +141,7 @@ class Snapshots:
             growth_class,
             class_evidence,
             beside,
-            held_by_c=held + kept.by_c,
+            held_by_c=held + kept.by_c + native,
             growing_containers=growing,
         )
         said = self._second_opinions()

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leakharness.measure.mappings import grown, in_words, mappings_of, parsed
 from leakharness.measure.measurement import Measurement, WorkerClient
 from leakharness.model import HeldByC
-from leakharness.units import number
+from leakharness.units import number, size
 from leakharness.worker.protocol import BLOCKS, READ, RUNS, BlocksAnswer, UnownedReferences
 
 if TYPE_CHECKING:
     from leakharness.heap.ingest import Capture
 
-__all__ = ["KeptBlocks", "kept_blocks", "lost_references", "more_blocks"]
+__all__ = ["KeptBlocks", "kept_blocks", "lost_references", "more_blocks", "native_bytes"]
 
 MOST_OBJECTS = 5
 """Objects that are named, the largest changes first."""
@@ -32,6 +33,10 @@ CENSUS_SECONDS = 5.0
 STRAY_BLOCKS = 3
 """Blocks of one type and size that may have come by the way."""
 SETTLE_S = 0.03
+BYTES = ("malloc_bytes", "mapped_bytes", "rss")
+NATIVE_BYTES = float(1 << 20)
+"""What the runs between two looks at the mappings are to leave behind: many pages."""
+MEMRAY = "`memray run --native` of such runs, then `memray flamegraph --leaks`, names the calls"
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,7 @@ def kept_blocks(worker: WorkerClient, measurement: Measurement) -> KeptBlocks:
     pace = growing.get("blocks", 0.0)
     if not pace or {"objects", "tracked"} & growing.keys():
         return KeptBlocks()
-    first, last = measurement.readings[0], measurement.readings[-1]
-    run_seconds = (last.seconds - first.seconds) / max(1, measurement.runs)
-    most = min(CENSUS_RUNS_LIMIT, int(CENSUS_SECONDS / run_seconds) if run_seconds > 0 else CENSUS_RUNS_LIMIT)
-    runs = max(1, min(most, max(CENSUS_RUNS, math.ceil(CENSUS_EVENTS / pace))))
+    runs = _more_runs(measurement, CENSUS_EVENTS / pace)
     censuses = []
     for count in (1, runs, runs):  # after the first, whatever a census itself needs is there
         worker.request(RUNS, count, doing="making the runs of a census of blocks")
@@ -63,6 +65,32 @@ def kept_blocks(worker: WorkerClient, measurement: Measurement) -> KeptBlocks:
         if censuses[-1].failed:
             return KeptBlocks(problem=f"what the blocks hold is not known: {censuses[-1].failed}")
     return more_blocks(censuses[1], censuses[2], runs)
+
+
+def native_bytes(worker: WorkerClient, measurement: Measurement) -> tuple[HeldByC, ...]:
+    """Where bytes grow, and nothing that Python counts: in which mappings, over some more runs."""
+    found = measurement.assessment
+    growing = {row.counter: row.per_run for row in found.growth if row.grows} if found is not None else {}
+    pace = next((growing[name] for name in BYTES if name in growing), 0.0)
+    if not pace or growing.keys() - set(BYTES):
+        return ()
+    runs = _more_runs(measurement, NATIVE_BYTES / pace)
+    looks = []
+    for _ in range(2):
+        worker.request(RUNS, runs, doing="making the runs between two looks at the mappings")
+        worker.request(READ, SETTLE_S, False, False, doing="settling before a look at the mappings")
+        looks.append(parsed(mappings_of(worker.pid) or ""))
+    where = in_words(grown(looks[0], looks[1]), runs)
+    sentence = f"{size(pace)} a run that no object accounts for{', in ' + where if where else ''}: native code keeps it"
+    return (HeldByC("native memory", 0.0, pace, f"{sentence}; {MEMRAY}"),)
+
+
+def _more_runs(measurement: Measurement, wanted: float) -> int:
+    """So many more runs, within the bounds of what an explanation may cost."""
+    first, last = measurement.readings[0], measurement.readings[-1]
+    run_seconds = (last.seconds - first.seconds) / max(1, measurement.runs)
+    most = min(CENSUS_RUNS_LIMIT, int(CENSUS_SECONDS / run_seconds) if run_seconds > 0 else CENSUS_RUNS_LIMIT)
+    return max(1, min(most, max(CENSUS_RUNS, math.ceil(wanted))))
 
 
 def more_blocks(before: BlocksAnswer, after: BlocksAnswer, runs: int) -> KeptBlocks:
@@ -106,11 +134,11 @@ def _kept(kind: str, sizes: Sequence[tuple[int, int]], runs: int) -> HeldByC:
     return HeldByC(kind, pace, sum(count * size for count, size in sizes) / runs, sentence)
 
 
-def _bare(count: int, size: int, runs: int) -> HeldByC:
-    pace = _pace([(count, size)], runs)
+def _bare(count: int, width: int, runs: int) -> HeldByC:
+    pace = _pace([(count, width)], runs)
     what = "blocks" if pace != 1 else "block"
-    sentence = f"{number(pace)} {what} a run of {size} bytes that hold no object: a C struct, or a container's table"
-    return HeldByC("", pace, count * size / runs, sentence)
+    sentence = f"{number(pace)} {what} a run of {width} bytes that hold no object: a C struct, or a container's table"
+    return HeldByC("", pace, count * width / runs, sentence)
 
 
 def lost_references(measurement: Measurement, capture: Capture) -> tuple[HeldByC, ...]:

@@ -177,7 +177,8 @@ def _mode_and_must(measurement: Measurement) -> tuple[str, Any]:
 def _types_note(measurement: Measurement) -> list[str]:
     """Types of extensions that are never given back by their instances: no memory is lost, so it is no finding."""
     runs = measurement.runs
-    names = [row.type for row in measurement.references.types if runs and row.more >= NOTED_TYPES * runs]
+    types = measurement.references.types
+    names = sorted(row.type for row in types if runs and row.more >= NOTED_TYPES * runs)
     if not names:
         return []
     return [f"no memory is lost by it: instances do not give back their reference to the type {', '.join(names)}"]

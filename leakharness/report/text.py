@@ -20,6 +20,8 @@ BUILT_IN = (
     frozenset(kind.__name__ for kind in vars(builtins).values() if isinstance(kind, type)) | vars(builtins).keys()
 )
 """Functions and types that are no extension's: of a line that calls them, the line itself says as much."""
+LOST = {"references", "given_away"}
+"""Counters whose growth the object says better than a number."""
 MOST_RETAINERS = 5
 MOST_FAMILIES = 6
 MOST_DETAIL_LINES = 25
@@ -145,11 +147,7 @@ def _sentence(result: RunResult) -> str:
         )
         if labels:
             return f"{result.retained} of {result.born} tracked objects are retained ({labels})"
-    if (
-        result.verdict == "FAIL"
-        and {g.counter for g in result.growth if g.grows} == {"references"}
-        and result.held_by_c
-    ):
+    if result.verdict == "FAIL" and {g.counter for g in result.growth if g.grows} <= LOST and result.held_by_c:
         return result.held_by_c[0].sentence
     return result.reason
 

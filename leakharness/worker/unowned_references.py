@@ -20,7 +20,7 @@ from operator import ne, sub
 from typing import Any
 
 from leakharness.worker.capture.object_ids import ids_of
-from leakharness.worker.capture.type_plans import HEAP_TYPE, TYPE_SUBCLASS, type_flags, type_name
+from leakharness.worker.capture.type_plans import HEAP_TYPE, TYPE_SUBCLASS, type_flags, type_mro, type_name
 from leakharness.worker.codec import BadLine, decode, encode
 from leakharness.worker.fork import CAN_FORK, CopyFailed, ask_copy
 from leakharness.worker.protocol import ReferencesAnswer, UnownedReferences
@@ -93,8 +93,9 @@ class ReferenceReader:
 
     def _answer(self) -> bytes:
         """In the copy."""
+        new = set(map(id, gc.get_objects()))  # those of the baseline are frozen, and not listed before they are thawed
         items, counts = _unowned()
-        return encode(self._write(items, counts) if self._marking else self._compare(items, counts))
+        return encode(self._write(items, counts) if self._marking else self._compare(items, counts, new))
 
     def _write(self, items: list[Any], counts: dict[int, int]) -> ReferencesAnswer:
         """Numbers in a file without a name: the measured process keeps nothing of the program's."""
@@ -113,7 +114,8 @@ class ReferenceReader:
             text = text[os.pwrite(self._file, text, os.fstat(self._file).st_size) :]
         return ReferencesAnswer()
 
-    def _compare(self, items: list[Any], counts: dict[int, int]) -> ReferencesAnswer:
+    def _compare(self, items: list[Any], counts: dict[int, int], new: set[int]) -> ReferencesAnswer:
+        """``new``: what may be where another object was at the mark."""
         mark = _Mark(self._file)
         rows = []
         for at, count in counts.items():
@@ -124,7 +126,7 @@ class ReferenceReader:
                 given = max(0, -count) - max(0, -before)
                 if raised > 0 or given > 0:
                     rows.append((item, raised if raised > 0 else -given))
-        there = set(mark.ids).difference(_on_the_stack()) if rows else set()
+        there = set(mark.ids).difference(_on_the_stack(), new) if rows else set()
         rows = [(item, more) for item, more in rows if id(item) in there]
         types = [
             UnownedReferences(id(item), type_name(item), more)
@@ -223,8 +225,15 @@ def _deallocates_itself(item: Any) -> bool:
     lost by it: such a type lives as long as its module."""
     if not type_flags(type(item)) & TYPE_SUBCLASS or not type_flags(item) & HEAP_TYPE:
         return False
-    own, usual = (ctypes.c_void_p.from_address(id(kind) + DEALLOC_OFFSET).value for kind in (item, _Usual))
-    return own != usual
+    usual = _deallocator(_Usual)
+    # The usual one leaves it to that of the base where the base was made at run time, too (Objects/typeobject.c,
+    # subtype_dealloc).
+    base = next((base for base in type_mro(item) if _deallocator(base) != usual), None)
+    return base is not None and bool(type_flags(base) & HEAP_TYPE)
+
+
+def _deallocator(kind: type) -> int | None:
+    return ctypes.c_void_p.from_address(id(kind) + DEALLOC_OFFSET).value
 
 
 def _on_the_stack() -> set[int]:

@@ -106,7 +106,11 @@ def test_a_block_that_is_no_object_is_told_by_its_size() -> None:
 
 def test_malloc_is_seen_by_its_bytes() -> None:
     """A chunk of malloc has 8 bytes of its own."""
-    assert grown(measured("malloc", "leaky"))["malloc_bytes"] == pytest.approx(3008, rel=0.01)
+    result = measured("malloc", "leaky")
+    assert grown(result)["malloc_bytes"] == pytest.approx(3008, rel=0.01)
+    (held,) = result.held_by_c
+    assert held.bytes == pytest.approx(3008, rel=0.01)
+    assert "a run that no object accounts for, in malloc's heap" in held.sentence
 
 
 @pytest.mark.parametrize(("name", "counter"), [("instance", "references"), ("new-str", "blocks")])
@@ -129,4 +133,5 @@ def test_an_extension_s_type_that_its_instances_do_not_give_back_is_noted() -> N
     """Frequent, and without a byte lost: the type lives as long as its module. It is said, and is no FAIL."""
     result = measured("ghost", "clean")
     assert (result.verdict, grown(result)) == ("PASS", {}), result.reason
-    assert "no memory is lost by it: instances do not give back their reference to the type lossy.Ghost" in result.notes
+    note = "no memory is lost by it: instances do not give back their reference to the type "
+    assert f"{note}lossy.Ghost, scenarios.lossy_scenes.Heir" in result.notes

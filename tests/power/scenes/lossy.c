@@ -86,7 +86,9 @@ ghost_dealloc(PyObject *self)
 }
 
 static PyType_Slot ghost_slots[] = {{Py_tp_dealloc, ghost_dealloc}, {0, NULL}};
-static PyType_Spec ghost_spec = {"lossy.Ghost", sizeof(Ghost), 0, Py_TPFLAGS_DEFAULT, ghost_slots};
+static PyType_Spec ghost_spec = {
+    "lossy.Ghost", sizeof(Ghost), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, ghost_slots,
+};
 
 static int
 execute(PyObject *module)

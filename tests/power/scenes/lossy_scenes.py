@@ -62,4 +62,12 @@ new_float = scene("new-float", lambda number, mended: lossy.make("float", number
 new_list = scene("new-list", lambda number, mended: lossy.make("list", number, mended))
 pymem = scene("pymem", lambda number, mended: lossy.make("pymem", number, mended))
 malloc = scene("malloc", lambda number, mended: lossy.make("malloc", number, mended))
-ghost = scene("ghost", lambda number, mended: lossy.Ghost())
+
+
+class Heir(lossy.Ghost):  # type: ignore[misc,name-defined]
+    """Deallocated by what it inherits."""
+
+    __slots__ = ()
+
+
+ghost = scene("ghost", lambda number, mended: (lossy.Ghost(), Heir(), Heir()))
