@@ -1,0 +1,159 @@
+"""What a look at a running process costs: the time to the answer, the stop of the service, the tool's memory.
+
+usage: live_look.py [--sizes 0.1 1 5] [--python PATH] [--service]
+
+For each size (in millions of tracked objects) a process is started and looked at, with and without --pause, beside
+``py-spy dump`` (which reads stacks only) where that is at hand.
+``--service`` asks a server on 127.0.0.1 for answers meanwhile and prints their p50, p99 and longest time, without a
+look, with looks one after the other, and with looks that pause.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+HEAP = """
+import sys, time
+class Message:
+    def __init__(self, number):
+        self.role, self.parts, self.text = "user", [number], str(number)
+class Session:
+    __slots__ = ("messages",)
+    def __init__(self):
+        self.messages = [Message(number) for number in range(20)]
+SESSIONS = [Session() for _ in range(int(float(sys.argv[1]) * 1e6) // 42)]
+"""
+STILL = HEAP + "print('up', flush=True)\ntime.sleep(3600)\n"
+SERVER = (
+    HEAP
+    + """
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = b"x" * 1000
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *words):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"""
+)
+REQUESTS = 1500
+
+
+def started(python: str, code: str, size: float) -> tuple[subprocess.Popen[str], str]:
+    process = subprocess.Popen([python, "-c", code, str(size)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def resident(pid: int) -> float:
+    """MiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+
+
+def look(pid: int, folder: str, *words: str) -> tuple[dict[str, object], float, float]:
+    """(the answer, seconds, MiB of the tool)."""
+    begin = time.monotonic()
+    command = [sys.executable, "-m", "leakharness", "live", "look", str(pid), "--json", "--lane-dir", folder, *words]
+    with tempfile.TemporaryFile("w+") as out:
+        process = subprocess.Popen(command, stdout=out)
+        _, _, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - begin
+        out.seek(0)
+        return json.load(out), seconds, usage.ru_maxrss / 1024
+
+
+def table(sizes: list[float], python: str, folder: str) -> None:
+    print(f"{'objects':>9} {'target MiB':>10} {'way':24} {'answer s':>9} {'stop ms':>8} {'tool MiB':>9}")
+    for size in sizes:
+        process, _ = started(python, STILL, size)
+        try:
+            own = resident(process.pid)
+            for name, words in (("live look", ()), ("live look --pause", ("--pause",))):
+                answer, seconds, memory = look(process.pid, folder, *words)
+                stop = float(str(answer["stopped_ms"]))
+                print(f"{answer['objects']:>9} {own:>10.0f} {name:24} {seconds:>9.2f} {stop:>8.1f} {memory:>9.0f}")
+            spy = shutil.which("py-spy")
+            if spy is not None:
+                begin = time.monotonic()
+                subprocess.run([spy, "dump", "--pid", str(process.pid)], capture_output=True, check=False)
+                print(f"{'':>9} {own:>10.0f} {'py-spy dump (stacks)':24} {time.monotonic() - begin:>9.2f}")
+        finally:
+            process.kill()
+            process.wait()
+
+
+def latencies(port: int, stop: threading.Event | None) -> list[float]:
+    """Milliseconds of REQUESTS requests, or of as many as fit until ``stop``."""
+    connection, found = http.client.HTTPConnection("127.0.0.1", port, timeout=60), []
+    while (len(found) < REQUESTS) if stop is None else not stop.is_set():
+        begin = time.perf_counter()
+        connection.request("GET", "/")
+        connection.getresponse().read()
+        found.append((time.perf_counter() - begin) * 1000)
+        time.sleep(0.002)
+    return found
+
+
+def while_looked_at(pid: int, port: int, folder: str, words: tuple[str, ...]) -> list[float]:
+    """Times of the requests that were answered during three looks."""
+    stop, times = threading.Event(), []
+    client = threading.Thread(target=lambda: times.extend(latencies(port, stop)))
+    client.start()
+    for _ in range(3):
+        look(pid, folder, *words)
+    stop.set()
+    client.join()
+    return times
+
+
+def service(size: float, python: str, folder: str) -> None:
+    process, port = started(python, SERVER, size)
+    try:
+        print(f"\nrequests of a server with {size:g} million objects: p50 / p99 / longest, ms")
+        for name, words in (("no look", None), ("live look", ()), ("live look --pause", ("--pause",))):
+            times = (
+                latencies(int(port), None) if words is None else while_looked_at(process.pid, int(port), folder, words)
+            )
+            cut = statistics.quantiles(times, n=100)
+            print(f"  {name:20} {cut[49]:.2f} / {cut[98]:.2f} / {max(times):.2f}   ({len(times)} requests)")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--sizes", nargs="*", type=float, default=[0.1, 1.0])
+    options.add_argument("--python", default=sys.executable)
+    options.add_argument("--service", action="store_true")
+    words = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        table(words.sizes, words.python, folder)
+        if words.service:
+            service(words.sizes[-1], words.python, folder)
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"CPU of all: {usage.ru_utime + usage.ru_stime:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
