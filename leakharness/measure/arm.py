@@ -165,7 +165,10 @@ class Arm:
 
         settings = self.settings
         deadline = began + plans[0].timeout
-        with WorkerProcess(self.python, cwd=settings.cwd, env=settings.env, deadline=deadline) as worker:
+        own = None if self.request.values else str(Path(self.request.path).parent)
+        with WorkerProcess(
+            self.python, cwd=settings.cwd, env=settings.env, deadline=deadline, own_folder=own
+        ) as worker:
             result = measure(self.request, plan_for, worker, observer, explain=explained, control=rise)
             files = observer.snapshots.files()  # written by children of the worker, which end with it
         notes = result.notes + tuple(observer.snapshots.problems)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from leakharness.errors import LeakHarnessError, NotJudged, UsageError
+from leakharness.measure.stderr_text import without_foreign_texts
 from leakharness.worker.boot import boot_arguments, boot_environment
 from leakharness.worker.codec import decode_answer, encode_command
 from leakharness.worker.protocol import READY, A, Question
@@ -101,10 +102,13 @@ class WorkerProcess:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         deadline: float | None = None,
+        own_folder: str | None = None,
     ) -> None:
-        """``deadline``: by ``time.monotonic()``; an answer that is not there by then is a hang."""
+        """``deadline``: by ``time.monotonic()``; an answer that is not there by then is a hang. ``own_folder``: of what
+        is raised outside of it, stderr is repeated without the text; None repeats all."""
         self._python = python
         self._deadline = deadline
+        self._own_folder = own_folder
         self._spoke = False
         self._answers: queue.Queue[bytes | None] = queue.Queue()
         self._stderr = bytearray()
@@ -176,7 +180,8 @@ class WorkerProcess:
                     return None
 
     def stderr_tail(self) -> str:
-        return bytes(self._stderr[-STDERR_KEPT_BYTES:]).decode("utf-8", "replace").strip()
+        text = bytes(self._stderr[-STDERR_KEPT_BYTES:]).decode("utf-8", "replace").strip()
+        return text if self._own_folder is None else without_foreign_texts(text, self._own_folder)
 
     def close(self) -> None:
         """End the process and its group. Safe to call twice."""

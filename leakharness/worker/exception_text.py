@@ -14,7 +14,7 @@ from typing import Any
 
 from leakharness.errors import LeakHarnessError
 
-__all__ = ["formatted", "show_all", "show_only_of", "text_of"]
+__all__ = ["INSTALLED", "NAMES_OF_CODE", "NOT_SHOWN", "formatted", "show_all", "show_only_of", "text_of"]
 
 NAMES_OF_CODE: tuple[type[BaseException], ...] = (
     AttributeError, ImportError, IndentationError, MemoryError, ModuleNotFoundError, NameError, NotImplementedError,
