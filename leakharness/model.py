@@ -53,6 +53,7 @@ COUNTERS: Mapping[str, str] = {
     "malloc_bytes": "bytes in use by malloc",
     "mapped_bytes": "bytes of address space outside malloc",
     "rss": "bytes resident",
+    "children_rss": "bytes resident in child processes",
 }
 """Every counter, in the order in which it is trusted, with what it counts."""
 

@@ -64,6 +64,8 @@ MAPPED_FLOOR_BYTES = 256 * KIB
 """Address space outside malloc grows by whole arenas of the small-object allocator (1 MiB), and by thread stacks."""
 RSS_FLOOR_BYTES = 512 * KIB
 """Resident size alone: twice the largest step of one batch that was seen on code without a leak."""
+CHILDREN_FLOOR_BYTES = 2 * 1024 * KIB
+"""Resident size of all children together: what a pool's interpreters touch by and by (some 200 KiB each)."""
 STRAY_FLOORS = 4.0
 """At the end of the budget, a rise of an inexact counter up to this many floors, that did not come in every stretch,
 is forgiven: a few tables doubled."""
@@ -113,6 +115,7 @@ RULES: tuple[Rule, ...] = (
     Rule("malloc_bytes", floor=MALLOC_FLOOR_BYTES),
     Rule("mapped_bytes", floor=MAPPED_FLOOR_BYTES),
     Rule("rss", floor=RSS_FLOOR_BYTES, alone=False),
+    Rule("children_rss", floor=CHILDREN_FLOOR_BYTES, sparse=True),
 )
 
 

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from leakharness.judge.policy import MALLOC_FLOOR_BYTES, MAPPED_FLOOR_BYTES
+from leakharness.judge.policy import CHILDREN_FLOOR_BYTES, MALLOC_FLOOR_BYTES, MAPPED_FLOOR_BYTES
 from leakharness.measure.batches import GRACE_S, Batches
 from leakharness.model import Detectable, Reading
 from leakharness.units import MIB, number
@@ -45,7 +45,11 @@ SLOW_RUN_SECONDS = 0.5
 """From here on a stretch is one run."""
 FEW_RUNS = 50
 """Fewer still runs than this are said to be few."""
-NOT_EXACT = {"malloc_bytes": MALLOC_FLOOR_BYTES, "mapped_bytes": MAPPED_FLOOR_BYTES}
+NOT_EXACT = {
+    "malloc_bytes": MALLOC_FLOOR_BYTES,
+    "mapped_bytes": MAPPED_FLOOR_BYTES,
+    "children_rss": CHILDREN_FLOOR_BYTES,
+}
 """Rises that the judge forgives these, in bytes, over the whole series; resident size never decides alone."""
 NEVER_ALONE = ("rss",)
 NOT_LOOKED_AT = "a quick look counts those of new containers alone: the lengths of old ones cost a walk of the heap"

@@ -88,6 +88,23 @@ def _kill_group(process: subprocess.Popen[Any]) -> None:
             process.kill()
 
 
+def descendants(pid: int) -> list[int]:
+    """Processes that ``pid`` has started, directly or not; Linux gives them in /proc, elsewhere there are none."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        process = waiting.pop()
+        try:
+            threads = os.listdir(f"/proc/{process}/task")
+            for thread in threads:
+                children = Path(f"/proc/{process}/task/{thread}/children").read_text().split()
+                waiting += map(int, children)
+                found += map(int, children)
+        except OSError:  # it has just ended, or there is no such list
+            continue
+    return found
+
+
 class WorkerProcess:
     """One fresh interpreter that serves :mod:`leakharness.worker.commands`.
 
@@ -186,10 +203,10 @@ class WorkerProcess:
     def close(self) -> None:
         """End the process and its group. Safe to call twice."""
         _RUNNING.discard(self.kill)
+        self.kill()  # before its input ends: once it has ended by itself, nobody knows what it has left behind
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
-        self.kill()
         self._process.wait()
         shutil.rmtree(self._temp_folder, ignore_errors=True)
         for stream in (self._process.stdout, self._process.stderr):
@@ -209,7 +226,11 @@ class WorkerProcess:
         if self._killed:
             return
         self._killed = True
+        left = descendants(self._process.pid)  # in groups and sessions of their own
         _kill_group(self._process)
+        for pid in left:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
 
     def _never_spoke(self) -> LeakHarnessError:
         """It ended before it was ready: no interpreter, too old a one, or one that fails at its start."""

@@ -21,6 +21,7 @@ from leakharness.errors import ScenarioError
 from leakharness.scenario.declare import Mode, Run
 from leakharness.worker import protocol
 from leakharness.worker.build import FREE_THREADED, is_free_threaded
+from leakharness.worker.children import adopt_orphans
 from leakharness.worker.codec import decode_command, encode_answer
 from leakharness.worker.counters import Counters
 from leakharness.worker.exception_text import show_all, show_only_of
@@ -282,6 +283,7 @@ def main(temp_folder: str | None = None) -> None:
     """Serve commands until the input ends. ``temp_folder``: the temporary folder of this process alone."""
     commands, answers = _take_channel()
     _die_with_parent()
+    adopt_orphans()
     answers.write(encode_answer(protocol.READY.op, protocol.Done()))  # from here on the interpreter works
     answers.flush()
     handlers = Session(partial(Loaded, temp_folder=temp_folder)).handlers

@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any
 
+from leakharness.worker.children import Children
 from leakharness.worker.entries import Entries
 from leakharness.worker.fork import reap
 from leakharness.worker.os_resources import OsResources
@@ -44,6 +45,7 @@ class Counters:
         if self.entries.missing:
             self.missing["entries"] = self.entries.missing
         self._own_children = array("q", [0]) * MOST_OWN_CHILDREN
+        self._children = Children(self._own_children, self._page_bytes)
         self._add("blocks", self._blocks_reader())
         malloc = _malloc_readers()
         self._malloc_held: Callable[[], int] | None = None
@@ -98,6 +100,11 @@ class Counters:
             if done:
                 self._own_children[slot] = 0
 
+    def note_freeze(self) -> None:
+        """To be called before the heap is frozen."""
+        if "children" in self.readers:
+            self._children.note_waited_for()
+
     def close(self) -> None:
         if self._statm is not None:
             os.close(self._statm)
@@ -135,20 +142,9 @@ class Counters:
             self._add("mapped_bytes", lambda: int(os.pread(statm, 128, 0).split()[0]) * page - held())
         self._add("fds", _listing_reader("/proc/self/fd"))
         self._add("threads", lambda: len(os.listdir("/proc/self/task")))
-        self._add("children", self._count_children)
-
-    def _count_children(self) -> int:
-        pids: set[int] = set()
-        for tid in os.listdir("/proc/self/task"):
-            try:
-                with open(f"/proc/self/task/{tid}/children", "rb") as file:
-                    # 0 for none: without any int made here, a block less would wait in a free list, and the snapshot
-                    # that is being written would show as one.
-                    pids.update(map(int, file.read().split() or (0,)))
-            except FileNotFoundError:
-                if str(os.getpid()) == tid:  # the kernel lacks CONFIG_PROC_CHILDREN; else the thread just ended
-                    raise
-        return len(pids.difference(self._own_children, (0,)))
+        self._add("children", self._children.count)
+        if "children" in self.readers:
+            self._add("children_rss", self._children.resident_bytes)
 
     def _windows(self) -> None:
         self._add("rss", _windows_rss_reader())

@@ -94,6 +94,7 @@ class CounterReader:
             capture.remember_thread_locals()
         self._entries.note(self._own_containers())
         self._tracker.note_frozen(everything=True)
+        self._counters.note_freeze()
         gc.freeze()
         return Frozen(bounded)
 
@@ -262,6 +263,7 @@ class CounterReader:
         """Freeze what is new as well: from here on only its address tells how long a container is."""
         self._entries.note(self._own_containers(), untracked=False)
         self._tracker.note_frozen(everything=True)
+        self._counters.note_freeze()
         gc.freeze()
         self._unfrozen = -1
         gc.collect()  # costs nothing now, and empties the free lists: what was noted with would count as blocks

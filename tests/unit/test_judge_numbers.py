@@ -300,10 +300,11 @@ def test_the_runs_until_a_store_is_full_are_told(keys: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counter", "floor"), [("malloc_bytes", 2048), ("mapped_bytes", 262_144), ("rss", 524_288), ("blocks", 0)]
+    ("counter", "floor"),
+    [("malloc_bytes", 2048), ("mapped_bytes", 262_144), ("rss", 524_288), ("children_rss", 2_097_152), ("blocks", 0)],
 )
 def test_bytes_are_forgiven_up_to_their_floor(counter: str, floor: int) -> None:
-    """MALLOC_FLOOR_BYTES, MAPPED_FLOOR_BYTES, RSS_FLOOR_BYTES."""
+    """MALLOC_FLOOR_BYTES, MAPPED_FLOOR_BYTES, RSS_FLOOR_BYTES, CHILDREN_FLOOR_BYTES."""
     if floor:
         at = readings(**{counter: [floor * i / 5 for i in range(6)]})
         assert assess(at, final=True).state == "steady"
