@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from leakharness.errors import UsageError
+
 __all__ = ["remove_orphans", "scratch", "scratch_folder"]
 
 NAME = re.compile(r"leakharness-(?P<place>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-(?P<started>[0-9]{1,20})-\w+")
@@ -28,10 +30,13 @@ START_FIELD = 19
 
 
 def scratch_folder() -> Path:
-    """A new folder for this user alone, which the caller removes. Raises OSError."""
-    _remove_orphans_once()
-    started = _started(os.getpid()) or 0
-    return Path(tempfile.mkdtemp(prefix=f"leakharness-{_place()}-{os.getpid()}-{started}-"))
+    """A new folder for this user alone, which the caller removes. Raises UsageError where there can be none."""
+    try:
+        _remove_orphans_once()
+        started = _started(os.getpid()) or 0
+        return Path(tempfile.mkdtemp(prefix=f"leakharness-{_place()}-{os.getpid()}-{started}-"))
+    except OSError as exc:
+        raise UsageError(f"no temporary folder can be made: {exc}; set TMPDIR to a folder with room") from None
 
 
 @contextlib.contextmanager

@@ -154,7 +154,7 @@ LAYERS: dict[str, str] = {
     "units": "",
     "printable": "",
     "documents": "errors",
-    "scratch": "",
+    "scratch": "errors",
     "sensitivity": "",
     "options": "errors",
     "model": "options",

@@ -349,3 +349,12 @@ def test_a_node_type_that_an_old_v8_does_not_declare_is_read_as_what_it_is(tmp_p
     path.write_text(json.dumps(file))
     graph = v8.read(path)
     assert {graph.node_kinds[kind] for kind in graph.node_kind[1:].tolist()} == {"symbol"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody writes to it: to open it would be to wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    for reader in (v8.info, v8.read):
+        with pytest.raises(SnapshotError, match="is not a regular file"):
+            reader(tmp_path / "pipe")

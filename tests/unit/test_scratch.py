@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from leakharness import scratch
+from leakharness.errors import UsageError
 from leakharness.scratch import remove_orphans, scratch_folder
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
@@ -72,6 +73,12 @@ def test_what_may_be_somebody_elses_stays(folder: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(scratch, "_user", lambda: os.getuid() + 1)
     assert remove_orphans(folder) == 0
     assert theirs.exists()
+
+
+def test_no_room_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "missing"))
+    with pytest.raises(UsageError, match=r"no temporary folder can be made: .*TMPDIR"):
+        scratch_folder()
 
 
 def test_after_a_kill_the_next_run_removes_the_folder(tmp_path: Path) -> None:
