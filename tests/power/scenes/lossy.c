@@ -82,7 +82,7 @@ typedef struct {
 static void
 ghost_dealloc(PyObject *self)
 {
-    PyObject_Free(self);
+    ((freefunc)PyType_GetSlot(Py_TYPE(self), Py_tp_free))(self);
 }
 
 static PyType_Slot ghost_slots[] = {{Py_tp_dealloc, ghost_dealloc}, {0, NULL}};
