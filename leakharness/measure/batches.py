@@ -46,6 +46,8 @@ allocates must be there before it is compared with the second."""
 SLOW_BATCH_SECONDS = 0.3
 """A batch that would take longer is made smaller, unless its size was asked for."""
 FEWEST_RUNS_A_BATCH = 5
+REFERENCES_AFTER = frozenset(4**power for power in range(12))
+"""Multiples of the planned batches after which references are counted in any case."""
 BATCH_OVER_REFERENCES = 10
 """Times the seconds of counting references that a batch must take for them to be counted after it in any case."""
 GRACE_S = 0.03
@@ -120,12 +122,14 @@ class Batches:
         measurement.readings[-1] = self.reading(last.label, last.runs, answer, self._references())
 
     def _references_due(self, number: int) -> bool:
-        """After the last planned batch, and before that where it costs little beside the runs. What stands still from
-        end to end need not be seen on the way; what does not is then followed batch by batch."""
+        """After the last planned batch, ever more rarely after that, and before it where it costs little beside the
+        runs. What stands still from end to end need not be seen on the way; what does not is followed batch by
+        batch."""
         measurement = self.measurement
-        if number % measurement.plan.batches == 0 or (
-            number > measurement.plan.batches and measurement.references.rows
-        ):
+        planned = measurement.plan.batches
+        if number > planned and measurement.references.rows:
+            return True
+        if number % planned == 0 and number // planned in REFERENCES_AFTER:
             return True
         return self.clock() - measurement.readings[-1].seconds >= BATCH_OVER_REFERENCES * measurement.reference_seconds
 

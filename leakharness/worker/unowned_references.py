@@ -73,6 +73,8 @@ class ReferenceReader:
         self._failed = why_not() or ""
         self._file = -1 if self._failed else _nameless_file()
         self._marking = True
+        row = UnownedReferences(0, "", 0)
+        decode(ReferencesAnswer, encode(ReferencesAnswer(0, 0, (row,), (row,))))  # what that keeps is there from now on
 
     def forget(self) -> None:
         """The next :meth:`read` makes a new mark."""
