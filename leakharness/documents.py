@@ -89,6 +89,15 @@ class AllocationRow(TypedDict):
     source: str
 
 
+class _ContainerRow(TypedDict):
+    path: str
+    per_run: float
+
+
+class ContainerRow(_ContainerRow, total=False):
+    sentence: str
+
+
 class _RunDocument(TypedDict):
     scenario: str
     mode: str
@@ -115,6 +124,8 @@ class RunDocument(_RunDocument, total=False):
     pid: int
     warmup_runs: int
     allocations: list[AllocationRow]
+    growing_containers: list[ContainerRow]
+    stays: list[str]
     detectable: Mapping[str, float | None]
     forgiven: list[str]
     notes: list[str]

@@ -25,6 +25,8 @@ ABSENT: Mapping[str, Any] = {
     "forgiven": (),
     "notes": (),
     "opinions": (),
+    "growing_containers": (),
+    "stays": (),
     "blind": {},
     "pid": 0,
     "python": "?",

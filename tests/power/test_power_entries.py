@@ -45,7 +45,7 @@ def test_growth_inside_over_allocated_memory_is_found_with_its_number(name: str)
 def test_what_is_filled_in_place_cleared_or_swapped_passes(name: str) -> None:
     result = measured(name, "clean")
     assert result.verdict == "PASS", (result.reason, result.detail)
-    assert result.blind == {}
+    assert "entries" not in result.blind
 
 
 def test_free_objects_of_a_module_are_left_alone() -> None:
