@@ -32,19 +32,10 @@ def commands() -> str:
 
 
 def options() -> str:
-    """The options of ``run``, which measures: flag, default and help as the command line has them."""
-    import typer
+    """Every option with its default, its least value and where it may stand, from the table that all doors read."""
+    from leakharness.options import reference
 
-    from leakharness.cli import make_app
-
-    run = typer.main.get_command(make_app()).commands["run"]  # type: ignore[attr-defined]
-    rows = []
-    for option in run.params:
-        told, default = re.fullmatch(r"(.*?)(?: \[(.*)\])?\.?", getattr(option, "help", "") or "").groups()  # type: ignore[union-attr]
-        if option.param_type_name == "option":
-            flags = ", ".join(f"`{flag}`" for flag in option.opts)
-            rows.append((flags, default or "-", told))
-    return _table(("option", "default", "what it does"), rows)
+    return reference()
 
 
 def marker() -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
 import leakharness
+from leakharness.options import reference
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -55,3 +57,23 @@ def test_a_scenario_of_the_documentation_is_certified(page: Path, block: str, tm
     path.write_text(re.sub(r"\n *target=.*", "", block), encoding="utf-8")
     certificate = leakharness.check(str(path), iters=10, snapshots="never", snap_dir=str(tmp_path))
     assert certificate.verdict == "CERTIFIED", certificate
+
+
+def test_the_page_of_options_is_the_table_of_the_code() -> None:
+    """Each option with its least value: written by the hook of mkdocs, at the place that the page keeps for it."""
+    hook = runpy.run_path(str(ROOT / "docs/generate_reference.py"))
+    page = (ROOT / "docs/reference/options.md").read_text(encoding="utf-8")
+    written = hook["on_page_markdown"](page)
+    assert "generated:" not in written
+    assert reference() in written
+    assert "| At least |" in written
+
+
+def test_the_workflows_call_sessions_that_there_are() -> None:
+    """CI runs what anybody runs: sessions of nox, by their names."""
+    sessions = set(re.findall(r"@nox\.session.*\ndef (\w+)", (ROOT / "noxfile.py").read_text(encoding="utf-8")))
+    called = []
+    for path in sorted((ROOT / ".github/workflows").glob("*.yml")):
+        called += re.findall(r"nox -s ([\w -]+)", path.read_text(encoding="utf-8"))
+    assert called
+    assert {word.rstrip("-") for line in called for word in line.split()} <= sessions
