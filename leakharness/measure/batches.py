@@ -26,6 +26,7 @@ from leakharness.model import COUNTERS, Reading
 from leakharness.worker.protocol import (
     BASELINE,
     FREEZE,
+    IDLE,
     READ,
     REFERENCES,
     RUNS,
@@ -78,6 +79,9 @@ class Batches:
                 self._read(0.0)
         if plan.warmup is None:
             measurement.teeth = self._teeth()
+        if measurement.idle_seconds:
+            measurement.warm_up.clear()  # it was read without idling: its pace is another one
+        self._idle()
         began = self.clock()
         counted = self._references()
         measurement.reference_seconds = self.clock() - began
@@ -91,6 +95,7 @@ class Batches:
         label = f"batch-{number}"
         self.observer.phase(label, number, measurement.plan.batches)
         self._runs(measurement.iters, label)
+        self._idle()
         answer = self.worker.request(READ, GRACE_S, False, first, doing=f"reading after {label}")
         if first:
             measurement.census = [(measurement.iters, answer.census)]
@@ -98,6 +103,10 @@ class Batches:
         measurement.readings.append(self.reading(label, measurement.runs + measurement.iters, answer, counted))
         if number <= measurement.plan.batches or number & (number - 1) == 0:  # of a long measurement, ever fewer
             self.observer.reading(self.worker, measurement.readings[-1])
+
+    def _idle(self) -> None:
+        if self.measurement.idle_seconds:
+            self.worker.request(IDLE, self.measurement.idle_seconds, doing="idling before a reading")
 
     def _teeth(self) -> dict[str, float]:
         """How far each counter falls within one batch: readings of it, ever farther apart.

@@ -15,6 +15,7 @@ from leakharness.judge.policy import SEGMENTS
 from leakharness.measure.batches import Batches, is_310
 from leakharness.measure.bounded import _runs_to_fill, _runs_to_fill_declared, runs_to_fill_stores
 from leakharness.measure.following import cut_short, followed_far_enough, weighs_enough
+from leakharness.measure.idling import seconds_until_released
 from leakharness.measure.measurement import Measurement
 from leakharness.measure.resident import ResidentSize
 from leakharness.measure.retention import FEWEST_TOLD, tracked_alive
@@ -161,11 +162,33 @@ class Judging:
         self._number = 0
         return State.BATCH
 
-    def _leak(self) -> Outcome:
-        cut = cut_short(self._measurement, self._found)
-        if cut is not None:
-            self._measurement.notes.append(cut)
-        return Outcome("FAIL", self._found.why)
+    def _leak(self) -> State | Outcome:
+        """Call it a leak, unless what the runs left dies by itself while the process idles."""
+        measurement, plan = self._measurement, self._measurement.plan
+        left = plan.max_seconds - self._elapsed
+        released = None
+        if not measurement.idle_seconds and left > 0:
+            worker = self._batches.worker
+            released = seconds_until_released(measurement, worker, self._found, left)
+        if released is None:
+            cut = cut_short(measurement, self._found)
+            if cut is not None:
+                measurement.notes.append(cut)
+            return Outcome("FAIL", self._found.why)
+        needed = released * (plan.batches + 2)
+        within = f"what runs leave behind is released within {number(released)} s"
+        if needed > self._seconds_left():
+            why = f"{within}, and to wait for that in every batch takes {number(needed)} s more (--max-seconds)"
+            return Outcome("NOT_JUDGED", why)
+        measurement.notes.append(f"{within}: measured anew, each reading after so long a pause")
+        measurement.idle_seconds = released
+        self._spent = 0
+        self._batches.warm_up_and_baseline()
+        self._number = 0
+        return State.BATCH
+
+    def _seconds_left(self) -> float:
+        return self._measurement.plan.max_seconds - (self._clock() - self._began)
 
     def _not_growing(self) -> State | Outcome:
         measurement, found = self._measurement, self._found

@@ -84,6 +84,8 @@ class Measurement:
     census: list[tuple[int, Mapping[str, tuple[int, int]]]] = field(default_factory=list)
     assessment: judge.Assessment | None = None
     notes: list[str] = field(default_factory=list)
+    idle_seconds: float = 0.0
+    """How long the process idles before each reading, where what runs leave is bounded by time."""
     bounded: Mapping[str, int] = field(default_factory=dict)
     iters: int = 0
     references: ReferencesAnswer = field(default_factory=ReferencesAnswer)

@@ -91,6 +91,8 @@ class Measuring:
             protocol.SITES.op: self.sites,
             protocol.ALLOCATION_SITES.op: self.allocation_sites,
             protocol.C_FUNCTIONS.op: self.c_functions,
+            protocol.IDLE.op: self.idle,
+            protocol.RELEASE_TIMES.op: self.release_times,
             protocol.SELF_TEST.op: self.self_test,
             protocol.FINISH.op: self.finish,
         }
@@ -187,6 +189,16 @@ class Measuring:
         from leakharness.worker.c_calls import c_functions_called
 
         return protocol.CFunctions(c_functions_called(lambda: self._make_runs(runs), places))
+
+    def idle(self, seconds: float) -> protocol.Done:
+        """Let the program do what it does by itself: its timers, its threads, its tasks."""
+        self.reader.pause(seconds)
+        return protocol.Done()
+
+    def release_times(self) -> protocol.ReleaseTimes:
+        from leakharness.worker.time_bounds import release_times
+
+        return release_times(self._counters.loop)
 
     def self_test(self) -> protocol.SelfTest:
         return protocol.SelfTest(self_test(self._tracker))

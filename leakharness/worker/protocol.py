@@ -29,12 +29,14 @@ __all__ = [
     "GROWN_CONTAINERS",
     "GROWTH_AFTER_CLEARING",
     "GROWTH_AFTER_CLEARING_DECLARED",
+    "IDLE",
     "LOAD",
     "READ",
     "READY",
     "READ_WITHOUT",
     "REFERENCES",
     "RETENTION",
+    "RELEASE_TIMES",
     "RUNS",
     "SECOND_OPINIONS",
     "SELF_TEST",
@@ -383,6 +385,14 @@ class CFunctions(NamedTuple):
     called: dict[str, tuple[str, ...]]
 
 
+class ReleaseTimes(NamedTuple):
+    """Timers that are pending, seconds until the last of them is due, and new objects that carry a time."""
+
+    timers: Count
+    last_due_s: float
+    stamped: Count
+
+
 class SelfTest(NamedTuple):
     """What is wrong with the tracker, or None."""
 
@@ -431,5 +441,7 @@ TRACE = Question("trace", Done)
 SITES = Question("sites", SitesAnswer)
 ALLOCATION_SITES = Question("allocation_sites", AllocationSites)
 C_FUNCTIONS = Question("c_functions", CFunctions)
+IDLE = Question("idle", Done)
+RELEASE_TIMES = Question("release_times", ReleaseTimes)
 SELF_TEST = Question("self_test", SelfTest)
 FINISH = Question("finish", Finished)

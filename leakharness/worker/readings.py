@@ -288,7 +288,7 @@ class CounterReader:
                 left = deadline - time.monotonic()
                 if not falling or left <= 0:
                     break
-                self._pause(min(pause, left))
+                self.pause(min(pause, left))
                 pause *= 2
             last = now
         self._settled = last
@@ -315,7 +315,8 @@ class CounterReader:
                 self._loop.call_soon(self._loop.stop)
                 self._loop.run_forever()
 
-    def _pause(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
+        """Let time pass, with the event loop turning where there is one."""
         if self._loop is None:
             time.sleep(seconds)
         else:

@@ -110,6 +110,13 @@ class FakeWorker:
     def answer_growth_after_clearing_declared(self, least: int) -> dict[str, Any]:
         return self.declared_cleared(least)
 
+    def answer_release_times(self) -> dict[str, Any]:
+        return {"timers": 0, "last_due_s": 0.0, "stamped": 0}
+
+    def answer_idle(self, seconds: float) -> dict[str, Any]:
+        self.now += seconds
+        return {}
+
     def answer_self_test(self) -> dict[str, Any]:
         return {"fault": self.fault}
 
@@ -341,6 +348,62 @@ def test_growth_that_could_not_be_followed_so_far_says_why(per_run: dict[str, in
     assert result.verdict == "FAIL"
     assert worker.runs < 1000
     assert any(note.startswith("followed for") and why in note for note in result.notes), result.notes
+
+
+class Releasing(FakeWorker):
+    """One object a run that lives for a time; beside it, a leak."""
+
+    def __init__(self, lives: float, times: dict[str, Any], leak: float = 0.0) -> None:
+        super().__init__(still, seconds_a_run=0.0001)
+        self.lives, self.times, self.leak, self.born = lives, times, leak, list[float]()
+        self.counters = lambda runs: {**STILL, "objects": 1000 + self.alive() + int(self.leak * runs)}
+
+    def alive(self) -> int:
+        return sum(self.now - born <= self.lives for born in self.born)
+
+    def answer_runs(self, count: int) -> dict[str, Any]:
+        super().answer_runs(count)
+        self.born += [self.now] * count
+        return {}
+
+    def answer_release_times(self) -> dict[str, Any]:
+        return self.times
+
+
+def timers(due: float) -> dict[str, Any]:
+    return {"timers": 500, "last_due_s": due, "stamped": 0}
+
+
+STAMPED = {"timers": 0, "last_due_s": 0.0, "stamped": 100_000}
+
+
+@pytest.mark.parametrize(("lives", "times"), [(1.5, timers(1.5)), (0.9, STAMPED), (1.9, STAMPED)])
+def test_what_dies_by_itself_in_a_while_is_no_leak_and_a_leak_beside_it_is_found(
+    lives: float, times: dict[str, Any]
+) -> None:
+    """The process idles where a timer is due, or where entries carry a time; then every reading waits for it."""
+    result = result_of(Releasing(lives, times))
+    assert result.verdict == "PASS", result.reason
+    assert any("what runs leave behind is released within" in note for note in result.notes)
+    assert grown(result_of(Releasing(lives, times, leak=1.0))) == {"objects": 1.0}
+
+
+def test_what_is_released_too_late_for_the_budget_is_said() -> None:
+    """Near: not judged, with the time that it would take; far: a leak, beside which the timers are named."""
+    near = result_of(Releasing(4.9, timers(4.9)))
+    assert near.verdict == "NOT_JUDGED"
+    assert "what runs leave behind is released within 5 s" in near.reason
+    assert "--max-seconds" in near.reason
+    far = result_of(Releasing(300.0, timers(300.0)))
+    assert far.verdict == "FAIL"
+    assert any("500 timers are pending, the last of them due in 300 s" in note for note in far.notes)
+
+
+def test_a_clear_leak_waits_for_nothing() -> None:
+    """No timer, no stamp: no idling."""
+    worker = FakeWorker(growing(objects=1))
+    assert result_of(worker).verdict == "FAIL"
+    assert "idle" not in worker.asked
 
 
 def test_a_descriptor_leak_ends_the_warm_up_early_and_makes_small_batches() -> None:

@@ -1,0 +1,35 @@
+"""What may release by itself, later, what the runs have left behind: timers that are due, and entries with a stamp."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from typing import Any
+
+from leakharness.worker.protocol import ReleaseTimes
+
+__all__ = ["release_times"]
+
+NEWEST = 20_000
+"""Objects that are looked through for stamps: what some hundred runs leave behind."""
+RECENT_S = 120.0
+AHEAD_S = 3_600.0
+"""A number from so long ago to so far ahead of one of the clocks is taken for a stamp, or for the end of a life."""
+
+
+def release_times(loop: Any) -> ReleaseTimes:
+    """Timers of the loop and of threads, with the time until the last of them is due, and objects with a stamp."""
+    due = [handle.when() - loop.time() for handle in getattr(loop, "_scheduled", ()) if not handle.cancelled()]
+    due += [thread.interval for thread in threading.enumerate() if type(thread) is threading.Timer]
+    clocks = (time.monotonic(), time.time())
+    gc.unfreeze()
+    stamped = sum(
+        any(
+            type(value) is float and any(clock - RECENT_S < value < clock + AHEAD_S for clock in clocks)
+            for value in gc.get_referents(obj)
+        )
+        for obj in gc.get_objects()[-NEWEST:]
+    )
+    gc.freeze()
+    return ReleaseTimes(len(due), max(due, default=0.0), stamped)
