@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from leakharness.pytest_plugin.mock_calls import MockCalls
 from leakharness.pytest_plugin.rows import NOT_REPEATABLE
 from leakharness.pytest_plugin.run_limit import RunLimit
 from leakharness.scenario.declare import Run
@@ -51,6 +52,7 @@ class TestBody:
         self._runs = 0
         self._run_began = self._run_lasted = 0.0
         self._limit = RunLimit(item)
+        self._mocks = MockCalls()
         self._warnings: list[Any] = []
         self._output = ("", "")
         self._capture: Any = item.config.pluginmanager.getplugin("capturemanager")
@@ -96,6 +98,7 @@ class TestBody:
         if self._capture is not None:
             self._output = self._capture.read_global_capture()
         self._limit.take_over()
+        self._mocks.remember(self._wider_fixture_values())
         self._mute()
         self._tidy()
         return True
@@ -200,7 +203,9 @@ class TestBody:
             self._numbers.clear()
             self._numbers.update(self._first_numbers)
         self._forget_finished_fixtures()
-        if isinstance(item.parent, pytest.Class):
+        # hypothesis insists that all runs of a @given method have one instance (HealthCheck.differing_executors).
+        given = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        if isinstance(item.parent, pytest.Class) and not given:
             item.__dict__.pop("_instance", None)
             item.__dict__["_obj"] = None
         item._initrequest()
@@ -252,6 +257,14 @@ class TestBody:
         by_name = [item.session._fixturemanager.getfixturedefs(name, sought) or () for name in names]
         return [definition for found in (*known.values(), *by_name) for definition in found]
 
+    def _wider_fixture_values(self) -> list[Any]:
+        """What fixtures gave that are not set up anew for a run."""
+        return [
+            definition.cached_result[0]
+            for definition in self._definitions()
+            if definition.cached_result is not None and not (self._renews and str(definition.scope) == "function")
+        ]
+
     def _finalizer_list(self) -> list[Any]:
         entry: Any = self._item.session._setupstate.stack.get(self._item)
         return entry[0] if entry is not None else []
@@ -272,6 +285,7 @@ class TestBody:
             self._let_the_body_ask_again()
         self._forget_repeated_schedules()
         self._undo_patches()
+        self._mocks.forget_later_ones()
         for handler in self._log_handlers:
             handler.clear()
         for name in CAPTURING_FIXTURES:

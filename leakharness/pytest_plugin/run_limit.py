@@ -18,23 +18,24 @@ class RunLimit:
 
     def __init__(self, item: pytest.Item) -> None:
         self._item = item
+        self._hook: Any = item.config.hook
         plugin = item.config.pluginmanager.getplugin("timeout")
-        usable = all(hasattr(plugin, name) for name in ("timeout_setup", "timeout_teardown", "_get_item_settings"))
-        self._plugin: Any = plugin if usable else None
+        usable = hasattr(self._hook, "pytest_timeout_set_timer") and hasattr(plugin, "_get_item_settings")
+        self._settings: Any = plugin._get_item_settings(item) if usable else None
         self._each = False
 
     def take_over(self) -> None:
         """The first run is over: no timer goes on from here, but one for each further run."""
-        if self._plugin is None:
+        settings = self._settings
+        if settings is None or not settings.timeout or settings.timeout <= 0:
             return
-        settings = self._plugin._get_item_settings(self._item)
-        self._each = bool(settings.timeout and settings.timeout > 0 and settings.method == "signal")
-        self._plugin.timeout_teardown(self._item)
+        self._each = settings.method == "signal"
+        self._hook.pytest_timeout_cancel_timer(item=self._item)
 
     def start(self) -> None:
         if self._each:
-            self._plugin.timeout_setup(self._item)
+            self._hook.pytest_timeout_set_timer(item=self._item, settings=self._settings)
 
     def stop(self) -> None:
         if self._each:
-            self._plugin.timeout_teardown(self._item)
+            self._hook.pytest_timeout_cancel_timer(item=self._item)
