@@ -38,4 +38,5 @@ def service(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
                 child.wait(END_SECONDS)
             except subprocess.TimeoutExpired:
                 child.kill()
-                child.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(END_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,8 @@ CUT_ANSWER_BYTES = 100
 """What is kept of such a line, to be shown: to parse it all could take a minute, and gigabytes."""
 POLL_S = 0.5
 """Seconds between two looks at whether a silent process is still there."""
+END_SECONDS = 10.0
+"""How long a process that was killed may take to be gone."""
 ABORT_WAIT_S = 2.0
 """Seconds a hung process gets to print its stacks before it is killed."""
 _RUNNING: set[Callable[[], None]] = set()
@@ -73,9 +76,15 @@ def run_step(command: Sequence[str], *, env: Mapping[str, str], timeout: float) 
         out, err = process.communicate(timeout=timeout)
     finally:
         kill()
-        process.wait()
+        _gone(process)
         _RUNNING.discard(kill)
     return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _gone(process: subprocess.Popen[Any]) -> None:
+    """Wait until a process that was killed is gone. The kernel may keep one that waits for a device: not for ever."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(END_SECONDS)
 
 
 def _kill_group(process: subprocess.Popen[Any]) -> None:
@@ -168,10 +177,8 @@ class WorkerProcess:
         no answer, and UsageError when it reports that the scenario is declared wrongly.
         """
         doing = doing or question.op
-        assert self._process.stdin is not None
         with contextlib.suppress(OSError):
-            self._process.stdin.write(encode_command(question.op, arguments))
-            self._process.stdin.flush()
+            self._send(encode_command(question.op, arguments), doing)
         if not self._spoke:
             line = self._next_answer("starting")
             if line is None:
@@ -182,6 +189,24 @@ class WorkerProcess:
         if line is None:
             raise self._died(doing)
         return decode_answer(question, line, doing)
+
+    def _send(self, text: bytes, doing: str) -> None:
+        """Write all of ``text``: a process that has been stopped does not read, and a pipe holds only so much."""
+        assert self._process.stdin is not None
+        if os.name != "posix":
+            self._process.stdin.write(text)
+            self._process.stdin.flush()
+            return
+        pipe = self._process.stdin.fileno()
+        os.set_blocking(pipe, False)
+        ready = select.poll()
+        ready.register(pipe, select.POLLOUT)
+        while text:
+            left = POLL_S if self._deadline is None else min(POLL_S, self._deadline - time.monotonic())
+            if ready.poll(max(0.0, 1000 * left)):
+                text = text[os.write(pipe, text) :]
+            elif self._deadline is not None and time.monotonic() >= self._deadline:
+                raise self._hung(doing)
 
     def _next_answer(self, doing: str) -> bytes | None:
         """One line, or None when the process is gone. Its end of the pipe may outlive it, in a child that it forked,
@@ -207,7 +232,7 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
-        self._process.wait()
+        _gone(self._process)
         shutil.rmtree(self._temp_folder, ignore_errors=True)
         for stream in (self._process.stdout, self._process.stderr):
             for reader in self._readers:

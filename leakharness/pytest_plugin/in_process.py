@@ -40,6 +40,8 @@ from leakharness.pytest_plugin.judge_process import main
 main()
 """
 STDERR_KEPT_BYTES = 4000
+END_SECONDS = 10.0
+"""How long the judge's process may take to be gone once it was killed."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,8 @@ class Judge:
                     if stream is not None:
                         stream.close()
             process.kill()
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(END_SECONDS)
         if self._stderr is not None:
             self._stderr.close()
             self._stderr = None

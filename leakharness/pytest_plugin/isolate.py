@@ -35,6 +35,8 @@ __all__ = ["start_isolation"]
 CHANNEL_VARIABLE = "LEAKHARNESS_CHANNEL"
 """Environment variable with the descriptor on which an isolated process reports."""
 OUTPUT_KEPT_BYTES = 4000
+END_SECONDS = 10.0
+"""How long a process that was killed may take to be gone."""
 
 
 def start_isolation(config: pytest.Config) -> None:
@@ -159,7 +161,8 @@ class Isolation:
         finally:
             for child in children:
                 child.process.kill()
-                child.process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.process.wait(END_SECONDS)
 
     def _start(self, order: _Order) -> _Child:
         self._next_lane += 1

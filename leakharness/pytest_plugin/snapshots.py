@@ -6,6 +6,7 @@ captures into snapshot files. It outlives a worker that is killed: it finishes w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -172,7 +173,8 @@ class LaneSnapshots:
             said, _ = process.communicate(timeout=LAST_WAIT_S)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.communicate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=LAST_WAIT_S)
             return [f"the last snapshots were not converted within {LAST_WAIT_S:g} s"]
         return said.splitlines()
 
