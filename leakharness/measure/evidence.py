@@ -99,10 +99,10 @@ class Snapshots:
     def suspected(self, worker: WorkerClient, measurement: Measurement) -> None:
         """Called when growth is found, before it is confirmed: this is the heap to explain."""
         tracked = any(row["retained"] for row in measurement.tracked.values())
+        measurement.grown = worker.request(GROWN_CONTAINERS, [], doing="looking for the containers that grow").rows
         if not (self._always and tracked):
             # Where no more objects are there, no type is suspect: its newest objects would be innocents.
             types = suspects(measurement.census) if {"objects", "tracked"} & _growing(measurement) else []
-            measurement.grown = worker.request(GROWN_CONTAINERS, [], doing="looking for the containers that grow").rows
             self._take(worker, measurement.readings[-1].label, types, steadily_grown(measurement))
             self._pool.submit(importlib.import_module, "leakharness.measure.held_by_c")  # meanwhile: it takes numpy
             self._pool.submit(importlib.import_module, "leakharness.heap.retainers")
@@ -131,6 +131,7 @@ class Snapshots:
         except LeakHarnessError as exc:
             self.problems.append(f"no retainers: {exc}")
             return Evidence()
+        measurement.notes += _resources(worker, measurement, capture)
         growth_class, class_evidence = _classified(measurement, groups)
         if kept.in_heap:
             class_evidence += f"; a run leaves {kept.in_heap} in the heap"
@@ -304,6 +305,22 @@ def _analysed(
     capture = replace(capture, graph=with_weak_values(capture.graph))
     groups = named_for_atexit(_groups(capture, lambda addresses: _gained(worker, addresses)), measurement)
     return capture, groups, _growing_containers(capture, measurement)
+
+
+def _resources(worker: WorkerClient, measurement: Measurement, capture: Capture) -> list[str]:
+    """What the descriptors and threads are that grow."""
+    from leakharness.measure.resources_described import descriptors, threads
+
+    growing, lines = _growing(measurement), []
+    if "fds" in growing:
+        came = measurement.readings[-1].counters["fds"] - measurement.readings[0].counters["fds"]
+        what = descriptors(worker.pid, came)
+        lines += [f"descriptors that came: {what}"] if what else []
+    if "threads" in growing:
+        graph = capture.graph
+        what = threads([graph.edge_text(edge) for edge in range(int(graph.edge_start[1]))])
+        lines += [f"threads that run: {what}"] if what else []
+    return lines
 
 
 def steadily_grown(measurement: Measurement) -> list[tuple[int, int]]:
