@@ -15,12 +15,14 @@ from leakharness.errors import LeakHarnessError, NotJudged
 from leakharness.judge.series import trend
 from leakharness.measure.measurement import Measurement, Request
 from leakharness.measure.worker_process import WorkerProcess
+from leakharness.units import size
 from leakharness.worker.protocol import (
     ALLOCATION_SITES,
     BASELINE,
     C_FUNCTIONS,
     FREEZE,
     LOAD,
+    NATIVE_CALLS,
     READ,
     RUNS,
     SITES,
@@ -40,6 +42,8 @@ CALL_RUNS = 3
 """Runs in which calls of C functions are watched: the line that leaks is met in the first, or hardly ever."""
 RUNS_SECONDS = 8.0
 """What its runs may take; fewer are made where they are slow."""
+NATIVE_RUNS = 30
+"""Runs of each of the two batches in which memray traces every native allocation with its stack."""
 TIMEOUT_S = 15.0
 """After this long the second process is given up: a leak is named without it."""
 FLOOR_BYTES = 512.0
@@ -112,7 +116,26 @@ def _traced(
         rows = [row for row in allocated[:MOST] if row.stack]
         retained = [_site(row.stack[0], f"retained {row.label}", row.objects / runs, 0.0) for row in rows]
         growing = growing_sites(readings, runs_a_batch)[:MOST]
+        if not retained and not growing:
+            return tuple(_native(worker, NATIVE_RUNS if runs_a_batch == RUNS_A_BATCH else runs_a_batch))
         return tuple(_with_c_functions(worker, [*retained, *growing]))
+
+
+def _native(worker: WorkerProcess, runs: int) -> list[dict[str, Any]]:
+    """Where native code allocates what stays, by memray; none where the measured environment has none."""
+    rows = worker.request(NATIVE_CALLS, runs, doing="asking memray for native call sites").rows
+    return [
+        {
+            "of": "native growth, by memray",
+            "file": row.file,
+            "line": row.line,
+            "source": f"{row.function}: {size(row.bytes)} a run",
+            "per_run": 0.0,
+            "bytes_per_run": float(row.bytes),
+            "c_functions": [],
+        }
+        for row in rows
+    ]
 
 
 def _warm_up_runs(runs_a_batch: int) -> int:

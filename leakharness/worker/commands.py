@@ -93,6 +93,7 @@ class Measuring:
             protocol.C_FUNCTIONS.op: self.c_functions,
             protocol.IDLE.op: self.idle,
             protocol.RELEASE_TIMES.op: self.release_times,
+            protocol.NATIVE_CALLS.op: self.native_calls,
             protocol.SELF_TEST.op: self.self_test,
             protocol.FINISH.op: self.finish,
         }
@@ -199,6 +200,13 @@ class Measuring:
         from leakharness.worker.time_bounds import release_times
 
         return release_times(self._counters.loop)
+
+    def native_calls(self, runs: int) -> protocol.NativeCalls:
+        """Native call sites by memray, where it is there: for the explaining process only."""
+        from leakharness.worker.native_calls import native_calls
+
+        self._sites.stop()
+        return native_calls(self._make_runs, runs)
 
     def self_test(self) -> protocol.SelfTest:
         return protocol.SelfTest(self_test(self._tracker))

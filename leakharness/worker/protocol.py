@@ -31,6 +31,7 @@ __all__ = [
     "GROWTH_AFTER_CLEARING_DECLARED",
     "IDLE",
     "LOAD",
+    "NATIVE_CALLS",
     "READ",
     "READY",
     "READ_WITHOUT",
@@ -393,6 +394,22 @@ class ReleaseTimes(NamedTuple):
     stamped: Count
 
 
+class NativeCall(NamedTuple):
+    """A call site that leaves so many bytes a run behind. ``line`` 0: the library says none."""
+
+    function: str
+    file: str
+    line: Count
+    bytes: Count
+
+
+class NativeCalls(NamedTuple):
+    """Whether memray is there, and the sites, most bytes first."""
+
+    asked: bool
+    rows: tuple[NativeCall, ...] = ()
+
+
 class SelfTest(NamedTuple):
     """What is wrong with the tracker, or None."""
 
@@ -443,5 +460,7 @@ ALLOCATION_SITES = Question("allocation_sites", AllocationSites)
 C_FUNCTIONS = Question("c_functions", CFunctions)
 IDLE = Question("idle", Done)
 RELEASE_TIMES = Question("release_times", ReleaseTimes)
+
+NATIVE_CALLS = Question("native_calls", NativeCalls)
 SELF_TEST = Question("self_test", SelfTest)
 FINISH = Question("finish", Finished)

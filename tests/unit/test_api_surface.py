@@ -18,7 +18,7 @@ STANDARD = set(sys.stdlib_module_names)
 PATIENT = ["__init__.py", "_version.py", "scenario/__init__.py", "scenario/declare.py", "errors.py", "model.py"]
 PATIENT += ["options.py"]
 """What runs, or may run, in the measured process, beside everything in worker/."""
-OPINIONS = {"objgraph", "guppy"}
+OPINIONS = {"objgraph", "guppy", "memray"}
 """Second opinions, imported in a forked copy where the measured environment happens to have them."""
 
 
