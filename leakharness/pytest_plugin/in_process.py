@@ -68,6 +68,9 @@ class CheckTarget:
 class LoadedCheck:
     """A check whose runs are made in this process, as a worker has a scenario that it has loaded."""
 
+    rehearsed = False
+    """Whether this process has been through what happens between readings."""
+
     def __init__(self, target: CheckTarget) -> None:
         self._target = target
         self._tracker = checked_tracker()
@@ -85,7 +88,11 @@ class LoadedCheck:
         make_runs = self._target.maker(run)
         # Now, so that no snapshot imports it in the middle of the measurement.
         import_module("leakharness.worker.capture.snapshot")
-        return Measuring(recorder, self._counters, make_runs, loop=loop)
+        measuring = Measuring(recorder, self._counters, make_runs, loop=loop)
+        if not LoadedCheck.rehearsed:  # once for the process: what it imports and keeps is there from then on
+            LoadedCheck.rehearsed = True
+            measuring.reader.rehearse()
+        return measuring
 
     def close(self) -> None:
         self._counters.reap()
