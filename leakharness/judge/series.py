@@ -49,6 +49,8 @@ class Trend:
     """Where a rise fades: about how many more runs until it would have stopped."""
     lasting: bool = False
     """Whether every one of :data:`LASTING` stretches rises: that is no noise, however much the series swings."""
+    to_come: float = math.inf
+    """Where a store of keys at random fills for sure: how much more it will take, in the counter's unit."""
     mappings_tell: bool = False
     """Of resident size: whether only a look at the memory mappings can decide."""
 
@@ -203,6 +205,10 @@ class Filling:
         """How the last two fifths rise, as a share of the first two, whose middles lie 0.6 of the series apart."""
         return math.exp(-0.6 * self.spent)
 
+    def to_come(self, rise: float) -> float:
+        """What the store has yet to take after it took ``rise``, of K (1 - exp(-spent)); inf where it may not slow."""
+        return rise / math.expm1(self.spent) if self.spent > SURE * self.error else math.inf
+
     def at_most(self, errors: float) -> Filling:
         """The smallest store that is not excluded by so many standard errors."""
         return replace(self, spent=self.spent + errors * self.error)
@@ -288,7 +294,8 @@ def _persists(series: Series, terms: Terms, before: Series | None, earlier_swing
         return Trend("undecided", per_run, rise, series.swing, why, lasting=True)
     doubt, needed = _doubt(series, terms, before)
     if doubt:
-        return Trend("undecided", per_run, rise, swing, f"{numbers}; but {doubt}", needed, lasting)
+        to_come = Filling.of(series).to_come(rise) if needed else math.inf
+        return Trend("undecided", per_run, rise, swing, f"{numbers}; but {doubt}", needed, lasting, to_come=to_come)
     return Trend("grows", per_run, rise, swing, numbers)
 
 

@@ -25,6 +25,7 @@ from leakharness.judge.policy import (
     HOLDERS,
     LARGEST_LEAK,
     MAPPED_SHARE,
+    NEARLY_FULL,
     RULES,
     SEGMENTS,
     SWING_FACTOR,
@@ -215,11 +216,18 @@ def unseen(
         if rule.counter not in asked or values is None:
             continue
         planted = [v + math.floor(asked[rule.counter] * (r - runs[0])) for v, r in zip(values, runs, strict=True)]
-        judged = partial(trend, floor=_floor(rule, control), patience=rule.patience, final=True, turns=rule.turns)
+
+        def judged(window: slice, series: list[float], rule: Rule = rule) -> Trend:
+            floor = _floor(rule, control)
+            found = trend(
+                runs[window], series[window], floor=floor, patience=rule.patience, final=True, turns=rule.turns
+            )
+            return _close(rule, found) if found.state == "undecided" else found
+
         # What rose at first and came to rest must show it since then.
         later = len(runs) // 2 if len(runs) // 2 >= SEGMENTS else 0
         windows = (slice(0, None), slice(later, None))
-        if not any(_shows(judged(runs[w], values[w]), judged(runs[w], planted[w])) for w in windows):
+        if not any(_shows(judged(w, values), judged(w, planted)) for w in windows):
             missed.append(rule.counter)
     return tuple(missed)
 
@@ -320,11 +328,15 @@ def _beside_others(rule: Rule, found: Trend, others: Mapping[str, Trend], reside
 
 def _close(rule: Rule, found: Trend) -> Trend:
     """At the end of the budget: a rise within the series' own swings is noise, and resident size that does not rise
-    in every stretch decides nothing; anything else stays open."""
+    in every stretch decides nothing, and a store whose last keys come ever more rarely is full; anything else stays
+    open."""
     if found.rise <= SWING_FACTOR * found.swing and not found.lasting:
         return Trend("steady", 0.0, found.rise, found.swing, f"{found.why}; no more than its own noise")
     if not rule.alone:
         return Trend("steady", 0.0, found.rise, found.swing, f"{found.why}; resident size alone decides nothing")
+    if found.to_come <= NEARLY_FULL:
+        why = f"{found.why}: a store that is nearly full, about {_number(max(1.0, round(found.to_come)))} more to come"
+        return Trend("steady", 0.0, found.rise, found.swing, why)
     return found
 
 

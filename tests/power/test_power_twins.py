@@ -81,7 +81,10 @@ CLEAN = [
     *[("kinds", name) for name in ("str", "bytes", "int", "malloc", "mmap", "descriptor", "pipes", "thread", "child")],
     *[("kinds", name) for name in ("task", "class", "resident", "page-in-5")],
     *[("filling", name) for name in ("lru-128", "deque-128", "errors-512", "ring-512", "lazy-classes", "dict-resizes")],
-    *[("filling", name) for name in ("imports", "random-1000", "random-tracked", "own-lru-2000", "lru-5000")],
+    *[
+        ("filling", name)
+        for name in ("imports", "histogram", "random-1000", "random-tracked", "own-lru-2000", "lru-5000")
+    ],
     *[("lives", name) for name in ("ttl-cache", "timers")],
     *[("saws", name) for name in ("flush-500", "flush-1000", "cut-750", "cut-750-slow", "slot-1000", "flush-49")],
 ]

@@ -407,6 +407,27 @@ def test_a_cache_whose_keys_come_at_random_is_not_called_a_leak(keys: int) -> No
         assert called.count("steady") == len(called)
 
 
+def test_a_store_whose_last_keys_come_ever_more_rarely_is_full_at_the_end_of_the_budget() -> None:
+    """A histogram's outer buckets (Gauss): steady once no more runs can be made. A leak at random is never that."""
+    for seed in range(6):
+        draw, seen, values = random.Random(seed), set[int](), [0.0]
+        seen.update(int(draw.gauss(250, 60)) for _ in range(700))
+        first = len(seen)
+        for _ in range(200):
+            seen.update(int(draw.gauss(250, 60)) for _ in range(ITERS))
+            values.append(float(len(seen) - first))
+        found = assess(readings(objects=values), final=True)
+        assert found.state == "steady", found.why
+        leak = total([float(sum(draw.random() < 0.02 for _ in range(ITERS))) for _ in range(200)])
+        assert assess(readings(objects=leak), final=True).state != "steady"
+
+
+def test_a_large_store_is_not_full_because_it_slows() -> None:
+    """Some thousand keys to come: open."""
+    values = [5000 * (1 - 0.9998 ** (i * ITERS)) for i in range(100)]
+    assert assess(readings(objects=values), final=True).state == "undecided"
+
+
 @pytest.mark.parametrize("chance", [0.5, 0.1, 0.02])
 def test_a_leak_that_strikes_at_random_is_called_nearly_always(chance: float) -> None:
     """One run in two, ten or fifty at random: 54 of 60 such leaks are called within 10,000 runs."""

@@ -155,6 +155,23 @@ def _random_key_leaking(index: int) -> None:
 random_1000 = _twins("random-1000", "a cache of 1000 keys that come at random", _random_key, _random_key_leaking)
 
 
+BUCKETS = random.Random(3)
+HISTOGRAM: dict[int, list[int]] = {}
+
+
+def _bucket(index: int) -> None:
+    """A histogram, whose outer buckets are hit ever more rarely."""
+    HISTOGRAM.setdefault(int(BUCKETS.gauss(250, 60)), [0])[0] += 1
+
+
+def _bucket_leaking(index: int) -> None:
+    _bucket(index)
+    KEPT.append(Record(index))
+
+
+histogram = _twins("histogram", "a few hundred buckets that are hit at random", _bucket, _bucket_leaking)
+
+
 OWN_LRU: dict[int, Record] = {}
 
 
