@@ -30,6 +30,7 @@ from leakharness.judge.policy import (
     UNEVEN_BATCHES,
     WIDEST,
 )
+from leakharness.units import number as _number
 
 __all__ = ["Filling", "Series", "Trend", "trend"]
 
@@ -414,7 +415,3 @@ def _runs_until_flat(series: Series, spent: float) -> int:
     """Extrapolate a fading rise as an exponential: runs until less than one unit a stretch is left."""
     left = series.pace * series.total / SEGMENTS
     return int(series.total / spent * math.log(max(math.e, left)))
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"

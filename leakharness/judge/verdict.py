@@ -31,8 +31,9 @@ from leakharness.judge.policy import (
     SWING_FACTOR,
     Rule,
 )
-from leakharness.judge.series import Series, State, Trend, _number, trend
+from leakharness.judge.series import Series, State, Trend, trend
 from leakharness.model import COUNTERS, Detectable, Growth, Reading
+from leakharness.units import number as _number
 from leakharness.units import signed, size
 
 __all__ = ["Assessment", "ResidentGrowth", "assess", "detectable", "swing_of", "unseen"]
