@@ -25,6 +25,11 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+try:
+    from _queue import SimpleQueue
+except ImportError:  # it is optional (Lib/queue.py)
+    SimpleQueue = None  # type: ignore[assignment,misc]
+
 from leakharness.worker.protocol import GrownContainer, GrownContainers
 
 __all__ = ["Entries", "is_container", "length"]
@@ -47,12 +52,15 @@ FAMILIES: tuple[tuple[type, Callable[[int], Any]], ...] = (
     (array, lambda n: array("q", range(n))),
     (io.BytesIO, lambda n: _written(io.BytesIO(), bytes(n))),
     (io.StringIO, lambda n: _written(io.StringIO(), "x" * n)),
+    (SimpleQueue, lambda n: _queued(n)),
 )
 """The containers and buffers, and how to make one of a given length."""
 UNTRACKED = (dict, bytearray)
 """Those that the collector may not list: a dict of plain values (until 3.13), and what cannot refer to anything."""
 EXIT_CALLBACKS = "atexit"
 """The type of a row that is the interpreter's own list of exit callbacks; its address is 0."""
+MOST_TUPLES = 200_000
+"""Tuples that the collector does not list which are looked into: a program with more of them keeps its data there."""
 LISTS, DICTS = 1 << 25, 1 << 29
 """Py_TPFLAGS_LIST_SUBCLASS, Py_TPFLAGS_DICT_SUBCLASS (Include/object.h)."""
 READY = 1 << 12
@@ -247,10 +255,14 @@ class Entries:
         except AttributeError:
             return "the C library has no process_vm_readv"
         for base, make in FAMILIES:
+            if base is None:
+                continue
             samples = [make(length) for length in SAMPLE_LENGTHS]
             memory = [array("q", ctypes.string_at(id(sample), base.__basicsize__ // WORD * WORD)) for sample in samples]
             places = range(2, len(memory[0]))
             at = next((at for at in places if tuple(words[at] for words in memory) == SAMPLE_LENGTHS), None)
+            if at is None and base is SimpleQueue:  # until 3.12 its items are in a list, which is counted
+                continue
             if at is None or any(words[1] != id(base) for words in memory):
                 return f"the length of a {base.__name__} is not where it is looked for"
             layout = self._layouts[id(base)] = _Layout(base, at * WORD)
@@ -290,7 +302,8 @@ def _reader(ctypes: Any) -> Callable[[_Layout], int]:
 
 
 def _untracked(holders: Sequence[Any]) -> dict[int, list[Any]]:
-    """Containers that the collector does not list, by their type's id, each once: those that ``holders`` refer to.
+    """Containers that the collector does not list, by their type's id, each once: those that ``holders`` refer to, also
+    by a tuple or a dict that it does not list either.
 
     Modules are not asked: on 3.12 ``_asyncio`` shows the collector its list of free iterators, and objects that are
     free do not survive being referred to. What a module holds is in its dict, which the collector lists.
@@ -299,14 +312,21 @@ def _untracked(holders: Sequence[Any]) -> dict[int, list[Any]]:
     addresses = list(map(id, kinds))
     others = {address for address, kind in dict(zip(addresses, kinds, strict=True)).items() if not _is_module(kind)}
     holders = list(itertools.compress(holders, map(others.__contains__, addresses)))
-    found: dict[int, dict[int, Any]] = {id(kind): {} for kind in UNTRACKED}
-    for start in range(0, len(holders), CHUNK):
-        referents = gc.get_referents(*holders[start : start + CHUNK])
-        kinds = list(map(type, referents))
-        for kind in UNTRACKED:
-            of_kind = itertools.compress(referents, map(operator.is_, kinds, itertools.repeat(kind)))
-            hidden = list(itertools.filterfalse(gc.is_tracked, of_kind))
-            found[id(kind)].update(zip(map(id, hidden), hidden, strict=True))
+    found: dict[int, dict[int, Any]] = {id(kind): {} for kind in (*UNTRACKED, tuple)}
+    while holders:
+        deeper: list[Any] = []
+        for start in range(0, len(holders), CHUNK):
+            referents = gc.get_referents(*holders[start : start + CHUNK])
+            kinds = list(map(type, referents))
+            for kind in (*UNTRACKED, tuple):
+                of_kind = itertools.compress(referents, map(operator.is_, kinds, itertools.repeat(kind)))
+                hidden = {id(obj): obj for obj in itertools.filterfalse(gc.is_tracked, of_kind)}
+                known = found[id(kind)]
+                if kind is dict or (kind is tuple and len(known) < MOST_TUPLES):
+                    deeper += [obj for address, obj in hidden.items() if address not in known]
+                if kind is not tuple or len(known) < MOST_TUPLES:
+                    known.update(hidden)
+        holders = deeper
     return {kind: list(members.values()) for kind, members in found.items()}
 
 
@@ -333,7 +353,7 @@ def _container_base(kind: type) -> Any:
         return dict
     if flags & LISTS:
         return list
-    known = [base for base, _ in FAMILIES if hasattr(base, "__len__")]
+    known = [base for base, _ in FAMILIES if base is not None and hasattr(base, "__len__")]
     return next((base for base in _mro(kind) or () if any(base is one for one in known)), None)
 
 
@@ -351,6 +371,14 @@ def _thinned(items: set[int]) -> set[int]:
     items.discard(0)
     items.discard(1)
     return items
+
+
+def _queued(count: int) -> Any:
+    waiting: Any = SimpleQueue()
+    for _ in range(count + 1):
+        waiting.put(None)
+    waiting.get()
+    return waiting
 
 
 def _written(buffer: Any, content: Any) -> Any:
