@@ -35,7 +35,16 @@ NEIGHBOUR = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=
 TIMEOUT_S = 120
 """A mutant whose tests take longer than this loops for ever: it was noticed."""
 
-EQUIVALENT: Mapping[tuple[str, str], str] = {}
+ANY_DIGIT = "any last digit that is far smaller than a figure keeps both sides of the line together"
+EQUIVALENT: Mapping[tuple[str, str], str] = {
+    ("policy.py", "AGREES: 1e-09 -> 5e-10"): ANY_DIGIT,
+    ("policy.py", "AGREES: 1e-09 -> 1.5000000000000002e-09"): ANY_DIGIT,
+    ("policy.py", "patience: int = 3: 3 -> 2"): "FLAT_GAPS asks for three flat batches, but of one step of an inexact "
+    "counter in five batches, and half of those is three",
+    ("series.py", "flat: 1 -> 0"): "where there is a rise, the last reading is above the first",
+    ("verdict.py", "len(readings) <= SEGMENTS: <= -> <"): "five readings are four batches, and no four are called",
+    ("verdict.py", "size < LARGEST_LEAK: < -> <="): "no leak of the steps that are tried is exactly that large",
+}
 """(file, what is changed) of the survivors that no test can tell from the original, each with the reason."""
 
 

@@ -387,3 +387,23 @@ def test_the_first_ten_runs_of_the_warm_up_show_no_saw(first: int, found: str) -
     warm = [Reading("warm-up", run, {"blocks": 200 * max(0, min(3, run - first))}) for run in range(first + 4)]
     warm += [Reading("warm-up", run, {"blocks": 0}) for run in range(first + 4, 200)]
     assert assess(readings(blocks=total([50] * 5)), warm_up=warm).state == found
+
+
+def test_where_runs_are_counted_from_changes_nothing() -> None:
+    """Neither the store that a series looks like, nor what the series does."""
+    values = slowing(0.3, 0.1)
+    later = [run + 1000 for run in runs_of(values)]
+    assert Filling.of(Series(later, values)) == Filling.of(Series(runs_of(values), values))
+    assert trend(later, values) == judged(values)
+
+
+def test_a_series_continues_the_one_before_it() -> None:
+    """The earlier one's last reading is this one's first."""
+    whole = Series([0, 10, 20], [5, 6, 8]).after(Series([0, 100, 130], [1, 2, 4]))
+    assert (whole.runs, whole.values) == ([-130, -30, 0, 10, 20], [2, 3, 5, 6, 8])
+
+
+def test_one_reading_is_assessed() -> None:
+    """Nothing is said of it, and nothing fails."""
+    found = assess(readings(objects=[5.0], malloc_bytes=[7.0]))
+    assert (found.state, [g.declared for g in found.growth]) == ("undecided", [0.0, 0.0])
