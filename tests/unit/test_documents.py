@@ -119,3 +119,11 @@ def test_wrong_settings_are_one_line(text: str, tmp_path: Path) -> None:
         pyproject_options(tmp_path)
     assert "\n" not in str(caught.value)
     assert "\0" not in str(caught.value)
+
+
+def test_what_no_writer_could_write_again_is_not_read(tmp_path: Path) -> None:
+    """Python reads lists 300 deep, and orjson writes no more than 254 levels: `report --json` would fail then."""
+    deep = "[" * 300 + "]" * 300
+    with pytest.raises(UsageError, match="nested too deeply"):
+        read_document(stored(tmp_path, f'{{"new": {deep}}}'), "a thing")
+    assert read_document(stored(tmp_path, '{"new": [[[1]]]}'), "a thing") == {"new": [[[1]]]}
