@@ -77,9 +77,9 @@ def _explains(measurement: Measurement, answer: ClearedAnswer) -> bool:
     if not answer.containers or answer.counts is None:
         return False
     cleared = {"objects": answer.counts.objects, "blocks": answer.counts.blocks}
-    if answer.counts.entries is not None:
-        cleared["entries"] = answer.counts.entries
     first, last = measurement.readings[0], measurement.readings[-1]
+    if answer.counts.entries_fell is not None:
+        cleared["entries"] = last.counters["entries"] - answer.counts.entries_fell
     growing = (
         {g.counter for g in measurement.assessment.growth if g.grows} if measurement.assessment is not None else set()
     )

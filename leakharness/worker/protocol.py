@@ -275,12 +275,13 @@ class Retention(NamedTuple):
 
 
 class CopyCounts(NamedTuple):
-    """Counters in a forked copy of the measured process: tracked objects alive, objects, allocator blocks, entries."""
+    """Counters in a forked copy of the measured process: tracked objects alive, objects, allocator blocks; and by how
+    much ``entries`` fell as its containers were emptied."""
 
     alive: Count
     objects: int
     blocks: int
-    entries: int | None = None
+    entries_fell: int | None = None
 
 
 class ClearedAnswer(NamedTuple):

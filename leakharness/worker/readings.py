@@ -246,12 +246,13 @@ class CounterReader:
         tracker, baseline = self._tracker, self._objects_at_baseline
 
         def cleared() -> bytes:
+            before = self._entries.total(self._own_containers()) if not self._entries.missing else 0
             containers = clear()
             for _ in range(3):
                 gc.collect()
             objects = count_objects() - tracker.own_objects() - baseline
             blocks = sys.getallocatedblocks() - tracker.own_blocks()
-            entries = self._entries.total(self._own_containers()) if not self._entries.missing else None
+            entries = before - self._entries.total(self._own_containers()) if not self._entries.missing else None
             return encode(ClearedAnswer(containers, CopyCounts(tracker.alive, objects, blocks, entries)))
 
         try:
