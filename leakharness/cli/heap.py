@@ -333,7 +333,9 @@ def _diff_lines(found: SnapshotDiff) -> Iterator[str]:
     if growth.left_out:
         yield ""
         what = "row" if growth.rows_left_out == 1 else "rows"
-        yield f"left out: {size(growth.left_out)} in {growth.rows_left_out:,} smaller {what}"
+        kinds = ", ".join(f"{size(of)} {kind}" for kind, of in growth.left_by_class if of and kind != "ambiguous")
+        kinds = f" ({kinds})" if kinds else ""
+        yield f"left out: {size(growth.left_out)} in {growth.rows_left_out:,} smaller {what}{kinds}"
     if found.rows:
         yield ""
         yield f"these rows explain {growth.explained:.0%} of what grew"

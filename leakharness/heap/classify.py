@@ -124,6 +124,7 @@ _MODULE_RECORD = re.compile(
     r"|\b_pathCache|\.children|\bModule(Wrap|Map|Job|LoadMap)?\.\w+|context '(\w*[mM]odule\w*|\w*[cC]jsParseCache)')"
     r"( \((Map|Object|Array)\))?(\[[^\]]*\])?"
 )
+_ROOT_LIST = re.compile(r"\([A-Z][\w+ -]*\)")  # V8's lists of roots: an entry of one is no store of the program
 _ENTRY = re.compile(r"\[\*\]|value in WeakMap|listeners|_events")
 _PARTS_OF_CODE = frozenset({"code", "closure", "object shape", "hidden"})
 
@@ -143,7 +144,7 @@ def classify_name(kind: str, name: str) -> str:
 def classify_path(kind: str, name: str, path: Sequence[str]) -> Classification:
     """The class of a node with its retainer path: what the name says, else what holds it says."""
     by_name = classify_name(kind, name)
-    holders = " -> ".join(path[:-1])
+    holders = " -> ".join(step for step in path[:-1] if not _ROOT_LIST.match(step))
     if _MODULE_PATH.search(holders):
         return Classification(MODULE_GRAPH, BY_RETAINERS)
     if by_name != AMBIGUOUS:

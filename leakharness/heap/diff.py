@@ -6,6 +6,7 @@ they say whose a store is.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from leakharness.heap.classify import (
 from leakharness.heap.dominators import dominators, retained_sizes
 from leakharness.heap.families import Families, retained_of_families
 from leakharness.heap.graph import HeapGraph
-from leakharness.heap.growth_by_path import growth_by_path
+from leakharness.heap.growth_by_path import FAMILIES, growth_by_path
 from leakharness.heap.lane import Pair, lane_of, lane_pair
 
 __all__ = ["MIN_KB", "TOP", "DiffRow", "Pair", "SnapshotDiff", "diff", "diff_graphs", "diff_lane"]
@@ -75,11 +76,19 @@ class Growth:
     shrunk: int
     left_out: int = 0
     rows_left_out: int = 0
+    left_by_class: tuple[tuple[str, int], ...] = ()
+    """(class, bytes) of what is below the filter."""
 
     @property
     def explained(self) -> float:
         """Share of what grew that the rows explain; 1 where nothing grew."""
         return 1 - self.left_out / self.grown if self.grown else 1.0
+
+    @property
+    def classified(self) -> float:
+        """Share of what grew that is in a row or has a class all the same."""
+        unclear = sum(size for kind, size in self.left_by_class if kind == AMBIGUOUS)
+        return 1 - unclear / self.grown if self.grown else 1.0
 
 
 @dataclass(frozen=True)
@@ -242,7 +251,7 @@ def _by_name(
     least = settings.min_kb * 1024
     earlier = dict(zip(old.all_keys(), zip(old.size.tolist(), old.count.tolist(), strict=True), strict=True))
     grown: list[tuple[int, int, int, tuple[str, str]]] = []
-    rose, fell, small, small_rows = 0, 0, 0, 0
+    rose, fell, small_rows, small = 0, 0, 0, Counter[str]()
     columns = (new.size.tolist(), new.count.tolist(), new.first.tolist())
     for key, size, count, first in zip(new.all_keys(), *columns, strict=True):
         size_before, count_before = earlier.pop(key, (0, 0))
@@ -253,14 +262,15 @@ def _by_name(
             # Largest growth first, then most objects, then as they come in the file.
             grown.append((-size_delta, count_before - count, first, key))
         elif size_delta > 0:
-            small, small_rows = small + size_delta, small_rows + 1
+            small[classify_name(*key)] += size_delta
+            small_rows += 1
     fell += sum(size for size, _ in earlier.values())
     grown.sort()
     rows = [
         DiffRow(kind, name, -size, -count, Classification(classify_name(kind, name), BY_NAME))
         for size, count, _, (kind, name) in grown
     ]
-    growth = Growth(rose, fell, small, small_rows)
+    growth = Growth(rose, fell, small.total(), small_rows, tuple(small.items()))
     kind, evidence = _conclusion(rows, growth, BY_NAME)
     whole = SnapshotDiff(pair, counts, tuple(rows), kind, evidence, settings.top, settings.min_kb, growth)
     return _cut_to(whole, settings.top)
@@ -269,9 +279,9 @@ def _by_name(
 def _conclusion(rows: Sequence[DiffRow], growth: Growth, evidence: str) -> tuple[str, str]:
     """The class of the whole, which is withheld while the rows explain less of it than decides."""
     weights = [(row.classification.kind, row.size_delta) for row in rows]
-    if growth.explained < DECIDING_SHARE:
+    if growth.classified < DECIDING_SHARE:
         return AMBIGUOUS, f"{WITHHELD}: the rows explain {growth.explained:.0%} of what grew"
-    return classify_growth([*weights, (AMBIGUOUS, growth.left_out)]), evidence
+    return classify_growth([*weights, *growth.left_by_class]), evidence
 
 
 def _cut_to(found: SnapshotDiff, top: int) -> SnapshotDiff:
@@ -315,26 +325,24 @@ def _by_path(
     keys = [(row.type, row.name) for row in names.rows]
     retained = {(row.type, row.name): row.retained_delta for row in names.rows}
     rows: list[DiffRow] = []
+    small, small_rows = Counter(dict(names.growth.left_by_class)), names.growth.rows_left_out
+    for row in names.rows[FAMILIES:]:
+        small[row.classification.kind] += row.size_delta
     for ((kind, name), fingerprint), found in growth_by_path(keys, graphs, families).items():
+        path = tuple(found.path)
+        classification = classify_path(kind, name, path)
         if found.size >= settings.min_kb * 1024:
-            path = tuple(found.path)
-            rows.append(
-                DiffRow(
-                    kind,
-                    fingerprint,
-                    found.size,
-                    found.count,
-                    classify_path(kind, name, path),
-                    path,
-                    retained[kind, name],
-                    found.born,
-                    found.gone,
-                )
-            )
+            figures = retained[kind, name], found.born, found.gone
+            rows.append(DiffRow(kind, fingerprint, found.size, found.count, classification, path, *figures))
+        elif found.size > 0:
+            small[classification.kind] += found.size
+            small_rows += 1
     rows.sort(key=lambda row: (-(row.retained_delta or 0), -row.size_delta, -row.count_delta, row.name))
     shown = sum(row.size_delta for row in rows)
     left = max(0, names.growth.grown - shown)
-    growth = replace(names.growth, left_out=left, rows_left_out=max(names.growth.rows_left_out, int(left > 0)))
+    growth = replace(
+        names.growth, left_out=left, rows_left_out=max(small_rows, int(left > 0)), left_by_class=tuple(small.items())
+    )
     kind, evidence = _conclusion(rows, growth, "by retainers")
     whole = replace(names, rows=tuple(rows), kind=kind, evidence=evidence, growth=growth)
     return _cut_to(whole, settings.top)

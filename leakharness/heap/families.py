@@ -1,7 +1,8 @@
 """The objects of a snapshot as families: their sizes, how many they are, and what they are called.
 
 In V8's files an object's stores count for the object (`size_owners`), and what V8 names by its own text (strings,
-numbers, regular expressions) is one family a kind, as DevTools shows both. Ours have neither.
+numbers, regular expressions) or by its function (closures, code) is one family a kind, as DevTools shows both. Ours
+have neither.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from leakharness.heap.dominators import Dominators
 from leakharness.heap.graph import HeapGraph
-from leakharness.heap.v8_objects import NAMED_BY_TEXT, size_owners
+from leakharness.heap.v8_objects import NAMED_BY_TEXT, PARTS_OF_CODE, size_owners
 
 __all__ = ["Families", "credited_sizes", "family_names", "retained_of_families"]
 
@@ -30,7 +31,7 @@ def family_names(graph: HeapGraph) -> tuple[npt.NDArray[np.int32], list[str]]:
     names, strings = _same_text_once(graph), graph.strings
     if not graph.of_v8:
         return names, strings
-    kinds = [number for number, kind in enumerate(graph.node_kinds) if kind in NAMED_BY_TEXT]
+    kinds = [number for number, kind in enumerate(graph.node_kinds) if kind in NAMED_BY_TEXT + PARTS_OF_CODE]
     own = np.full(len(graph.node_kinds), -1, np.int64)
     own[kinds] = len(strings) + np.arange(len(kinds))
     of_kind = own[graph.node_kind]

@@ -20,7 +20,7 @@ from leakharness.heap.path_groups import path_families
 from leakharness.heap.paths import path_tree
 from leakharness.heap.v8_objects import objects_of
 
-__all__ = ["PathGrowth", "growth_by_path", "holders_of"]
+__all__ = ["FAMILIES", "PathGrowth", "growth_by_path", "holders_of"]
 
 Ints = npt.NDArray[np.int64]
 Key = tuple[str, str]

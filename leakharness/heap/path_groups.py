@@ -16,10 +16,12 @@ from leakharness.heap.paths import PathTree
 from leakharness.heap.v8_objects import PLACE, objects_of
 from leakharness.heap.wording import Names, alike_root, shown_path
 
-__all__ = ["PathFamily", "PathGroup", "PathGroups", "path_families"]
+__all__ = ["OTHER_WAYS", "PathFamily", "PathGroup", "PathGroups", "path_families"]
 
 Ints = npt.NDArray[np.int64]
 
+OTHER_WAYS = "(in many other ways)"
+_TOLD_GROUPS = 100  # groups of a family that are put into words; what is held in still more ways is no one way
 _SEPARATE_KEYS = 3  # up to so many keys of one dict stay apart; more are one registry, shown as [*]
 # steps of a repeated piece of a path (a linked list, a chain of parents) that counts once
 _LONGEST_PERIOD = 4
@@ -66,6 +68,19 @@ class _Chains:
         for one in reversed(waiting):
             self.of_node[one] = self._longer(self.of_node[self.source[one]], one)
         return self.of_node[waiting[0] if waiting else node]
+
+    def leaf(self, node: int) -> int:
+        """The number of a node's path where the node itself is told by its kind: one of the closures, or of the
+        strings, that something holds, under whatever name."""
+        if self.entered[node] < 0:
+            return self.chain(node)
+        edge = self.entered[node]
+        key = (self.chain(self.source[node]), self.edge_kind[edge], _ANY_KEY, -1 - self.nameless[node])
+        number = self.seen.get(key)
+        if number is None:
+            step = (int(self.edge_kind[edge]), "*", f"({self.names.graph.node_kinds[self.nameless[node]]})")
+            number = self.seen[key] = self._add(key[0], step)
+        return number
 
     def _longer(self, chain: int, node: int) -> int:
         """The number of ``chain`` and the step that enters ``node``. Thousands of nodes are entered alike, so what
@@ -157,10 +172,13 @@ class PathGroups:
         chains = chained(self.names, self.tree, wanted, families)
         places = np.arange(len(wanted))
         heads = np.flatnonzero(chains.head == places).tolist()
+        objects = self.names.objects
+        leaves = objects.leaves.data if objects is not None else None
         variants: dict[tuple[str, int], dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
         for place in heads:
             node = nodes[place]
-            variants[names[place], self.generic.chain(node)][self.exact.chain(node)].append(place)
+            whole = self.generic.leaf(node) if leaves is not None and leaves[node] else self.generic.chain(node)
+            variants[names[place], whole][self.exact.chain(node)].append(place)
         groups: list[tuple[str, list[int]]] = []
         for (name, _), parts in variants.items():
             if len(parts) <= _SEPARATE_KEYS:
@@ -202,5 +220,10 @@ def path_families(graph: HeapGraph, tree: PathTree, families: Iterable[Sequence[
     grouping = PathGroups(names, tree)
     for nodes in families:
         groups = grouping.groups(nodes, [""] * len(nodes))
-        shown = [(shown_path(names, tree, group.heads), group.members) for group in groups]
-        yield [PathFamily(one.fingerprint, one.path, tuple(members)) for one, members in shown]
+        found = []
+        for group in groups[:_TOLD_GROUPS]:
+            one = shown_path(names, tree, group.heads)
+            found.append(PathFamily(one.fingerprint, one.path, tuple(group.members)))
+        if rest := [node for group in groups[_TOLD_GROUPS:] for node in group.members]:
+            found.append(PathFamily(OTHER_WAYS, [], tuple(rest)))
+        yield found

@@ -22,6 +22,7 @@ from leakharness.heap.graph import HeapGraph
 __all__ = [
     "EPHEMERON",
     "NAMED_BY_TEXT",
+    "PARTS_OF_CODE",
     "PLACE",
     "SCOPE",
     "VALUE",
@@ -43,6 +44,8 @@ SCOPE = "system / Context"
 _CELL = "system / PropertyCell"
 _COLLECTIONS = frozenset({"Array", "Map", "Set", "WeakMap", "WeakSet"})
 NAMED_BY_TEXT = ("string", "concatenated string", "sliced string", "number", "symbol", "bigint", "regexp")
+PARTS_OF_CODE = ("closure", "code", "object shape")
+"""Kinds that V8 names by the function or file that they are of: one family a kind, as in DevTools."""
 MANY_KEYS = 32
 """Properties from which on a plain Object is a dictionary: literals and options have fewer, and an object used as a
 cache or a registry soon has hundreds."""
@@ -141,6 +144,12 @@ class Objects:
     def named_by_text(self) -> Mask:
         """Nodes that V8 names by what they say: strings, numbers and the like. Their kind is their family."""
         return np.isin(self.graph.node_kind, self._of_kind(*NAMED_BY_TEXT))
+
+    @cached_property
+    def leaves(self) -> Mask:
+        """Nodes that are told by their kind where they are what is asked for: what V8 names by text or by function."""
+        found: Mask = self.named_by_text | np.isin(self.graph.node_kind, self._of_kind(*PARTS_OF_CODE))
+        return found
 
     @cached_property
     def called(self) -> Ints:

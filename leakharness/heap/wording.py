@@ -168,6 +168,10 @@ class Names:
             return bool(self.objects.collections[node])
         return self.name(node) in CONTAINERS
 
+    def is_leaf(self, node: int) -> bool:
+        """Whether V8 names the node by its text or its function."""
+        return self.objects is not None and bool(self.objects.leaves[node])
+
     @cached_property
     def between(self) -> npt.NDArray[np.bool_]:
         """Nodes that a path tells as steps from one object to the next: containers, cells, stores, scopes."""
@@ -331,10 +335,11 @@ def shown_path(names: Names, tree: PathTree, members: list[int]) -> ShownPath:
     depths = tree.depth[members]
     sample = members[int(np.argmin(depths))]
     steps = tree.steps(sample)
+    few = members[: max(2, min(_COMPARED, _COMPARED_STEPS // (int(depths.max()) + 1)))]
+    compared = [tree.steps(node) for node in few]
     if int(depths.max()) > len(steps):  # of different lengths, they share nothing
         shared, keys = set[int](), set[str]()
     else:
-        compared = [tree.steps(node) for node in members[: max(2, min(_COMPARED, _COMPARED_STEPS // (len(steps) + 1)))]]
         shared, keys = _shared_positions(names, steps, compared), _varying_keys(names, steps, compared)
     kept = _without_repetitions(names, steps)
     left_out = len(steps) - len(kept)
@@ -346,10 +351,17 @@ def shown_path(names: Names, tree: PathTree, members: list[int]) -> ShownPath:
     if not entries:
         lost = Entry(NOBODY_KNOWN, "", None, 0)
         entries, prints = [lost], [lost]
-    if len({tree.steps(node)[0] for node in members[:_COMPARED] if len(tree.steps(node))}) > 1:
+    if len({steps_of[0] for steps_of in compared if steps_of}) > 1:
         entries[0] = replace(entries[0], holder=_THREAD_NUMBER.sub(r"\1*", entries[0].holder))
     path = [*_folded([_general(entry.text, keys) for entry in entries]), names.short(sample)]
-    fingerprint = " -> ".join([*(_general(entry.text, keys) for entry in prints), names.full(sample)])
+    texts = [*(_general(entry.text, keys) for entry in prints), names.full(sample)]
+    last = names.edge_text(steps[-1]) if steps else None
+    if len(members) > 1 and last is not None and last in keys and names.is_leaf(sample):
+        path, texts = (
+            _without_the_last_name(path, last, names, sample),
+            _without_the_last_name(texts, last, names, sample),
+        )
+    fingerprint = " -> ".join(texts)
     half = _SHOWN_STEPS // 2
     if len(path) > _SHOWN_STEPS or left_out:
         head, tail = (path[:half], path[-half:]) if len(path) > _SHOWN_STEPS else (path[:-1], path[-1:])
@@ -357,11 +369,14 @@ def shown_path(names: Names, tree: PathTree, members: list[int]) -> ShownPath:
     holding, registered = _in_words(entries, keys)
     return ShownPath(path, fingerprint, holding, registered)
 
+    if len({steps_of[0] for steps_of in compared if steps_of}) > 1:
+        entries[0] = replace(entries[0], holder=_THREAD_NUMBER.sub(r"\1*", entries[0].holder))
 
-def _folded(path: list[str]) -> list[str]:
-    """Equal steps in a row as one: "Node.next ×18"."""
-    rows = [(text, len(list(same))) for text, same in itertools.groupby(path)]
-    return [text if times == 1 else f"{text} ×{times}" for text, times in rows]
+
+def _without_the_last_name(path: list[str], name: str, names: Names, node: int) -> list[str]:
+    """A path to closures, strings and the like of many names, with the kind in place of one member's own."""
+    kind = f"({names.graph.node_kinds[int(names.graph.node_kind[node])]})"
+    return [*path[:-2], path[-2].removesuffix(f".{clip(name)}") + "[*]", kind] if len(path) > 1 else path
 
 
 def _without_repetitions(names: Names, steps: list[int]) -> list[int]:

@@ -37,8 +37,12 @@ CAME_AT_FIRST = 0.9
 FEWEST_STRETCHES = 2
 """Stretches between snapshots without which nothing can be said to rise again, or to have come in one step."""
 UNKNOWN = "held by C or unknown"
+NODE_UNRECORDED = "(the command was not recorded; node --heapsnapshot-signal=SIGUSR2 takes such snapshots)"
 ROOT_MODULE = re.compile(r"sys\.modules\['([^']+)'\]")
 MODULE_NODE = re.compile(r"module ([A-Za-z_]\w*(?:\.\w+)*)")
+SCRIPT_NODE = re.compile(r"(?:file://)?(/.+\.[cm]?[jt]sx?)")
+"""A script of Node: V8 names the node of its code by its file."""
+LAST_FOLDER = re.compile(r".*/node_modules/((?:@[^/]+/)?[^/]+)/.*|.*/([^/]+/[^/]+)")
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,10 @@ class Investigation:
     """(top-level package, modules imported between the two snapshots), most first."""
     lanes: tuple[Lane, ...]
     kind: str
+    of_node: bool = False
+    """Whether the lane is Node's: then nothing of pytest's is advised."""
+    loaded_before: int = 0
+    """Modules that had been loaded before the first snapshot: they cannot be what grew."""
 
     @property
     def leaks(self) -> list[FamilyGrowth]:
@@ -127,6 +135,7 @@ class Investigation:
                 }
                 for f in self.families
             ],
+            "loaded_before": self.loaded_before,
             "imported": [{"package": name, "modules": count} for name, count in self.imported],
             "lanes": [summary_line(lane) for lane in self.lanes],
         }
@@ -149,7 +158,8 @@ def investigate(
     lanes = lanes_of(row for path in traces for row in read_trace(path))
     (lane,) = lane_of(lane_dir, found.pair.pid, found.pair.thread)
     snapshots = lane.snapshots
-    series, imported = _over_time(_spread(snapshots), found)
+    series, imported, loaded, of_node = _over_time(_spread(snapshots), found)
+    not_recorded = NODE_UNRECORDED if of_node else "pytest --leak-snapshots DIR (the command was not recorded)"
     at_first: dict[tuple[str, str], int] = {}
     by_import: dict[str, int] = {}
     if len(snapshots) > 2:  # the second is taken when every test file is imported
@@ -159,7 +169,7 @@ def investigate(
         by_import = _left_by_imports(lanes, lane_dir.name)
     files = {name for lane in lanes for name in lane.files}
     return Investigation(
-        command=command or _recorded_command(lane_dir) or "pytest --leak-snapshots DIR (the command was not recorded)",
+        command=command or _recorded_command(lane_dir) or not_recorded,
         lane=lane_dir.name,
         pid=found.pair.pid,
         snapshots=found.pair.snapshots,
@@ -176,6 +186,8 @@ def investigate(
         imported=tuple(imported),
         lanes=tuple(lanes),
         kind=found.kind,
+        of_node=of_node,
+        loaded_before=loaded,
     )
 
 
@@ -204,41 +216,45 @@ def _spread(paths: Sequence[Path]) -> list[Path]:
 
 def _over_time(
     paths: Sequence[Path], found: SnapshotDiff
-) -> tuple[dict[tuple[str, str], list[int]], list[tuple[str, int]]]:
-    """Shallow bytes of each grown (kind, type) in every snapshot, and the packages imported from first to last."""
+) -> tuple[dict[tuple[str, str], list[int]], list[tuple[str, int]], int, bool]:
+    """Shallow bytes of each grown (kind, type) in every snapshot, the packages imported from first to last, how many
+    modules were loaded before the first, and whether the files are V8's."""
     from leakharness.heap import v8
+    from leakharness.heap.families import Families
 
     wanted = {(row.type, _type_of(row)) for row in found.rows}
     series: dict[tuple[str, str], list[int]] = {key: [] for key in wanted}
     first: set[str] = set()
     last: set[str] = set()
     for number, path in enumerate(paths):
-        graph = v8.read(path, edges=False)
+        graph = v8.read(path, edges=None)
+        families = Families(graph)
+        sizes = dict(zip(families.all_keys(), families.size.tolist(), strict=True))
         for key in wanted:
-            series[key].append(_bytes_of(graph, *key))
+            series[key].append(sizes.get(key, 0))
         if number in (0, len(paths) - 1):
             last = _modules_in(graph)
             first = first or last
-    packages = Counter(name.partition(".")[0] for name in last - first)
-    return series, sorted(packages.items(), key=lambda row: (-row[1], row[0]))
+    packages = Counter(_package_of(name) for name in last - first)
+    return series, sorted(packages.items(), key=lambda row: (-row[1], row[0])), len(first), graph.of_v8
 
 
-def _bytes_of(graph: HeapGraph, kind: str, name: str) -> int:
-    import numpy as np
-
-    if kind not in graph.node_kinds:
-        return 0
-    numbers = [number for number, text in enumerate(graph.strings) if text == name]
-    mask = (graph.node_kind == graph.node_kinds.index(kind)) & np.isin(graph.node_name, numbers)
-    return int(graph.self_size[mask].sum())
+def _package_of(module: str) -> str:
+    """The top-level package of a Python module; of a script its npm package, else its folder and file."""
+    if not module.startswith("/"):
+        return module.partition(".")[0]
+    match = LAST_FOLDER.fullmatch(module)
+    return (match[1] or match[2].rpartition("/")[0]) if match else module
 
 
 def _modules_in(graph: HeapGraph) -> set[str]:
     import numpy as np
 
-    matches = ((number, MODULE_NODE.fullmatch(text)) for number, text in enumerate(graph.strings))
-    names = {number: match.group(1) for number, match in matches if match is not None}
-    return {names[number] for number in np.unique(graph.node_name).tolist() if number in names}
+    pattern, nodes = MODULE_NODE, graph.node_name
+    if graph.of_v8:
+        pattern, nodes = SCRIPT_NODE, nodes[graph.node_kind == graph.node_kinds.index("code")]
+    matches = ((number, pattern.fullmatch(graph.strings[number])) for number in np.unique(nodes).tolist())
+    return {match.group(1) for _, match in matches if match is not None}
 
 
 def _family(row: DiffRow, series: Mapping[tuple[str, str], list[int]], files: Iterable[str]) -> FamilyGrowth:
@@ -404,7 +420,10 @@ def _likely(found: Investigation) -> str:
     if found.imported:
         total = sum(count for _, count in found.imported)
         most = ", ".join(f"{name} {count}" for name, count in found.imported[:6])
-        lines.append(f"- module growth: {total} modules were imported between the two snapshots ({most})")
+        before = f"; {found.loaded_before} had been loaded before the first" if found.loaded_before else ""
+        lines.append(f"- module growth: {total} modules were imported between the two snapshots ({most}){before}")
+    elif found.loaded_before:
+        lines.append(f"- no module was imported meanwhile: all {found.loaded_before} had been loaded before the first")
     for f in found.unsettled:
         lines.append(f"- no label: `{f.type}` ({signed_size(f.size_delta)}): neither name nor retainers settle it")
     return "\n".join(lines)
@@ -417,8 +436,9 @@ def _change(found: Investigation) -> str:
             f"- break the edge {_holder(f)} -> `{f.type}`: mend the clean-up{f' in {f.file}' if f.file else ''}"
         )
     if found.seen_once:
-        given = "" if found.lanes else " and give the trace of the run (--trace)"
-        lines.append(f"- first take more snapshots (a shorter --leak-snapshot-interval){given}: two decide nothing")
+        given = "" if found.lanes or found.of_node else " and give the trace of the run (--trace)"
+        how = "" if found.of_node else " (a shorter --leak-snapshot-interval)"
+        lines.append(f"- first take more snapshots{how}{given}: two decide nothing")
     leaky = {f.file for f in (*found.leaks, *found.seen_once)}
     for lane in (lane for lane in found.lanes if lane.name == found.lane):
         for name, left in lane.growers():
@@ -440,11 +460,12 @@ def _verified(found: Investigation) -> str:
     )
     if found.snapshots < 3:
         lines.append("- two snapshots tell growth from none, but not a leak from a cache that fills once: take more")
-    if not found.lanes:
+    if not found.lanes and not found.of_node:
         lines.append("- no trace was given (--trace): which test file it is rests on module names alone")
+    how = "the same snapshots again" if found.of_node else "leakharness check or @pytest.mark.leakcheck"
     lines.append(
         "- snapshots cost memory and time: the run was not timed, and resident sizes of a run that takes snapshots "
-        "are higher than those of a plain one; confirm a fix with leakharness check or @pytest.mark.leakcheck"
+        f"are higher than those of a plain one; confirm a fix with {how}"
     )
     return "\n".join(lines)
 
@@ -452,4 +473,7 @@ def _verified(found: Investigation) -> str:
 def _holder(f: FamilyGrowth) -> str:
     """The step that holds the family's objects: the container closest to the root that names a place."""
     steps = [step for step in f.path[1:-1] if step]
+    if f.path and f.path[0].startswith(("global", "(GC roots)", "Window")):  # of V8: the last store says most
+        stores = [step for step in f.path[:-1] if step.endswith("[*]")]
+        return (stores or steps or list(f.path))[-1].removesuffix("[*]")
     return steps[0].removesuffix("[*]") if steps else (f.path[0] if f.path else UNKNOWN)

@@ -311,7 +311,7 @@ def test_what_the_filter_leaves_out_is_told_and_no_conclusion_is_drawn_from_the_
     def heap(n: int) -> V8File:
         file = held_in_an_array(n)
         for i in range(n):
-            file.held(2, "property", f"p{i}", "object", f"Kind{i}", 900)
+            file.held(2, "property", f"p{i}", "object", f"kind{i}", 900)
         return file
 
     found = grown(tmp_path, heap(0), heap(1000))
@@ -373,3 +373,39 @@ def test_a_path_of_javascript_has_the_class_of_what_holds_it(
     kind: str, name: str, path: list[str], expected: str
 ) -> None:
     assert classify_path(kind, name, path).kind == expected
+
+
+def test_small_rows_that_have_a_class_count_for_it(tmp_path: Path) -> None:
+    """A module graph is thousands of small families: code, shapes and sources that no single row shows."""
+
+    def heap(n: int) -> V8File:
+        file = V8File()
+        top = file.top()
+        for i in range(n):
+            file.held(top, "element", i, "object", f"system / ScopeInfo{i}", 900)
+        return file
+
+    found = grown(tmp_path, heap(0), heap(1000))
+    assert found.rows == ()
+    assert (found.kind, found.growth.left_by_class) == ("module-graph", (("module-graph", 900_000),))
+
+
+def test_closures_of_one_holder_are_one_row_whatever_they_are_called(tmp_path: Path) -> None:
+    def heap(n: int) -> V8File:
+        file = V8File()
+        exports = file.held(file.top(), "property", "api", "object", "Module")
+        for i in range(n):
+            file.held(exports, "property", f"f{i}", "closure", f"f{i}", 1000)
+        return file
+
+    (row,) = grown(tmp_path, heap(0), heap(400), by="path").rows
+    assert (row.name, row.count_delta, row.classification.kind) == (
+        "global -> global.api -> Module[*] -> (closure)",
+        400,
+        "module-graph",
+    )
+
+
+def test_what_v8s_lists_of_roots_hold_is_in_no_store_of_the_program(tmp_path: Path) -> None:
+    path = ["(GC roots)", "(GC roots)[1]", "(Internalized strings)[*]", "(string)"]
+    assert classify_path("string", "(string)", path).kind == "ambiguous"
