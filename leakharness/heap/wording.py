@@ -369,8 +369,11 @@ def shown_path(names: Names, tree: PathTree, members: list[int]) -> ShownPath:
     holding, registered = _in_words(entries, keys)
     return ShownPath(path, fingerprint, holding, registered)
 
-    if len({steps_of[0] for steps_of in compared if steps_of}) > 1:
-        entries[0] = replace(entries[0], holder=_THREAD_NUMBER.sub(r"\1*", entries[0].holder))
+
+def _folded(path: list[str]) -> list[str]:
+    """Equal steps in a row as one: "Node.next ×18"."""
+    rows = [(text, len(list(same))) for text, same in itertools.groupby(path)]
+    return [text if times == 1 else f"{text} ×{times}" for text, times in rows]
 
 
 def _without_the_last_name(path: list[str], name: str, names: Names, node: int) -> list[str]:
