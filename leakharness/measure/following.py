@@ -13,9 +13,10 @@ from leakharness.units import size
 
 __all__ = ["cut_short", "followed_far_enough", "weighs_enough"]
 
-FOLLOWED_RUNS = 2_048
-"""Runs from the process's first on that growth is followed: as many as a cache that gets an entry a run may hold.
-Few caches that show no bound hold more; see for instance SQLAlchemy's (750), sqlite3's, dateutil's and re's (512)."""
+FOLLOWED_RUNS = 2_560
+"""Runs from the process's first on that growth is followed: 2,048, as many as a cache may hold that gets one a run,
+and a fifth of that, since the last of five stretches must show whether it goes on. Few caches that show no bound hold
+more; see for instance SQLAlchemy's (750), sqlite3's, dateutil's and re's (512)."""
 FOLLOWED_BYTES = 64 * 2**20
 """What the runs may leave behind meanwhile: a cache that holds more weighs as much as a leak, and the machine is not
 ours to fill."""
@@ -44,7 +45,7 @@ def cut_short(measurement: Measurement, found: judge.Assessment) -> str | None:
     if runs >= FOLLOWED_RUNS or not growing or growing.intersection(FEW):
         return None
     heavy = weighs_enough(measurement)
-    left = f"{size(_left_behind(measurement, *BYTES))} and {_left_behind(measurement, 'objects'):,} objects"
+    left = f"{size(_left_behind(measurement, *BYTES))} and {max(0, _left_behind(measurement, 'objects')):,} objects"
     why = f"until they had left {left} behind" if heavy else "no more: --max-runs, --max-seconds"
     return f"followed for {runs:,} runs, {why}; a cache that shows no bound and holds more entries looks the same"
 

@@ -198,9 +198,8 @@ class Judging:
             why = f"{len(measurement.readings) - 1} batches are too few to judge by: {SEGMENTS} are needed"
             return Outcome("NOT_JUDGED", f"{why} (--max-runs, --max-seconds, or a smaller --iters)")
         if found.state == "steady" and (self._out_of_budget or _enough(measurement)):
-            missed = judge.unseen(
-                measurement.readings, *Sensitivity.of(measurement.plan.sensitivity), control=self.noise
-            )
+            asked = Sensitivity.of(measurement.plan.sensitivity)
+            missed = judge.unseen(measurement.readings, *asked, final=self._out_of_budget, control=self.noise)
             if not missed:
                 return Outcome("PASS", _pass_reason(measurement, self._number))
             if self._out_of_budget:

@@ -85,7 +85,7 @@ CLEAN = [
         ("filling", name)
         for name in ("imports", "histogram", "random-1000", "random-tracked", "own-lru-2000", "lru-5000")
     ],
-    *[("lives", name) for name in ("ttl-cache", "timers")],
+    ("lives", "ttl-cache"),
     *[("saws", name) for name in ("flush-500", "flush-1000", "cut-750", "cut-750-slow", "slot-1000", "flush-49")],
 ]
 

@@ -324,7 +324,7 @@ def test_a_cache_that_is_cut_back_passes_whatever_the_speed_and_the_batch_size(
 
 @pytest.mark.parametrize("seconds_a_run", SPEEDS)
 def test_even_growth_is_called_once_it_has_outgrown_the_usual_caches(seconds_a_run: float) -> None:
-    """2,048 runs, however long they take; the figure stays exact, and nothing was cut short."""
+    """2,048 runs and a fifth, however long they take; the figure stays exact, and nothing was cut short."""
     worker = FakeWorker(growing(objects=2), seconds_a_run=seconds_a_run)
     result = result_of(worker)
     assert (result.verdict, grown(result)) == ("FAIL", {"objects": 2.0})
