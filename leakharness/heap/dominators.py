@@ -86,8 +86,9 @@ def _core(forward: Links, search: Any) -> Ints:
     scratch: list[Any] = [np.zeros(n + 1, np.int64), forward.start[:-1].astype(np.int64)]
     arrays: list[Any] = [forward.start, forward.to, backward.start, backward.to, *columns, *scratch]
     if search is _semi_nca:
-        # As quick as lists for a plain loop, in half the memory.
-        arrays = [array("q", np.ascontiguousarray(column, np.int64).tobytes()) for column in arrays]
+        # As quick as lists for a plain loop, in a quarter of the memory: nodes and edges number below 2**31.
+        for place, column in enumerate(arrays):
+            arrays[place] = array("i", np.ascontiguousarray(column, np.int32).tobytes())
     else:
         arrays = [np.ascontiguousarray(column, np.int64) for column in arrays]
     found = search(*arrays)
