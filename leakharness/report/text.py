@@ -74,7 +74,11 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
     if result.allocations:
         lines += ["", "  born at"]
         for site in result.allocations[:3]:
-            lines.append(cut_left(f"{born_at(site)} ({site['of']})", "    ", width))
+            place, born = f"{site['file']}:{site['line']}", born_at(site)
+            if born == place:
+                lines.append(cut_left(f"{place} ({site['of']})", "    ", width))
+            else:  # the C function comes first, and must not be cut off with the path
+                lines += wrapped(f"{born} ({site['of']})", "    ", width)
             lines.append(cut(f"      {site['source']}", width))
     lines.append("")
     for name, text in _small_print(result, report):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from leakharness.model import Certificate, Detectable, Family, Growth, Reading, Retainer, RunResult
-from leakharness.report.text import certificate_block, detectable_line, run_block
+from leakharness.report.text import born_at, certificate_block, detectable_line, run_block
 
 PASSED = RunResult(
     scenario="embedded-run",
@@ -226,3 +226,14 @@ def test_the_command_of_a_certificate_is_that_of_its_arms(reproduce: str, wanted
 def test_no_readings_would_have_seen_nothing() -> None:
     """It never claims a sharpness that was not measured."""
     assert detectable_line(replace(PASSED, detectable=Detectable())) == "nothing: too few readings"
+
+
+def test_the_c_function_of_a_long_path_is_not_cut_off() -> None:
+    """A line that calls one C function of an extension is told by it; one that calls none, by its place."""
+    path = "/srv/application/" + "very/" * 12 + "case.py"
+    site = {"of": "growth", "file": path, "line": 7, "source": "ujson.loads(DOC)"}
+    assert born_at({**site, "c_functions": ["ujson.loads"]}) == f"in ujson.loads, called at {path}:7"
+    assert born_at({**site, "c_functions": ["len", "list.append"]}) == f"{path}:7"
+    assert born_at(site) == f"{path}:7"
+    block = run_block(replace(FAILED, allocations=({**site, "c_functions": ["ujson.loads"]},)))
+    assert "in ujson.loads, called at" in block
