@@ -14,6 +14,8 @@ MODULES = ("run", "calibrate", "heap", "shape", "prove", "suite", "live")
 """In the order of ``--help``. A module that declares a command imports what the command needs inside of it."""
 NUMBER = {int: re.compile("-?[0-9]{1,15}"), float: re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?(e-?[0-9]{1,2})?")}
 """What is read here as a number; anything else is left to typer, and to its words for what is none."""
+LIMITS = ("min", "max", "parser", "click_type")
+"""What a parameter may have for typer to check, or to read with."""
 HOME = {"list": "run", "run": "run", "check": "run", "diff": "heap", "prove": "prove", "verify": "prove"}
 """Where the commands are declared that start often: no other module is imported for them."""
 
@@ -96,7 +98,9 @@ def read_simply(command: Any) -> None:
         params = usual(ctx)
         for param in params:
             kind = getattr(param, "type_descriptor", None)
-            if kind is not None and "get_runtime_param" not in vars(param):
+            if kind is None or any(getattr(kind.parameter_info, name, None) is not None for name in LIMITS):
+                continue
+            if "get_runtime_param" not in vars(param):
                 simple = _SimpleValue(kind.annotation, param.get_runtime_param)
                 param.get_runtime_param = lambda simple=simple: simple
         return params

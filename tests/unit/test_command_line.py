@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import typer
@@ -30,13 +30,21 @@ def test_a_number_is_read_as_typer_reads_it(value: str) -> None:
         app = typer.Typer()
 
         @app.command()
-        def command(whole: int = 0, number: float | None = None, text: str = "", words: list[str] = []) -> None:  # noqa: B006
-            got.append((whole, number, text, list(words)))
+        def command(
+            whole: int = 0,
+            number: float | None = None,
+            text: str = "",
+            words: list[str] = [],  # noqa: B006
+            least: Annotated[int, typer.Option(min=1)] = 1,
+            most: Annotated[float, typer.Option(max=1)] = 1,
+            parsed: Annotated[str, typer.Option(parser=str.upper)] = "",
+        ) -> None:
+            got.append((whole, number, text, list(words), least, most, parsed))
 
         built = typer.main.get_command(app)
         if simply:
             read_simply(built)
-        for option in ("--whole", "--number", "--text", "--words"):
+        for option in ("--whole", "--number", "--text", "--words", "--least", "--most", "--parsed"):
             try:
                 built([option, value, *([option, "more"] if option == "--words" else [])], standalone_mode=False)
             except Exception as exc:
