@@ -86,7 +86,7 @@ def test_nothing_of_ours_but_the_probe_is_there(seen: Any, bare: Path) -> None:
     Not even a folder called like our package, in the current folder, is taken for it.
     """
     assert seen["prefix"] == str(bare)
-    standard = {*seen["standard"], "__main__", "sitecustomize", "usercustomize"}
+    standard = {*seen["standard"], "__main__", "sitecustomize", "usercustomize", "_xxsubinterpreters"}
     ours = (
         "leakharness",
         "leakharness._version",
