@@ -76,10 +76,13 @@ def _explains(measurement: Measurement, answer: ClearedAnswer) -> bool:
     """Whether, with the containers emptied in a copy, nothing is left of the growth."""
     if not answer.containers or answer.counts is None:
         return False
-    cleared = {"objects": answer.counts.objects, "blocks": answer.counts.blocks}
     first, last = measurement.readings[0], measurement.readings[-1]
-    if answer.counts.entries_fell is not None:
-        cleared["entries"] = last.counters["entries"] - answer.counts.entries_fell
+    fell = {
+        "objects": answer.counts.objects_fell,
+        "blocks": answer.counts.blocks_fell,
+        "entries": answer.counts.entries_fell,
+    }
+    cleared = {name: last.counters[name] - by for name, by in fell.items() if by is not None and name in last.counters}
     growing = (
         {g.counter for g in measurement.assessment.growth if g.grows} if measurement.assessment is not None else set()
     )

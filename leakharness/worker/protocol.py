@@ -275,12 +275,11 @@ class Retention(NamedTuple):
 
 
 class CopyCounts(NamedTuple):
-    """Counters in a forked copy of the measured process: tracked objects alive, objects, allocator blocks; and by how
-    much ``entries`` fell as its containers were emptied."""
+    """What emptying containers in a forked copy came to: tracked objects alive then, and by how much counters fell."""
 
     alive: Count
-    objects: int
-    blocks: int
+    objects_fell: int
+    blocks_fell: int
     entries_fell: int | None = None
 
 

@@ -243,17 +243,22 @@ class CounterReader:
 
     def _in_copy(self, clear: Callable[[], tuple[Container, ...]]) -> ClearedAnswer:
         """In a forked copy, ``clear()`` and count again; empty where the copy failed."""
-        tracker, baseline = self._tracker, self._objects_at_baseline
+        tracker = self._tracker
 
         def cleared() -> bytes:
-            before = self._entries.total(self._own_containers()) if not self._entries.missing else 0
+            gc.collect()
+            before = counted()
             containers = clear()
             for _ in range(3):
                 gc.collect()
-            objects = count_objects() - tracker.own_objects() - baseline
+            objects, blocks, entries = (was - now for was, now in zip(before, counted(), strict=True))
+            known = None if self._entries.missing else entries
+            return encode(ClearedAnswer(containers, CopyCounts(tracker.alive, objects, blocks, known)))
+
+        def counted() -> tuple[int, int, int]:
+            objects = count_objects() - tracker.own_objects()
             blocks = sys.getallocatedblocks() - tracker.own_blocks()
-            entries = before - self._entries.total(self._own_containers()) if not self._entries.missing else None
-            return encode(ClearedAnswer(containers, CopyCounts(tracker.alive, objects, blocks, entries)))
+            return objects, blocks, 0 if self._entries.missing else self._entries.total(self._own_containers())
 
         try:
             return decode(ClearedAnswer, ask_copy(cleared, COPY_SECONDS))
