@@ -94,7 +94,7 @@ def memlab(path: Path, ids: list[int]) -> dict[str, Any]:
 def agree(path: Path) -> None:
     """Sampled nodes have the same name, size, dominator and retained size in memlab and here."""
     graph = v8.read(path)
-    tree = dominators(graph)
+    tree = dominators(graph, ephemerons="both")  # memlab's rule
     retained = retained_sizes(graph, tree)
     reached = np.flatnonzero(tree.parent >= 0)
     count = min(SAMPLE, len(reached))
