@@ -407,3 +407,13 @@ def test_one_reading_is_assessed() -> None:
     """Nothing is said of it, and nothing fails."""
     found = assess(readings(objects=[5.0], malloc_bytes=[7.0]))
     assert (found.state, [g.declared for g in found.growth]) == ("undecided", [0.0, 0.0])
+
+
+@pytest.mark.parametrize(("keys", "found"), [(550, "steady"), (590, "steady"), (620, "undecided"), (700, "undecided")])
+def test_a_store_that_may_take_sixty_four_more_is_full_at_the_end_of_the_budget(keys: int, found: str) -> None:
+    """NEARLY_FULL: a store of 595 keys, after 1,500 draws, is told to have 64 to come."""
+    values = [float(round(keys * (1 - math.exp(-i * ITERS / keys)))) for i in range(31)]
+    to_come = judged(values, final=True, patience=5).to_come
+    assert (to_come <= 64, 32 < to_come < 128) == (found == "steady", True)
+    assert assess(readings(objects=values), final=True).state == found
+    assert assess(readings(objects=values)).state == "undecided"
