@@ -475,5 +475,8 @@ def _holder(f: FamilyGrowth) -> str:
     steps = [step for step in f.path[1:-1] if step]
     if f.path and f.path[0].startswith(("global", "(GC roots)", "Window")):  # of V8: the last store says most
         stores = [step for step in f.path[:-1] if step.endswith("[*]")]
-        return (stores or steps or list(f.path))[-1].removesuffix("[*]")
+        told = (stores or steps or list(f.path))[-1]
+        place = f.path.index(told)
+        nameless = told.startswith("(closure)") and place > 0  # an export of an ES module is a getter of no name
+        return (f"{f.path[place - 1]} -> {told}" if nameless else told).removesuffix("[*]")
     return steps[0].removesuffix("[*]") if steps else (f.path[0] if f.path else UNKNOWN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from leakharness.suite.investigate import investigate, report_markdown
+from leakharness.suite.investigate import FamilyGrowth, _holder, investigate, report_markdown
 
 from v8_files import V8File  # isort: skip
 
@@ -24,6 +24,12 @@ def worker(step: int) -> V8File:
     for i, script in enumerate(scripts):
         file.nodes[file.held(1, "element", 20 + i, "code", script, 64)][2] = 90_001 + 2 * i
     return file
+
+
+def test_an_export_behind_a_getter_is_named_by_the_getter() -> None:
+    path = ("global", "Node.exports", "Module.get REGISTRY", "(closure) context 'unnamed' (Array)[*]", "Session")
+    family = FamilyGrowth("Session", 1, 1, "runtime-objects", "by retainers", path, 3, 3)
+    assert _holder(family) == "Module.get REGISTRY -> (closure) context 'unnamed' (Array)"
 
 
 def lane(tmp_path: Path, steps: int) -> Path:
