@@ -29,6 +29,7 @@ from leakharness.judge.policy import (
     RULES,
     SEGMENTS,
     SWING_FACTOR,
+    USUAL_BLOCK_BYTES,
     Rule,
 )
 from leakharness.judge.series import Series, State, Trend, trend
@@ -320,8 +321,14 @@ def _beside_others(rule: Rule, found: Trend, others: Mapping[str, Trend], reside
     if found.runs_needed is not None and all(t.state == "steady" for t in others.values()):
         return Trend("steady", 0.0, found.rise, found.swing, f"{found.why}; resident size alone decides nothing")
     mapped = others.get("mapped_bytes")
-    if found.state == "undecided" or mapped is None or mapped.rise >= MAPPED_SHARE * found.rise:
+    if found.state == "undecided" or mapped is None:
         return found
+    if mapped.rise >= MAPPED_SHARE * found.rise:
+        blocks, malloc = (max(0.0, others[name].rise) if name in others else 0.0 for name in ("blocks", "malloc_bytes"))
+        if blocks * USUAL_BLOCK_BYTES + malloc < MAPPED_SHARE * found.rise:
+            return found
+        why = f"{found.why}; but so does what blocks and malloc took, which does not grow for sure"
+        return replace(found, state="undecided", why=why)
     if resident is None:
         why = f"{found.why}; inside address space that did not grow"
         return replace(found, state="undecided", why=why, mappings_tell=True)

@@ -422,6 +422,17 @@ def test_a_store_whose_last_keys_come_ever_more_rarely_is_full_at_the_end_of_the
         assert assess(readings(objects=leak), final=True).state != "steady"
 
 
+@pytest.mark.parametrize(("block_bytes", "state"), [(100, "grows"), (50, "undecided")])
+def test_resident_size_is_no_leak_of_its_own_where_blocks_account_for_it(block_bytes: int, state: str) -> None:
+    """A cache that is filled takes blocks and address space, and then neither; its pages are touched a little later.
+    USUAL_BLOCK_BYTES: so much a block accounts for half of it, or does not."""
+    rss = [RSS_FLOOR_BYTES * float(i) for i in range(31)]
+    mapped = [min(value, RSS_FLOOR_BYTES * 16.0) for value in rss]
+    blocks = [min(value, rss[20]) * 0.75 / block_bytes for value in rss]
+    found = assess(readings(rss=rss, mapped_bytes=mapped, blocks=blocks))
+    assert {g.counter: g.state for g in found.growth}["rss"] == state
+
+
 def test_a_large_store_is_not_full_because_it_slows() -> None:
     """Some thousand keys to come: open."""
     values = [5000 * (1 - 0.9998 ** (i * ITERS)) for i in range(100)]
