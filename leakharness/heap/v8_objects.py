@@ -167,8 +167,12 @@ class Objects:
         owners = np.searchsorted(graph.edge_start, into, side="right") - 1
         holders = np.bincount(graph.edge_to, minlength=graph.node_count)[stores]
         single = holders == 1
-        stores, owners = stores[single], owners[single]
         direct = _DirectEdges(graph, np.unique(owners))
+        # What others hold too is a way of its own through them; through its owner it is none.
+        # (A table is the only way to its entries.)
+        shared = into[~single & ~self._named("table")[into]]
+        repeated[shared[direct.has_some(np.searchsorted(graph.edge_start, shared, side="right") - 1)]] = True
+        stores, owners = stores[single], owners[single]
         edges, of_owner = _edges_of(graph, stores, owners)
         repeated[edges[direct.has(of_owner, graph.edge_to[edges])]] = True
         # A global is a cell in the properties of the global object; compiled code holds the cell too.
@@ -190,6 +194,10 @@ class _DirectEdges:
         kinds = [number for number, kind in enumerate(graph.edge_kinds) if kind in ("element", "property")]
         plain = np.isin(graph.edge_kind[edges], kinds)
         self.pairs = np.unique(sources[plain] * self.n + graph.edge_to[edges[plain]])
+
+    def has_some(self, owners: Ints) -> Mask:
+        found: Mask = np.isin(owners, np.unique(self.pairs // self.n))
+        return found
 
     def has(self, owners: Ints, targets: npt.NDArray[np.int32]) -> Mask:
         wanted = owners * self.n + targets

@@ -112,8 +112,24 @@ def test_an_array_that_shares_its_elements_has_no_edge_twice(tmp_path: Path) -> 
     graph, (group,) = groups_of(tmp_path, file, "Leak")
     objects = objects_of(graph)
     assert objects is not None
-    assert not objects.repeated.any()
+    assert [graph.edge_text(edge) for edge in np.flatnonzero(objects.repeated)] == ["elements"]
     assert [way.count for way in group.also_held_by] == [3]
+
+
+def test_a_store_that_something_else_points_to_is_no_second_way_through_its_owner(tmp_path: Path) -> None:
+    file = held_in_an_array(3)
+    file.edge(file.held(1, "element", 9, "synthetic", "(Relocatable)"), 4, "weak", "0")
+    _, (group,) = groups_of(tmp_path, file, "Leak")
+    assert group.also_held_by == ()
+
+
+def test_the_entries_of_a_map_under_iteration_are_the_maps(tmp_path: Path) -> None:
+    file = held_in_a_map(5)
+    file.edge(3, 3, "property", "__proto__")
+    file.edge(file.held(2, "property", "it", "object", "Map Iterator"), 4, "internal", "table")
+    _, (group,) = groups_of(tmp_path, file, "Entry")
+    assert group.holding_edge == "global.CACHE (Map)"
+    assert group.also_held_by == ()  # both ways end with the same entries of the table
 
 
 def test_a_global_is_one_slot_though_v8_writes_it_as_a_cell_too(tmp_path: Path) -> None:
