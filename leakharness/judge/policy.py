@@ -79,6 +79,9 @@ LARGEST_LEAK = 10**9
 """A batch. What hides a leak of this size hides any."""
 USUAL_BLOCK_BYTES = 64
 """Of the small-object allocator: dicts, lists and tuples of Python objects take 56 to 72."""
+DRAINED_SHARE = 0.5
+"""Entries of containers that go for each old object that dies, from which on something is drained: one each where a
+list or dict gives its items back, none where a full cache takes a new one for an old one."""
 MAPPED_SHARE = 0.5
 """Resident size cannot grow for ever inside address space that does not: at least this share must be new."""
 

@@ -20,6 +20,7 @@ from typing import Literal
 from leakharness.judge.policy import (
     _FLOORS,
     CONTROL_FACTOR,
+    DRAINED_SHARE,
     EARLIER_MEMORY,
     FIRST_RUNS,
     HOLDERS,
@@ -84,7 +85,7 @@ def assess(
     trends = _trends(judged, readings, warm_up, teeth or {}, control, final=final, resident=resident)
     if any(found.state == "grows" for found in trends.values()):
         trends = _trends(judged, readings, warm_up, teeth or {}, control, final=final, backed=True, resident=resident)
-    trends = _references_explained(trends)
+    trends = _beside_what_goes(_references_explained(trends), readings, final=final)
     growth: list[Growth] = []
     forgiven: list[str] = []
     for counter, found in trends.items():
@@ -136,6 +137,28 @@ def _references_explained(trends: Mapping[str, Trend]) -> dict[str, Trend]:
         return dict(trends)
     why = f"{lost.why}; explained by the {COUNTERS[behind]} that grow"
     return {**trends, "references": Trend("steady", 0.0, lost.rise, lost.swing, why)}
+
+
+def _beside_what_goes(trends: Mapping[str, Trend], readings: Sequence[Reading], *, final: bool) -> dict[str, Trend]:
+    """Objects that come to stay while as many of those that were there at the baseline die: a queue drains, and what it
+    gives back hides a leak. Where new objects only take the places of old ones, as in a cache that is full, the entries
+    of containers stand still; where something drains, they fall. Then what is new is judged by itself.
+    """
+    found, given_back = trends.get("objects"), _values(readings, "given_back")
+    entries, objects = _values(readings, "entries"), _values(readings, "objects")
+    if found is None or found.state == "grows" or given_back is None or entries is None or objects is None:
+        return dict(trends)
+    gone = given_back[-1] - given_back[0]
+    if gone <= 0 or entries[0] - entries[-1] < DRAINED_SHARE * gone:
+        return dict(trends)
+    rule = next(rule for rule in RULES if rule.counter == "objects")
+    runs = [reading.runs for reading in readings]
+    new = [here + gone for here, gone in zip(objects, given_back, strict=True)]
+    alone = trend(runs, new, floor=0.0, patience=rule.patience, final=final, turns=rule.turns)
+    if alone.state == "steady":
+        return dict(trends)
+    why = f"{alone.why}; as many that were there at the baseline went, and so did the entries that held them"
+    return {**trends, "objects": replace(alone, why=why)}
 
 
 def _trends(

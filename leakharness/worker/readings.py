@@ -62,6 +62,7 @@ class CounterReader:
         self._collected_at_baseline = 0
         self._settled: tuple[int, ...] = ()
         self._unfrozen = self._frozen = -1
+        self._frozen_at_baseline = 0
         self._counts_frozen = True
 
     def rehearse(self) -> None:
@@ -104,6 +105,7 @@ class CounterReader:
         self._tracker.set_baseline()
         self._entries.set_baseline()
         self._objects_at_baseline = self._count_objects()
+        self._frozen_at_baseline = self._frozen
         self._collected_at_baseline = _collected()
         return self.read(grace)
 
@@ -141,6 +143,8 @@ class CounterReader:
         own_malloc = self._tracker.own_malloc_bytes() + own.malloc_bytes
         values = self._counters.read()
         values["objects"] = self._count_objects() - self._objects_at_baseline
+        if self._counts_frozen:
+            values["given_back"] = self._frozen_at_baseline - self._frozen
         if "blocks" in values:
             values["blocks"] -= own_blocks
         if "malloc_bytes" in values:
@@ -270,8 +274,10 @@ class CounterReader:
         self._entries.note(self._own_containers(), untracked=False)
         self._tracker.note_frozen(everything=True)
         self._counters.note_freeze()
+        given_back = self._frozen_at_baseline - self._frozen
         gc.freeze()
         self._unfrozen = -1
+        self._frozen_at_baseline = gc.get_freeze_count() + given_back
         gc.collect()  # costs nothing now, and empties the free lists: what was noted with would count as blocks
 
     def _own_containers(self) -> tuple[Any, ...]:

@@ -417,3 +417,27 @@ def test_a_store_that_may_take_sixty_four_more_is_full_at_the_end_of_the_budget(
     assert (to_come <= 64, 32 < to_come < 128) == (found == "steady", True)
     assert assess(readings(objects=values), final=True).state == found
     assert assess(readings(objects=values)).state == "undecided"
+
+
+def beside_a_drain(entries_a_run: float) -> list[Reading]:
+    """Objects stand still, one old object dies in each run, and so many entries of containers go."""
+    steps = range(60)
+    gone = [50_000 - int(entries_a_run * ITERS * step) for step in steps]
+    return readings(
+        objects=[0.0] * 60, given_back=[float(ITERS * step) for step in steps], entries=gone, blocks=[0.0] * 60
+    )
+
+
+@pytest.mark.parametrize(
+    ("entries_a_run", "found"),
+    [(1.0, "grows"), (0.5, "grows"), (0.48, "steady"), (0.26, "steady"), (0.0, "steady")],
+)
+def test_what_drains_does_not_hide_what_comes(entries_a_run: float, found: str) -> None:
+    """An old object a run goes and a new one stays: a leak where the entries fall by half as much at the least; a full
+    cache that takes new ones for old ones where they stand still."""
+    answer = assess(beside_a_drain(entries_a_run))
+    assert answer.state == found
+    if found == "grows":
+        growth = {row.counter: row for row in answer.growth}
+        assert growth["objects"].per_run == pytest.approx(1.0)
+        assert "at the baseline went" in growth["objects"].rule
