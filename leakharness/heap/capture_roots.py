@@ -14,7 +14,6 @@ __all__ = ["HELD_BY_C", "Flow", "harness_nodes", "roots_of", "shrink_finalizer_t
 
 HELD_BY_C = "held by C or unknown"
 _SEARCH_FUNCTION = "function search_function (encodings/"
-_ERROR_HANDLER = "xmlcharrefreplace"
 NOT_IMPORTED = "module not in sys.modules"
 HELD_BY_HARNESS = "harness: itself"
 DECLARED = "harness: declared function"
@@ -112,10 +111,11 @@ def _codec_registries(tables: Tables, labels: Labels, edges: Edges, known: Bools
     search = [n for text, n in tables.strings.numbers.items() if text.startswith(_SEARCH_FUNCTION)]
     held = np.zeros(tables.count, np.bool_)
     held[edges.target[edges.kind != WEAK]] = True
+    handlers = tables.nodes_of(tables.words("handler"))
     found: list[tuple[str, int]] = []
     for registry, family, holds in (
         ("search functions", "list", np.isin(labels.of_node[edges.target], search)),
-        ("error handlers", "dict", edges.name == tables.strings(_ERROR_HANDLER)),
+        ("error handlers", "dict", np.isin(edges.target, handlers[handlers >= 0])),
         ("found codecs", "dict", tables.type_string[edges.target] == tables.strings("codecs.CodecInfo")),
     ):
         nodes = np.unique(edges.source[holds])

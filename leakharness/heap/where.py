@@ -20,8 +20,8 @@ Ints = npt.NDArray[np.int64]
 
 FIELDS = "name, kind, id, size, retained, edges, detached"
 _TERM = re.compile(r"\s*(\w+)\s*(?:(=~|!~|~|>=|<=|!=|=|>|<)\s*(.*?))?\s*", re.DOTALL)
-_SIZE = re.compile(r"([\d.]+)\s*(B|KB|KiB|MB|MiB|GB|GiB)?", re.IGNORECASE)
-_UNITS = {"b": 1, "kb": 1000, "kib": 1024, "mb": 10**6, "mib": 1024**2, "gb": 10**9, "gib": 1024**3}
+_SIZE = re.compile(r"([\d.]+)\s*(B|KiB|MiB|GiB)?", re.IGNORECASE)
+_UNITS = {"b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
 _COMPARED: dict[str, Callable[[Ints, int], npt.NDArray[np.bool_]]] = {
     ">=": lambda values, limit: values >= limit,
     "<=": lambda values, limit: values <= limit,

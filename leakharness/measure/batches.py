@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from leakharness.judge.verdict import swing_of
 from leakharness.measure.measurement import Measurement, Observer, WorkerClient
 from leakharness.measure.warm_up import (
+    COUNTED_RUNS,
     LINEAR_MEMORY_BYTES,
     LINEAR_SECONDS,
     WARM_UP_MEMORY_BYTES,
@@ -190,7 +191,7 @@ class Batches:
                 break
             if any(self._left_behind(name) >= WARM_UP_SCARCE for name in SCARCE):
                 break
-            if made < enough and elapsed < WARM_UP_SECONDS:
+            if made < enough and elapsed < (WARM_UP_SECONDS if made >= COUNTED_RUNS else WARM_UP_SECONDS_LIMIT):
                 continue
             if _at_rest(measurement.warm_up) or (_linear(measurement.warm_up) and self._outlasted(made, elapsed)):
                 break

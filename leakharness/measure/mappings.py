@@ -16,8 +16,8 @@ from leakharness.units import signed_size, size
 __all__ = ["Growing", "Mapping", "grown", "in_words", "mappings_of", "parsed"]
 
 HEADER = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \S+\s*(.*)")
-FIELD = re.compile(r"(Rss|Private_Dirty|Shared_Dirty|Swap): +(\d+) kB")
-KB = 1024
+FIELD = re.compile(r"(Rss|Private_Dirty|Shared_Dirty|Swap): +(\d+) ")
+KIB = 1024
 SHARED = ("/memfd:", "/dev/shm/", "/SYSV")
 """Names of mappings that are no file on a disk (memfd_create(2), shm_overview(7), sysvipc(7))."""
 SHOWN = 3
@@ -100,7 +100,7 @@ def parsed(text: str) -> list[Mapping]:
     for line in text.splitlines():
         field = FIELD.match(line)
         if field is not None:
-            sizes[field[1]] = int(field[2]) * KB
+            sizes[field[1]] = int(field[2]) * KIB
             continue
         header = HEADER.match(line)
         if header is not None:

@@ -15,6 +15,9 @@ WARM_UP_RUNS_310 = 1_100
 """The same for CPython 3.10, which gives each function caches of its own (two blocks) at its 1,024th call
 (Python/ceval.c, OPCACHE_MIN_RUNS): after fewer runs they would come in the middle of the measurement."""
 OPCODE_CACHES = f"on 3.10 functions get caches at their 1,024th call: use --warmup {WARM_UP_RUNS_310}"
+COUNTED_RUNS = 300
+"""Runs that are made before the time counts: whatever counts them has then passed 256, from where on CPython gives each
+number a block of its own (a rise of one or two blocks that comes once)."""
 WARM_UP_SECONDS = 0.3
 """Time of a full warm-up where runs are slow."""
 WARM_UP_RUNS_LIMIT = 2_500

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 from leakharness.errors import LeakHarnessError, NotJudged, UsageError
 from leakharness.measure.stderr_text import without_foreign_texts
+from leakharness.scratch import scratch_folder
 from leakharness.worker.boot import boot_arguments, boot_environment
 from leakharness.worker.codec import decode_answer, encode_command
 from leakharness.worker.protocol import READY, A, Question
@@ -140,7 +140,7 @@ class WorkerProcess:
         self._stderr = bytearray()
         self._killed = False
         self._import_path = (os.environ if env is None else env).get("PYTHONPATH", "").split(os.pathsep)
-        self._temp_folder = tempfile.mkdtemp(prefix="leakharness-tmp-")
+        self._temp_folder = str(scratch_folder())
         try:
             self._process = subprocess.Popen(
                 boot_arguments(python, env, self._temp_folder),

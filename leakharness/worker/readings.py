@@ -33,6 +33,8 @@ __all__ = ["CounterReader"]
 
 SETTLE_ROUNDS = 50
 """Upper bound of settle rounds; a program that never stands still is read as it is."""
+LARGE = 1 << 20
+"""Added to numbers that are kept between readings: one that passes 256 would be a block of its own from then on."""
 FIRST_PAUSE_S = 0.001
 LOOP_TURNS = 3
 """Event-loop turns per settle round: a callback, the task that it wakes, and that task's own callbacks."""
@@ -307,7 +309,7 @@ class CounterReader:
 
     def _standing(self) -> tuple[int, ...]:
         """What must stand still. All but the first, the objects, may also fall by themselves a little later."""
-        return (len(gc.get_objects()), self._tracker.alive, *self._counters.read_small())
+        return (LARGE + len(gc.get_objects()), LARGE + self._tracker.alive, *self._counters.read_small())
 
     def _count_objects(self) -> int:
         """Objects that the collector knows, without the tracker's.
@@ -316,10 +318,10 @@ class CounterReader:
         where the number of objects beside it has moved since: as long as that stands still, the frozen ones can only
         have become fewer, which is no growth.
         """
-        unfrozen = len(gc.get_objects())
+        unfrozen = LARGE + len(gc.get_objects())
         if unfrozen != self._unfrozen:
             self._unfrozen, self._frozen = unfrozen, gc.get_freeze_count() if self._counts_frozen else 0
-        return unfrozen + self._frozen - self._tracker.own_objects()
+        return unfrozen - LARGE + self._frozen - self._tracker.own_objects()
 
     def _turn_loop(self) -> None:
         if self._loop is not None:

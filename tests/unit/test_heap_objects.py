@@ -100,10 +100,10 @@ def test_files_whose_ids_are_addresses_have_no_objects_to_follow(tmp_path: Path)
     [
         ("name ~ ^Ord", 200),
         ("name = Order", 200),
-        ("name != Order and kind = object and size >= 1KB", 300),
+        ("name != Order and kind = object and size >= 1000", 300),
         ("name !~ Order|Conn and kind ~ ^obj and size = 500", 50),
         ("size > 1000", 0),
-        ("retained >= 200KB", 5),
+        ("retained >= 195KiB", 5),
         ("edges >= 300", 1),
         ("id = 10003", 1),
         ("detached", 0),
@@ -119,7 +119,7 @@ def test_objects_are_chosen_by_conditions(tmp_path: Path, conditions: str, count
 
 @pytest.mark.parametrize(
     "conditions",
-    ["", "size", "size ~ 3", "name > 3", "name ~ (", "weight > 3", "size >= x", "size >= 1.2.3MB", "kind", "a b c"],
+    ["", "size", "size ~ 3", "name > 3", "name ~ (", "weight > 3", "size >= x", "size >= 1.2.3MiB", "kind", "a b c"],
 )
 def test_what_is_no_condition_is_one_line(tmp_path: Path, conditions: str) -> None:
     graph = v8.read(shop(1).write(tmp_path / "a.heapsnapshot"))
@@ -130,7 +130,7 @@ def test_what_is_no_condition_is_one_line(tmp_path: Path, conditions: str) -> No
 
 def test_retainers_takes_an_id_or_conditions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(shop(1).write(tmp_path / "a.heapsnapshot"))
-    assert run("retainers", path, "--where", "name ~ ^Ord and size >= 1KB") == 0
+    assert run("retainers", path, "--where", "name ~ ^Ord and size >= 1000") == 0
     assert "200 Order (195 KiB retained) are held by global.ORDERS (Map)" in capsys.readouterr().out
     assert run("retainers", path, "--id", "10003") == 0
     assert "1 Order (1,000 B retained) is held by global.ORDERS (Map)" in capsys.readouterr().out
