@@ -108,12 +108,17 @@ def runs_a_stretch(run_seconds: float) -> int:
 
 
 def stands_still(readings: Sequence[Reading]) -> bool:
-    """Whether the last stretches left nothing behind: no exact counter rose in any of them. Pure."""
+    """Whether the last stretches left nothing behind: no exact counter rose in any of them, and none of the others in
+    each of them. Pure."""
     if len(readings) <= STILL_STRETCHES:
         return False
     last = readings[-STILL_STRETCHES - 1 :]
-    return not any(_rose(one, two) for one, two in itertools.pairwise(last)) and not any(
-        _value(last[-1], name) - _value(last[0], name) > floor for name, floor in NOT_EXACT.items()
+    if any(_rose(one, two) for one, two in itertools.pairwise(last)):
+        return False
+    if any(_value(last[-1], name) - _value(last[0], name) > floor for name, floor in NOT_EXACT.items()):
+        return False
+    return not any(
+        all(_value(two, name) > _value(one, name) for one, two in itertools.pairwise(last)) for name in NOT_EXACT
     )
 
 

@@ -156,15 +156,18 @@ class TestBody:
         lines = "".join(traceback.format_exception(type(exc), exc, _of_the_body(exc.__traceback__))).splitlines()
         return RunFailed(self._unrepeatable(what), "\n".join(lines[-TRACEBACK_LINES:]))
 
-    def _unrepeatable(self, what: str) -> str:
+    def _unrepeatable(self, what: str, run: int | None = None) -> str:
         cure = "" if self._fresh else "; if it needs its fixtures anew, say fresh_fixtures=True"
-        return f"{NOT_REPEATABLE} {self._runs + 2} of it {what}: a body that cannot be repeated cannot be checked{cure}"
+        number = self._runs + 2 if run is None else run  # the first run is pytest's own
+        return f"{NOT_REPEATABLE} {number} of it {what}: a body that cannot be repeated cannot be checked{cure}"
 
     def hung(self, timeout: float) -> str:
-        """That the last run alone took at least half of ``timeout`` seconds; empty where it did not."""
-        if self._run_lasted < timeout / 2:
+        """That the body's first repetition took at least half of ``timeout`` seconds; empty where it did not, or where
+        a later one hangs: what was repeated can be repeated.
+        """
+        if self._runs > 1 or self._run_lasted < timeout / 2:
             return ""
-        return self._unrepeatable(f"did not end within {timeout:g} s")
+        return self._unrepeatable(f"did not end within {timeout:g} s", self._runs + 1)
 
     def subtest_ended(self, report: pytest.TestReport) -> None:
         """One part of the run that is going on (``subTest``, ``subtests.test``) has ended. Keeps text alone."""
