@@ -74,6 +74,7 @@ class Batches:
         run_seconds = self._fixed_warm_up(plan.warmup + extra) if plan.warmup is not None else self._warm_up(extra)
         measurement.iters = plan.iters if plan.iters_given else self._runs_a_batch(run_seconds)
         measurement.bounded = self.worker.request(FREEZE, doing="collecting before the baseline").bounded
+        frozen_after = measurement.warm_up_runs
         if plan.warmup is None or plan.warmup >= 4 * REHEARSAL_RUNS:
             for _ in range(2):
                 self._runs(REHEARSAL_RUNS, "warm-up")
@@ -83,6 +84,7 @@ class Batches:
         if measurement.idle_seconds:
             measurement.warm_up.clear()  # it was read without idling: its pace is another one
         self._idle()
+        measurement.runs_since_freeze = measurement.warm_up_runs - frozen_after
         began = self.clock()
         counted = self._references()
         measurement.reference_seconds = self.clock() - began

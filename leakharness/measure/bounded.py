@@ -28,7 +28,9 @@ def _runs_to_fill(measurement: Measurement, worker: WorkerClient) -> tuple[int, 
     if not _explains(measurement, answer):
         return None
     slowest = max(answer.containers, key=lambda row: (row.bound - row.size) / row.grew)
-    return _until_full(measurement, slowest, slowest.grew / measurement.runs, "which is bounded and")
+    return _until_full(
+        measurement, slowest, slowest.grew / (measurement.runs_since_freeze + measurement.runs), "which is bounded and"
+    )
 
 
 def _runs_to_fill_declared(measurement: Measurement, worker: WorkerClient) -> tuple[int, str] | None:

@@ -77,6 +77,8 @@ class Measurement:
     """What the measured process says of itself and of the scenario; None until it has loaded that."""
     warm_up: list[Reading] = field(default_factory=list)
     warm_up_runs: int = 0
+    runs_since_freeze: int = 0
+    """Runs of the warm-up that were made after the heap was frozen: containers are compared with that moment."""
     teeth: Mapping[str, float] = field(default_factory=dict)
     """How far each counter rises and falls within one batch, in the counter's unit."""
     readings: list[Reading] = field(default_factory=list)

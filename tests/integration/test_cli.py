@@ -425,7 +425,11 @@ def test_the_command_to_reproduce_does_reproduce(
     again = quick_cli(*words, "--json")
     assert again.code == 1
     assert again.document["reproduce"] == first.document["reproduce"]
-    assert again.document["runs"] == first.document["runs"]
+    rates = [
+        [(g["counter"], round(g["per_run"])) for g in d["growth"] if g["grows"]]
+        for d in (first.document, again.document)
+    ]
+    assert rates[0] == rates[1] != []  # how many runs a small leak is followed for is the machine's
 
 
 def test_a_closed_pipe_is_no_leak(cli: Cli, tmp_path: Path) -> None:

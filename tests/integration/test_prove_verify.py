@@ -287,4 +287,6 @@ def test_measuring_again_confirms(project: Path) -> None:
     result = verify(CERTIFICATE, rerun=True)
     assert (result.status, result.exit_code) == ("HOLDS", 0)
     assert result.again is not None
-    assert {arm.runs for arm in result.again.arms} == {50}  # type: ignore[union-attr]
+    runs = {arm.runs for arm in result.again.arms}  # type: ignore[union-attr]
+    assert min(runs) == 50  # five batches of ten, as asked for then
+    assert all(count % 10 == 0 for count in runs)
