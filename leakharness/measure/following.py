@@ -45,7 +45,8 @@ def cut_short(measurement: Measurement, found: judge.Assessment) -> str | None:
     if runs >= FOLLOWED_RUNS or not growing or growing.intersection(FEW):
         return None
     heavy = weighs_enough(measurement)
-    left = f"{size(_left_behind(measurement, *BYTES))} and {max(0, _left_behind(measurement, 'objects')):,} objects"
+    objects = _left_behind(measurement, "objects")  # less than is there: the count begins anew with a freeze
+    left = f"{objects:,} objects" if objects >= FOLLOWED_OBJECTS else size(_left_behind(measurement, *BYTES))
     why = f"until they had left {left} behind" if heavy else "no more: --max-runs, --max-seconds"
     return f"followed for {runs:,} runs, {why}; a cache that shows no bound and holds more entries looks the same"
 
