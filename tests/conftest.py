@@ -39,8 +39,11 @@ def installed_pythons() -> list[str]:
     return [sys.executable, *map(str, others)]
 
 
-PYTHONS = [path for path in os.environ.get("LEAKHARNESS_PYTHONS", "").split(os.pathsep) if path] or installed_pythons()
-"""Interpreters to measure in: a list like PATH's, else what pyenv has."""
+ASKED = os.environ.get("LEAKHARNESS_PYTHONS", "")
+PYTHONS = (
+    installed_pythons() if ASKED == "pyenv" else [path for path in ASKED.split(os.pathsep) if path] or [sys.executable]
+)
+"""Interpreters to measure in: this one, or a list like PATH's in LEAKHARNESS_PYTHONS, or what pyenv has ("pyenv")."""
 
 
 @pytest.fixture(scope="session", autouse=True)

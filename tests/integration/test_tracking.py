@@ -179,7 +179,8 @@ def test_a_callback_on_a_wedged_future_is_not_forgiven(measure: Callable[..., Ru
             await asyncio.get_running_loop().create_future()
         """
     )
-    assert (result.verdict, result.retained, result.born) == ("FAIL", 250, 250)
+    assert (result.verdict, result.retained, result.born) == ("FAIL", result.runs, result.runs)
+    assert result.runs >= 250
     assert growth(result)["tracked"] == 1.0
     assert {row.counter: row.declared for row in result.growth}["objects"] == 1.0
 
@@ -224,8 +225,7 @@ def m(run):
 @pytest.mark.parametrize(
     ("body", "abort", "cure"),
     [
-        ("Data()", "none", "scenarios.case.Data cannot be weakly referenced; give the dataclass weakref_slot=True"),
-        ("Slots()", "raise", "scenarios.case.Slots cannot be weakly referenced; add '__weakref__' to its __slots__"),
+        # Instances of Data and Slots cannot be weakly referenced either, and are counted by their type.
         ("3", "raise", "builtins.int cannot be weakly referenced; track an object that owns it"),
     ],
 )
