@@ -231,7 +231,7 @@ NOT_LEAKS = {
     "test_skipped": ("skipped", "not here"),
     "test_skipped_unittest": ("skipped", "not here"),
     "test_xfailed": ("skipped", ""),
-    "test_cannot_be_repeated": ("skipped", "NotJudged"),
+    "test_cannot_be_repeated": ("skipped", "cannot be repeated"),
 }
 INI = "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
 
