@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from leakharness.options import default_of
+from leakharness.units import duration
 
 __all__ = [
     "COUNTERS",
@@ -72,6 +73,8 @@ class Plan:
     max_runs: int = default_of("max_runs")
     max_seconds: float = default_of("max_seconds")
     sensitivity: str = default_of("sensitivity")
+    soak: str | None = default_of("soak")
+    """How long to measure, as it is typed (``10m``); None: until the verdict is clear."""
     timeout: float = default_of("timeout")
     snapshots: Literal["never", "on-fail", "always"] = default_of("snapshots")
     iters_given: bool = False
@@ -292,6 +295,8 @@ class RunResult:
     """When the measurement began: UTC to the second, as ISO 8601."""
     where: str = ""
     """``file:line`` of the scenario, from the current folder where it is below that."""
+    soaked_s: float = 0.0
+    """Seconds from the baseline to the last reading, where a time was asked for; else 0."""
 
     @property
     def born(self) -> int:
@@ -307,7 +312,8 @@ class RunResult:
         if self.verdict != "PASS":
             return ""
         runs = f"{self.runs:,} runs"
-        return f"{runs}; a leak that begins later, or comes less often than once in {runs}, is not excluded"
+        within = f"{runs} in {duration(self.soaked_s)}" if self.soaked_s else runs
+        return f"{within}; a leak that begins later, or comes less often than once in {runs}, is not excluded"
 
     @property
     def exit_code(self) -> int:

@@ -52,7 +52,7 @@ PLACES: Mapping[Place, str] = {
 }
 """Where an option can be given, and the short name of that place in the reference."""
 
-Kind = Literal["whole", "number", "choice", "text", "switch", "sensitivity"]
+Kind = Literal["whole", "number", "choice", "text", "switch", "sensitivity", "duration"]
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,12 @@ PARSERS: Mapping[Kind, Callable[[str], Any]] = {
     "text": str,
     "switch": lambda text: {"true": True, "false": False}.get(text.lower(), text),
     "sensitivity": str,
+    "duration": str,
 }
 
 _COMMANDS: tuple[Place, ...] = ("run", "check", "prove")
 _FILES: tuple[Place, ...] = ("pyproject", "scenario", "function")
+_RUNS: tuple[Place, ...] = ("run", "check", *_FILES)
 _CALIBRATE: tuple[Place, ...] = ("calibrate",)
 _TESTS: tuple[Place, ...] = ("pytest", "marker", "callable")
 _MEASURED: tuple[Place, ...] = (*_COMMANDS, *_FILES, *_TESTS)
@@ -217,6 +219,7 @@ TABLE: tuple[Option, ...] = (
         plan=True,
         metavar="OBJECTS[,BYTES]",
     ),
+    Option("soak", "duration", "Measure for so long: 10m, 2h", None, _RUNS, plan=True, shown="off", metavar="DURATION"),
     Option(
         "timeout",
         "number",
@@ -233,7 +236,7 @@ TABLE: tuple[Option, ...] = (
         "choice",
         "never, on-fail or always",
         "always",
-        ("run", "check", *_FILES),
+        _RUNS,
         plan=True,
         choices=("never", "on-fail", "always"),
         shown="always for run, on-fail for check",
@@ -442,6 +445,12 @@ def _checked_sensitivity(option: Option, value: Any, source: str) -> Any:
     return str(value)
 
 
+def _checked_duration(option: Option, value: Any, source: str) -> Any:
+    if not re.fullmatch(r"(?=.*[1-9])\d{1,9}(\.\d{1,9})?[smhd]?", str(value)):
+        raise OptionError(f"{option.flag} {value!r} ({source}): a time above 0, as in 90s, 10m or 2h")
+    return str(value)
+
+
 CHECKS: Mapping[Kind, Callable[[Option, Any, str], Any]] = {
     "whole": _checked_number,
     "number": _checked_number,
@@ -449,6 +458,7 @@ CHECKS: Mapping[Kind, Callable[[Option, Any, str], Any]] = {
     "text": _checked_text,
     "switch": _checked_switch,
     "sensitivity": _checked_sensitivity,
+    "duration": _checked_duration,
 }
 """By kind: the value as it is kept, or OptionError. Arguments: the option, the value, where it was given."""
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 __all__ = [
     "KIB",
     "MIB",
+    "duration",
     "mebibytes",
     "number",
     "seconds_of",
@@ -75,6 +76,18 @@ def seconds_of(text: str) -> float | None:
     except ValueError:
         return None
     return value if 0 < value < float("inf") else None
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``10 min``, ``2 h 5 min``: rounded to what a person would say."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{number(seconds)} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{round(whole / 60)} min"
+    hours, rest = divmod(round(whole / 60), 60)
+    return f"{hours:,} h {rest} min" if rest else f"{hours:,} h"
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -60,6 +60,16 @@ class Progress(Listener):
                 self._tasks[arm] = self._bar.add_task(one_line(arm), total=total)
             self._bar.update(self._tasks[arm], completed=done, total=max(done, total or 0))
 
+    def note(self, arm: str, text: str) -> None:
+        if self._quiet:
+            return
+        line = f"{one_line(arm)}: {one_line(text)}"
+        with self._lock:
+            if self._bar is not None:
+                self._bar.console.print(line, markup=False, highlight=False)
+            else:
+                print(line, file=sys.stderr, flush=True)
+
     def done(self, result: RunResult) -> None:
         if self._bar is None and not self._quiet:
             with self._lock:

@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from leakharness.measure.evidence import Snapshots
 from leakharness.measure.known import forgive_known, is_known
 from leakharness.measure.loop import measure
 from leakharness.measure.measurement import Evidence, Measurement, Request, WorkerClient
+from leakharness.measure.soak import soak_seconds
 from leakharness.measure.worker_process import WorkerProcess, interpreter
 from leakharness.model import Plan, Reading, Retainer, RunResult
 from leakharness.resolve import checked_target, known_leaks, pyproject_options, resolve
@@ -34,6 +36,9 @@ class Listener:
 
     def phase(self, arm: str, name: str, done: int, total: int | None) -> None:
         """A batch begins: number ``done`` of about ``total``."""
+
+    def note(self, arm: str, text: str) -> None:
+        """Something to tell while an arm is measured for a long time: how far it is."""
 
     def done(self, result: RunResult) -> None:
         """An arm has its verdict."""
@@ -152,7 +157,7 @@ class Arm:
 
         def plan_for(scenario_options: Mapping[str, Any]) -> Plan:
             plans.append(self.plan(scenario_options))
-            worker.set_deadline(began + plans[-1].timeout)
+            worker.set_deadline(began + _longest(plans[-1]))
             return plans[-1]
 
         def rise(runs: int) -> Mapping[str, float]:
@@ -160,19 +165,25 @@ class Arm:
 
         def explained(client: WorkerClient, measurement: Measurement) -> Evidence:
             """A leak that was found is explained in time of its own."""
-            worker.set_deadline(max(began + plans[-1].timeout, time.monotonic() + EXPLAIN_SECONDS))
+            worker.set_deadline(max(began + _longest(plans[-1]), time.monotonic() + EXPLAIN_SECONDS))
             return explain(client, measurement) if explain is not None else Evidence()
 
         settings = self.settings
-        deadline = began + plans[0].timeout
+        deadline = began + _longest(plans[0])
         own = None if self.request.values else str(Path(self.request.path).parent)
         with WorkerProcess(
             self.python, cwd=settings.cwd, env=settings.env, deadline=deadline, own_folder=own
         ) as worker:
-            result = measure(self.request, plan_for, worker, observer, explain=explained, control=rise)
+            tell = partial(observer.listener.note, observer.arm)
+            result = measure(self.request, plan_for, worker, observer, explain=explained, control=rise, tell=tell)
             files = observer.snapshots.files()  # written by children of the worker, which end with it
         notes = result.notes + tuple(observer.snapshots.problems)
         return replace(result, snapshots=files, notes=notes), plans[-1]
+
+
+def _longest(plan: Plan) -> float:
+    """Seconds after which a mode counts as hung: a soak has its time beside ``--timeout``."""
+    return plan.timeout + (soak_seconds(plan) or 0.0)
 
 
 @dataclass(frozen=True)

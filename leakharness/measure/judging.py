@@ -5,6 +5,7 @@ A small state machine. Each state does one thing and names the next one, or give
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -19,6 +20,7 @@ from leakharness.measure.idling import seconds_until_released
 from leakharness.measure.measurement import Measurement
 from leakharness.measure.resident import ResidentSize
 from leakharness.measure.retention import FEWEST_TOLD, tracked_alive
+from leakharness.measure.soak import soak_seconds, thin_out
 from leakharness.measure.warm_up import (
     OPCODE_CACHES,
     WARM_UP_RUNS_310,
@@ -74,6 +76,11 @@ class Judging:
         self._began = self._elapsed = 0.0
         self._out_of_budget = False
         self._found: judge.Assessment
+        plan = batches.measurement.plan
+        self._soak = soak_seconds(plan)
+        self._most_runs = plan.max_runs if self._soak is None else math.inf
+        self._most_seconds = plan.max_seconds if self._soak is None else self._soak
+        self._asked_by = "--max-runs, --max-seconds" if self._soak is None else "--soak"
         self._resident = ResidentSize(batches.worker.pid, batches.measurement.plan.max_runs)
         self._steps: Mapping[State, Callable[[], State | Outcome]] = {
             State.BATCH: self._batch,
@@ -95,15 +102,19 @@ class Judging:
         self._number += 1
         self._batches.batch(self._number)
         self._spent += self._measurement.iters
-        asked, rarer = self._measurement.plan.batches, max(1, self._number // LOOKS)
+        if self._soak is not None:
+            thin_out(self._measurement)
+        asked, rarer = self._measurement.plan.batches, max(1, (len(self._measurement.readings) - 1) // LOOKS)
         if self._number < asked or (self._number % rarer and not self._budget_ends()):
             return State.BATCH
         return State.ASSESS
 
     def _budget_ends(self) -> bool:
-        measurement, plan = self._measurement, self._measurement.plan
+        measurement = self._measurement
         self._elapsed = self._clock() - self._began
-        return self._spent + measurement.iters > plan.max_runs or self._elapsed >= plan.max_seconds
+        # The batches of a soak are long at its end: one that would lie behind it for the most part is not begun.
+        ahead = 0.0 if self._soak is None else measurement.iters * _run_seconds(measurement) / 2
+        return self._spent + measurement.iters > self._most_runs or self._elapsed + ahead >= self._most_seconds
 
     def _assess(self) -> State | Outcome:
         measurement = self._measurement
@@ -145,8 +156,8 @@ class Judging:
             return self._leak()
         runs, sentence = refill
         if (
-            self._spent + runs > measurement.plan.max_runs
-            or runs * _run_seconds(measurement) > measurement.plan.max_seconds - self._elapsed
+            self._spent + runs > self._most_runs
+            or runs * _run_seconds(measurement) > self._most_seconds - self._elapsed
         ):
             if not proven:
                 return self._leak()
@@ -165,7 +176,7 @@ class Judging:
     def _leak(self) -> State | Outcome:
         """Call it a leak, unless what the runs left dies by itself while the process idles."""
         measurement, plan = self._measurement, self._measurement.plan
-        left = plan.max_seconds - self._elapsed
+        left = self._most_seconds - self._elapsed
         released = None
         if not measurement.idle_seconds and left > 0:
             worker = self._batches.worker
@@ -188,7 +199,7 @@ class Judging:
         return State.BATCH
 
     def _seconds_left(self) -> float:
-        return self._measurement.plan.max_seconds - (self._clock() - self._began)
+        return self._most_seconds - (self._clock() - self._began)
 
     def _not_growing(self) -> State | Outcome:
         measurement, found = self._measurement, self._found
@@ -196,18 +207,18 @@ class Judging:
             if not self._out_of_budget:
                 return State.BATCH
             why = f"{len(measurement.readings) - 1} batches are too few to judge by: {SEGMENTS} are needed"
-            return Outcome("NOT_JUDGED", f"{why} (--max-runs, --max-seconds, or a smaller --iters)")
-        if found.state == "steady" and (self._out_of_budget or _enough(measurement)):
+            return Outcome("NOT_JUDGED", f"{why} ({self._asked_by}, or a smaller --iters)")
+        if found.state == "steady" and (self._out_of_budget or (self._soak is None and _enough(measurement))):
             asked = Sensitivity.of(measurement.plan.sensitivity)
             missed = judge.unseen(measurement.readings, *asked, final=self._out_of_budget, control=self.noise)
             if not missed:
                 return Outcome("PASS", _pass_reason(measurement, self._number))
             if self._out_of_budget:
-                return Outcome("NOT_JUDGED", _too_noisy(measurement, missed, self.noise))
+                return Outcome("NOT_JUDGED", _too_noisy(measurement, missed, self.noise, self._asked_by))
         if not self._out_of_budget:
             return State.BATCH
         needed = f"; it would take about {found.runs_needed:,} more runs" if found.runs_needed else ""
-        why = f"not clear after {measurement.runs} runs: {found.why}{needed} (--max-runs, --max-seconds)"
+        why = f"not clear after {measurement.runs} runs: {found.why}{needed} ({self._asked_by})"
         return Outcome("NOT_JUDGED", why)
 
     def _judged(self) -> judge.Assessment:
@@ -268,7 +279,7 @@ def _run_seconds(measurement: Measurement) -> float:
     return (measurement.readings[-1].seconds - measurement.readings[0].seconds) / max(1, measurement.runs)
 
 
-def _too_noisy(measurement: Measurement, missed: Sequence[str], noise: Mapping[str, float]) -> str:
+def _too_noisy(measurement: Measurement, missed: Sequence[str], noise: Mapping[str, float], asked_by: str) -> str:
     """Why there is no PASS though nothing grows."""
     could = judge.detectable(measurement.readings, noise)
     figures = {
@@ -282,7 +293,7 @@ def _too_noisy(measurement: Measurement, missed: Sequence[str], noise: Mapping[s
     )
     return (
         f"nothing grows over {measurement.runs} runs, but the smallest leak that would have been seen is {seen}: "
-        f"too noisy for --sensitivity {Sensitivity.of(measurement.plan.sensitivity)} (--max-runs, --max-seconds)"
+        f"too noisy for --sensitivity {Sensitivity.of(measurement.plan.sensitivity)} ({asked_by})"
     )
 
 
@@ -293,6 +304,6 @@ def _pass_reason(measurement: Measurement, batches: int) -> str:
     tracked = f"{retained}/{born} tracked objects retained; " if born else ""
     if alive >= FEWEST_TOLD and born:
         tracked = f"{alive:,} tracked objects are alive, {retained:,} more than at the baseline; "
-    extended = batches > measurement.plan.batches
+    extended = batches > measurement.plan.batches and measurement.plan.soak is None
     why = f"settled after {batches} batches" if extended else "no counter grows"
     return f"{tracked}{why} over {measurement.runs} runs"

@@ -20,6 +20,7 @@ from leakharness.measure.judging import Judging, Outcome
 from leakharness.measure.measurement import Evidence, Explainer, Measurement, Observer, Request, WorkerClient
 from leakharness.measure.quick_look import quick_look
 from leakharness.measure.retention import what_stays
+from leakharness.measure.soak import PacedWorker, soak_seconds
 from leakharness.model import Detectable, Growth, Plan, RunResult, Verdict
 from leakharness.units import number
 from leakharness.worker.protocol import (
@@ -45,11 +46,13 @@ def measure(
     control: Callable[[int], Mapping[str, float]] | None = None,
     clock: Callable[[], float] = time.monotonic,
     quick: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> RunResult:
     """Measure one mode in ``worker`` and judge it. ``plan`` may depend on the options that the scenario declares.
 
     ``control`` gives, for a number of runs, how much each counter rises in the same loop with an empty body; it is
-    asked only where its answer can change the verdict. ``quick``: pass at once what stands still in a quick look. A
+    asked only where its answer can change the verdict. ``quick``: pass at once what stands still in a quick look.
+    ``tell`` is given a line a minute where a time to measure for was asked for. A
     measurement that fails gives NOT_JUDGED with the reason; UsageError passes through.
     """
     measurement = Measurement(request, plan if isinstance(plan, Plan) else Plan())
@@ -63,7 +66,9 @@ def measure(
         if not isinstance(plan, Plan):
             measurement.plan = plan(measurement.facts.scenario.options)
         worker.request(START, measurement.plan.scope_bytes, doing="setting up")
-        batches = Batches(measurement, worker, observer, clock)
+        asked_s = soak_seconds(measurement.plan)
+        paced = worker if asked_s is None else PacedWorker(worker, measurement, asked_s, tell, clock)
+        batches = Batches(measurement, paced, observer, clock)
         passed = quick_look(batches) if quick else None
         if passed is not None:
             outcome = Outcome("PASS", passed.reason)
@@ -148,8 +153,15 @@ def _result(
         blind=_blind(measurement),
         control=noise,
         known_declared=facts.scenario.known if facts is not None else (),
+        soaked_s=_soaked(measurement),
         detail=detail,
     )
+
+
+def _soaked(measurement: Measurement) -> float:
+    """Seconds from the baseline to the last reading; 0 where no time was asked for."""
+    readings = measurement.readings
+    return readings[-1].seconds - readings[0].seconds if readings and measurement.plan.soak else 0.0
 
 
 def _blind(m: Measurement) -> Mapping[str, str]:

@@ -75,6 +75,7 @@ def judge(order: CheckOrder, worker: WorkerClient) -> RunResult:
     """Measure what the order names, in the process behind ``worker``. Raises UsageError."""
     pyproject = pyproject_options(Path.cwd())
     plan = resolve(order.options, order.declared, pyproject, defaults={"snapshots": "on-fail"})
+    plan = replace(plan, soak=None)  # of what pyproject.toml asks for commands, a suite would take its time a test
     known = [*known_leaks((), pyproject), *(Known(*entry) for entry in order.known)]
     snapshots = Snapshots(None, always=False, known=lambda measurement, retainer: is_known(known, retainer))
     clock = ringing_after(plan.timeout, order.pid) if order.alarm else contextlib.nullcontext()

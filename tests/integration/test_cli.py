@@ -432,6 +432,47 @@ def test_the_command_to_reproduce_does_reproduce(
     assert rates[0] == rates[1] != []  # how many runs a small leak is followed for is the machine's
 
 
+SOAKED = """
+import os
+scenario = Scenario("soaked")
+opened = []
+
+@scenario.mode("closed", must="PASS", default=True, abort="none")
+def closed(run):
+    os.close(os.open(os.devnull, os.O_RDONLY))
+
+@scenario.mode("kept", must="FAIL", abort="none")
+def kept(run):
+    opened.append(os.open(os.devnull, os.O_RDONLY))
+"""
+
+
+def test_a_soak(cli: Cli, scenario_file: Callable[..., Path]) -> None:
+    """Half a second of runs is a PASS that states its reach, and says how to repeat it."""
+    answer = cli("run", str(scenario_file(SOAKED)), "--soak", "0.5s", "--snapshots", "never", "--json")
+    document = json.loads(answer.stdout)
+    assert (answer.code, document["verdict"]) == (0, "PASS")
+    assert re.match(rf"{document['runs']:,} runs in [0-9.]+ s; a leak that begins later", document["reach"])
+    assert "--soak 0.5s" in document["reproduce"]
+
+
+def test_a_leak_ends_a_soak(cli: Cli, scenario_file: Callable[..., Path]) -> None:
+    """An hour was asked for, and is not waited for."""
+    file = str(scenario_file(SOAKED))
+    answer = cli("run", file, "--mode", "kept", "--soak", "1h", "--snapshots", "never", "--json")
+    document = json.loads(answer.stdout)
+    assert (answer.code, document["verdict"]) == (1, "FAIL")
+    assert {g["counter"]: g["per_run"] for g in document["growth"] if g["grows"]}["fds"] == 1
+
+
+@pytest.mark.parametrize("said", ["0", "-5m", "soon", "1e9", "5 m", ""])
+def test_a_soak_of_no_time(said: str, quick_cli: Cli) -> None:
+    """One line that says how it is written."""
+    answer = quick_cli("run", "embedded-run", f"--soak={said}")
+    assert (answer.code, answer.stdout) == (2, "")
+    assert answer.stderr == f"leakharness: --soak {said!r} (command line): a time above 0, as in 90s, 10m or 2h\n"
+
+
 def test_a_closed_pipe_is_no_leak(cli: Cli, tmp_path: Path) -> None:
     """``leakharness run … | head -0``: the exit code stays the verdict's."""
     reader, writer = os.pipe()

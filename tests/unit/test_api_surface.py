@@ -16,7 +16,7 @@ import leakharness
 PACKAGE = Path(leakharness.__file__).parent
 STANDARD = set(sys.stdlib_module_names)
 PATIENT = ["__init__.py", "_version.py", "scenario/__init__.py", "scenario/declare.py", "errors.py", "model.py"]
-PATIENT += ["options.py"]
+PATIENT += ["options.py", "units.py"]
 """What runs, or may run, in the measured process, beside everything in worker/."""
 OPINIONS = {"objgraph", "guppy", "memray"}
 """Second opinions, imported in a forked copy where the measured environment happens to have them."""
@@ -157,7 +157,7 @@ LAYERS: dict[str, str] = {
     "scratch": "errors",
     "sensitivity": "",
     "options": "errors",
-    "model": "options",
+    "model": "options units",
     "scenario": "errors options",
     "resolve": "errors model options scenario",
     "report": "documents errors model units printable",

@@ -26,6 +26,7 @@ VALUES: dict[str, tuple[Any, Any, Any]] = {
     "max_runs": (1000, 2000, 3000),
     "max_seconds": (1.0, 2.0, 3.0),
     "sensitivity": ("2,4096", "3,100", "0.5,8192"),
+    "soak": ("10m", "2h", "90"),
     "timeout": (7.0, 8.0, 9.0),
     "snapshots": ("never", "on-fail", "always"),
 }

@@ -52,6 +52,7 @@ def value_of(option: Option) -> Any:
     if option.kind == "choice":
         return next(choice for choice in option.choices if choice != option.default)
     values = {"whole": 7, "number": 7.0, "text": "some", "switch": not option.default, "sensitivity": "2,100"}
+    values["duration"] = "10m"
     return values[option.kind]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -584,3 +586,63 @@ def test_slow_runs_have_their_references_counted_after_every_batch() -> None:
     result = measure(Request("scripted.py"), Plan(iters=50, iters_given=True), lost, Listener(), clock=lost.clock)
     assert result.verdict == "FAIL"
     assert all("references" in reading.counters for reading in result.series)
+
+
+HOUR = Plan(snapshots="never", soak="1h")
+
+
+def test_a_soak_lasts_as_long_as_was_asked_for_in_a_series_of_bounded_length() -> None:
+    """An hour of runs of .1 ms: a PASS that says so, from at most 80 batches, a line a minute, no longer than asked."""
+    worker, told = FakeWorker(still), list[str]()
+    result = result_of(worker, plan=HOUR, tell=told.append)
+    assert result.verdict == "PASS"
+    assert len(result.series) <= 81
+    distances = {b.runs - a.runs for a, b in itertools.pairwise(result.series)}
+    assert len(distances) == 1  # equal ones: what was dropped was every second reading
+    assert result.soaked_s == pytest.approx(3600, rel=0.03)
+    assert result.runs == pytest.approx(36_000_000, rel=0.03)
+    assert result.reach.startswith(f"{result.runs:,} runs in ")
+    assert 55 <= len(told) <= 60
+    assert told[30].endswith("since the baseline: tracked 0, objects 0, blocks 0, fds 0, rss 0 B")
+    assert " of 1 h, " in told[30]
+
+
+def test_a_leak_ends_a_soak_as_soon_as_it_is_called() -> None:
+    """Nobody waits an hour for what is known after the runs that any leak takes."""
+    worker = FakeWorker(growing(objects=2))
+    result = result_of(worker, plan=HOUR)
+    assert (result.verdict, result.runs) == ("FAIL", result_of(FakeWorker(growing(objects=2))).runs)
+    assert worker.now < 60
+
+
+def test_a_soak_sees_a_leak_that_begins_late() -> None:
+    """One object a run from the millionth run on: PASS without a soak, FAIL with one."""
+
+    def late(runs: int) -> Mapping[str, int]:
+        return {**STILL, "objects": 1000 + max(0, runs - 1_000_000)}
+
+    assert result_of(FakeWorker(late)).verdict == "PASS"
+    result = result_of(FakeWorker(late), plan=HOUR)
+    assert (result.verdict, grown(result)["objects"]) == ("FAIL", pytest.approx(1.0, rel=0.05))
+
+
+def test_what_a_soak_could_not_decide_names_it() -> None:
+    """Too noisy for the sensitivity asked for: the option to change is --soak, not the budget of runs."""
+    noise = random.Random(7)
+
+    def noisy(runs: int) -> Mapping[str, int]:
+        return {**STILL, "objects": 1000 + noise.randrange(100_000)}
+
+    result = result_of(FakeWorker(noisy), plan=Plan(snapshots="never", soak="5s"))
+    assert result.verdict == "NOT_JUDGED"
+    assert "--soak" in result.reason
+    assert "--max-runs" not in result.reason
+
+
+def test_a_long_batch_is_asked_for_in_pieces() -> None:
+    """A run that takes two seconds: a line is never later than one piece after its minute."""
+    times = list[float]()
+    worker = FakeWorker(still, seconds_a_run=2.0)
+    result = result_of(worker, plan=Plan(snapshots="never", soak="1h"), tell=lambda _: times.append(worker.now))
+    assert result.verdict == "PASS"
+    assert max(b - a for a, b in itertools.pairwise(times)) <= 66

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import leakharness
-from leakharness.units import KIB, UNITS, mebibytes, number, signed, signed_mebibytes, signed_size, size
+from leakharness.units import KIB, UNITS, duration, mebibytes, number, signed, signed_mebibytes, signed_size, size
 
 PACKAGE = Path(leakharness.__file__).parent
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,3 +154,23 @@ def test_decimal_units_are_nowhere() -> None:
         if DECIMAL.search(line)
     ]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.96, "0.96 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (90, "1 min 30 s"),
+        (600, "10 min"),
+        (3599, "60 min"),
+        (3600, "1 h"),
+        (7505, "2 h 5 min"),
+        (360_000, "100 h"),
+    ],
+)
+def test_a_duration(seconds: float, text: str) -> None:
+    """In the units that a person would use."""
+    assert duration(seconds) == text
