@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from leakharness.documents import CheckDocument, HotspotsDocument, ProveDocument, RunDocument, TraceRow
+from leakharness.documents import BisectDocument, CheckDocument, HotspotsDocument, ProveDocument, RunDocument, TraceRow
 
 FOLDER = Path(__file__).parent / "reference" / "schemas"
 SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
@@ -53,6 +53,7 @@ DOCUMENTS: dict[str, Any] = {
     "check": CheckDocument,
     "prove": ProveDocument,
     "verify": VerifyDocument,
+    "bisect": BisectDocument,
     "diff": DiffDocument,
     "hotspots": HotspotsDocument,
     "trace-line": TraceRow,

@@ -21,6 +21,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 from leakharness.errors import UsageError
 
 __all__ = [
+    "BisectDocument",
     "CheckDocument",
     "HotspotsDocument",
     "ProveDocument",
@@ -28,6 +29,7 @@ __all__ = [
     "SealDocument",
     "SealedScenario",
     "SealedSource",
+    "StepDocument",
     "TraceRow",
     "parsed",
     "read_bytes",
@@ -186,6 +188,43 @@ class ProveDocument(_ProveDocument, total=False):
     paths: PathsDocument
     seal: Mapping[str, Any]
     digest: str
+
+
+class _StepDocument(TypedDict):
+    revision: str
+    subject: str
+    verdict: Literal["PASS", "FAIL", "NOT_JUDGED"]
+    reason: str
+    duration_s: float
+
+
+class StepDocument(_StepDocument, total=False):
+    """One revision that ``bisect`` has measured; ``result`` is absent where there was nothing to measure."""
+
+    result: RunDocument
+
+
+class BisectDocument(TypedDict):
+    """What ``bisect --json`` prints."""
+
+    schema: Literal["leakharness.bisect/1"]
+    scenario: str
+    mode: str
+    outcome: Literal["FOUND", "NOT_FOUND"]
+    change: Literal["brought", "mended"]
+    reason: str
+    revision: str | None
+    subject: str
+    before: str | None
+    suspects: list[str]
+    revisions: int
+    steps: list[StepDocument]
+    paths: list[RetainerRow]
+    control: RunDocument | None
+    prove: str
+    reproduce: str
+    folder: str
+    duration_s: float
 
 
 class SealedScenario(TypedDict):

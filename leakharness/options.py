@@ -36,12 +36,13 @@ __all__ = [
 ]
 
 Place = Literal[
-    "run", "check", "prove", "calibrate", "pyproject", "scenario", "function", "pytest", "marker", "callable"
+    "run", "check", "prove", "bisect", "calibrate", "pyproject", "scenario", "function", "pytest", "marker", "callable"
 ]
 PLACES: Mapping[Place, str] = {
     "run": "`run`",
     "check": "`check`",
     "prove": "`prove`",
+    "bisect": "`bisect`",
     "calibrate": "`calibrate`",
     "pyproject": "pyproject",
     "scenario": "`Scenario()`",
@@ -136,7 +137,7 @@ PARSERS: Mapping[Kind, Callable[[str], Any]] = {
     "duration": str,
 }
 
-_COMMANDS: tuple[Place, ...] = ("run", "check", "prove")
+_COMMANDS: tuple[Place, ...] = ("run", "check", "prove", "bisect")
 _FILES: tuple[Place, ...] = ("pyproject", "scenario", "function")
 _RUNS: tuple[Place, ...] = ("run", "check", *_FILES)
 _CALIBRATE: tuple[Place, ...] = ("calibrate",)

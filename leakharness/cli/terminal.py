@@ -14,9 +14,9 @@ from leakharness.printable import for_terminal, one_line
 __all__ = ["Progress", "emit_json", "say"]
 
 COLOURS = {
-    **dict.fromkeys(("PASS", "CERTIFIED", "PROVEN", "HOLDS", "SAME"), 32),
+    **dict.fromkeys(("PASS", "CERTIFIED", "PROVEN", "HOLDS", "SAME", "FOUND"), 32),
     **dict.fromkeys(("FAIL", "LEAK", "NOT_FIXED", "TAMPERED"), 31),
-    **dict.fromkeys(("NOT_JUDGED", "NOT_REPRODUCED", "STALE", "DRIFTED"), 33),
+    **dict.fromkeys(("NOT_JUDGED", "NOT_REPRODUCED", "STALE", "DRIFTED", "NOT_FOUND"), 33),
     "INVALID": 35,
 }
 """SGR colour codes (ECMA-48) of the verdicts."""

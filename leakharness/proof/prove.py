@@ -14,15 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from leakharness.errors import LeakHarnessError, OptionError
+from leakharness.errors import OptionError
 from leakharness.measure.arm import Listener
-from leakharness.measure.describe import declaration_of
 from leakharness.measure.jobs import side_by_side
-from leakharness.measure.worker_process import interpreter
 from leakharness.model import Retainer, RunResult
 from leakharness.proof.revisions import resolved
-from leakharness.proof.sides import PLANTED, Question, Side, SideMeasurer, check_mode, make_side
-from leakharness.resolve import pyproject_options, resolve
+from leakharness.proof.sides import PLANTED, Question, Side, SideMeasurer, check_early, make_side
+from leakharness.resolve import pyproject_options
 from leakharness.scenario.find import ScenarioRef
 from leakharness.scratch import scratch
 
@@ -108,7 +106,7 @@ def prove(
     before, after = subjects["before"], subjects["after"]
     if (before.commit, before.requirements) == (after.commit, after.requirements):
         raise OptionError(f"--before {before} and --after {after} are the same: there is no change to prove")
-    _check_early(found, question, cwd)
+    check_early(found, question, cwd)
     with scratch() as folder:
         made = side_by_side(
             [partial(make_side, name, subject, question, cwd, folder, say) for name, subject in subjects.items()]
@@ -135,19 +133,6 @@ def prove(
         reproduce=question.command(found),
         duration_s=time.monotonic() - began,
     )
-
-
-def _check_early(found: ScenarioRef, question: Question, cwd: Path) -> None:
-    """Raise UsageError for a mode that is not there before anything is built for it, where the declaration can be
-    read without what is to be built."""
-    pyproject = pyproject_options(cwd)
-    python = interpreter(question.settings.python or pyproject.get("python"))
-    timeout = resolve(question.settings.options, None, pyproject).timeout
-    try:
-        scenario = declaration_of(found, python, timeout=timeout)
-    except LeakHarnessError:
-        return
-    check_mode(scenario, question.mode)
 
 
 def judge_proof(

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from leakharness.errors import UsageError
+from leakharness.errors import LeakHarnessError, UsageError
 from leakharness.measure.arm import Arm, Listener, Settings, SnapshotObserver
 from leakharness.measure.describe import declaration_of
 from leakharness.measure.evidence import Snapshots
@@ -23,7 +23,7 @@ from leakharness.model import Retainer, RunResult
 from leakharness.options import DEFAULTS
 from leakharness.proof.environments import Recipe, build, cache_folder, checkout, clean_environment, installed
 from leakharness.proof.revisions import Revision, git
-from leakharness.resolve import known_leaks, pyproject_options
+from leakharness.resolve import known_leaks, pyproject_options, resolve
 from leakharness.scenario.declarations import reference_to
 from leakharness.scenario.find import ScenarioRef
 from leakharness.worker.protocol import ScenarioFacts
@@ -35,6 +35,7 @@ __all__ = [
     "Question",
     "Side",
     "SideMeasurer",
+    "check_early",
     "check_mode",
     "make_side",
 ]
@@ -73,7 +74,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Question:
-    """What ``prove`` is asked, apart from the scenario."""
+    """What ``prove`` and ``bisect`` are asked, apart from the scenario: what leaks, and what does not."""
 
     before: Sequence[str]
     after: Sequence[str]
@@ -87,9 +88,14 @@ class Question:
     env_dir: Path | None = None
 
     def command(self, found: ScenarioRef) -> str:
-        """The command line that asks this again."""
-        words = ["leakharness", "prove", reference_to(found)]
-        for flag, values in (("--before", self.before), ("--after", self.after), ("--with", self.both)):
+        """The command line of ``prove`` that asks this."""
+        return self.command_as("prove", reference_to(found))
+
+    def command_as(self, command: str, reference: str) -> str:
+        """The command line of ``prove`` or ``bisect`` that asks this about the scenario ``reference``."""
+        ends = ("--before", "--after") if command == "prove" else ("--bad", "--good")
+        words = ["leakharness", command, reference]
+        for flag, values in zip((*ends, "--with"), (self.before, self.after, self.both), strict=True):
             for value in values:
                 words += [flag, value]
         words += ["--mode", self.mode] if self.mode != PRODUCTION else []
@@ -107,6 +113,19 @@ def check_mode(scenario: ScenarioFacts, wanted: str) -> None:
             f"{scenario.where}: scenario {scenario.name!r} has no mode {wanted!r}, and prove needs one that "
             f"runs the real code: add it, or name one of {', '.join(modes)} with --mode"
         )
+
+
+def check_early(found: ScenarioRef, question: Question, cwd: Path) -> None:
+    """Raise UsageError for a mode that is not there before anything is built for it, where the declaration can be
+    read without what is to be built."""
+    pyproject = pyproject_options(cwd)
+    python = interpreter(question.settings.python or pyproject.get("python"))
+    timeout = resolve(question.settings.options, None, pyproject).timeout
+    try:
+        scenario = declaration_of(found, python, timeout=timeout)
+    except LeakHarnessError:
+        return
+    check_mode(scenario, question.mode)
 
 
 def make_side(

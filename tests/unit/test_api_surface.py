@@ -175,7 +175,7 @@ LAYERS: dict[str, str] = {
     "api": "errors measure model options proof scenario",
     "pytest_plugin": "api errors heap measure model options proof report resolve scenario store suite units worker "
     "printable",
-    "cli": "_version api errors heap live measure model options proof report resolve scenario shape store "
+    "cli": "_version api documents errors heap live measure model options proof report resolve scenario shape store "
     "suite units printable",
 }
 """Who may import whom: each package or module of ours, from the ground up, and what it may know. A line names only

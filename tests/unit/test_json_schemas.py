@@ -14,10 +14,13 @@ import pytest
 from leakharness.documents import RunDocument, validated
 from leakharness.errors import UsageError
 from leakharness.model import Certificate
+from leakharness.proof.bisect import Bisection
+from leakharness.proof.bisection import Found, History
+from leakharness.proof.history import Range
 from leakharness.proof.prove import Proof
 from leakharness.proof.revisions import Revision
 from leakharness.proof.seal import Verification
-from leakharness.proof.sides import Side
+from leakharness.proof.sides import Question, Side
 from leakharness.suite.hotspots import Hotspot, Manifest
 from tests.unit.test_documents import DOCUMENT, RESULT, paths_of
 
@@ -54,7 +57,18 @@ def side(*asked: str) -> Side:
     return Side(Revision(asked, None, asked), "python", {}, {"numpy": "1"})
 
 
+def bisection() -> dict[str, Any]:
+    history = History("c0", "c1", {"c1": ["c0"]})
+    subjects = {name: Revision((name,), name, ()) for name in ("c0", "c1")}
+    step: Any = {"revision": "c1", "subject": "s", "verdict": "FAIL", "reason": "r", "duration_s": 1.5}
+    steps = ({**step, "result": RESULT.document()}, {**step, "revision": "c0", "verdict": "NOT_JUDGED"})
+    question = Question(["c1"], ["c0"])
+    found = Found("c1", "c0")
+    return Bisection("s", question, Range(history, subjects), found, steps, "s", Path("reports"), RESULT).document()
+
+
 WRITTEN = {
+    "bisect": bisection(),
     "run": RESULT.document(),
     "check": Certificate("s", "LEAK", "r", (RESULT,), ("note",)).document(),
     "prove": Proof(

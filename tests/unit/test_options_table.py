@@ -36,10 +36,11 @@ OWN: dict[Place, set[str]] = {
     "run": {"scenario", "mode"},
     "check": {"scenarios", "all_"},
     "prove": {"scenario", "before", "after", "with_", "mode", "on_path", "wheels", "env_dir"},
+    "bisect": {"scenario", "good", "bad", "with_", "mode", "on_path", "wheels", "env_dir", "restart"},
     "calibrate": {"scenario", "repeats"},
 }
 """What a command asks beside the table, as only this command has it."""
-COMMANDS: tuple[Place, ...] = ("run", "check", "prove", "calibrate")
+COMMANDS: tuple[Place, ...] = ("run", "check", "prove", "bisect", "calibrate")
 
 
 def at(*places: Place) -> list[Any]:
