@@ -54,7 +54,7 @@ def bisect_command(
     ] = False,
     given: Given,
 ) -> None:
-    """Halve the history between a revision that leaks and one that does not."""
+    """Halve the history between a revision that leaks and one that does not. Long because its options are its lines."""
     from leakharness.cli.terminal import Progress, emit_json, say
     from leakharness.printable import for_terminal
     from leakharness.proof.bisect import bisect
