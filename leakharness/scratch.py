@@ -20,7 +20,7 @@ from pathlib import Path
 
 from leakharness.errors import UsageError
 
-__all__ = ["remove_orphans", "scratch", "scratch_folder"]
+__all__ = ["process_start", "remove_orphans", "scratch", "scratch_folder"]
 
 NAME = re.compile(r"leakharness-(?P<place>[0-9a-f]{8})-(?P<pid>[0-9]{1,10})-(?P<started>[0-9]{1,20})-\w+")
 MOST_REMOVED = 64
@@ -33,7 +33,7 @@ def scratch_folder() -> Path:
     """A new folder for this user alone, which the caller removes. Raises UsageError where there can be none."""
     try:
         _remove_orphans_once()
-        started = _started(os.getpid()) or 0
+        started = process_start(os.getpid()) or 0
         return Path(tempfile.mkdtemp(prefix=f"leakharness-{_place()}-{os.getpid()}-{started}-"))
     except OSError as exc:
         raise UsageError(f"no temporary folder can be made: {exc}; set TMPDIR to a folder with room") from None
@@ -87,11 +87,11 @@ def _lives(pid: int, started: int) -> bool:
         return False
     except OSError:  # another user's: the PID is used again, but that it was ever ours is not certain
         return True
-    now = _started(pid)
+    now = process_start(pid)
     return started == 0 or now is None or now == started
 
 
-def _started(pid: int) -> int | None:
+def process_start(pid: int) -> int | None:
     """Clock ticks from the machine's start to the process's; None where /proc does not tell."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[START_FIELD])

@@ -68,6 +68,9 @@ class _Opened:
         self._starts = [piece.start for piece in core.pieces]
         self._descriptors: dict[Path, int] = {}
 
+    def used(self, region: Region) -> list[tuple[int, int]]:
+        return [(region.start, region.end)]
+
     def read_into(self, buffer: memoryview, address: int) -> int:
         at = bisect_right(self._starts, address) - 1
         if at < 0 or address >= self._pieces[at].end:

@@ -7,13 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from leakharness.errors import UsageError
 from leakharness.live.layouts import layout_of
 from leakharness.live.look import look
 from leakharness.live.memory import free_memory
-from leakharness.live.process import YAMA, executable, find_target
+from leakharness.live.process import YAMA, executable, find_target, resident_bytes, status_of
 from leakharness.units import size
 
 __all__ = ["Check", "examine"]
@@ -80,16 +79,8 @@ def examine(pid: int) -> Iterator[Check]:
     yield _self_test(pid)
 
 
-def _status(pid: int) -> dict[str, str]:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return {}
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
 def _namespaces(pid: int) -> Iterator[Check]:
-    inner = _status(pid).get("NSpid", "").split()
+    inner = status_of(pid).get("NSpid", "").split()
     if len(inner) > 1:
         yield Check(
             "namespace", None, f"in another PID namespace, where it is process {inner[-1]}; {pid} is right here"
@@ -97,7 +88,7 @@ def _namespaces(pid: int) -> Iterator[Check]:
 
 
 def _tracing(pid: int) -> Iterator[Check]:
-    tracer = _status(pid).get("TracerPid", "0")
+    tracer = status_of(pid).get("TracerPid", "0")
     if tracer != "0":
         yield Check("pause", None, f"process {tracer} traces it (a debugger), so --pause does not work; a look does")
         return
@@ -110,7 +101,7 @@ def _tracing(pid: int) -> Iterator[Check]:
 
 
 def _room(pid: int) -> Check:
-    resident = int(_status(pid).get("VmRSS", "0").split()[0]) * 1024
+    resident = resident_bytes(pid)
     free = free_memory()
     if free is None:
         return Check("room", None, f"the process has {size(resident)}; how much is free here is not known")

@@ -15,6 +15,7 @@ from typing import Any
 
 from leakharness.errors import UsageError
 from leakharness.live.look import Family, Look
+from leakharness.scratch import process_start
 
 __all__ = ["Growth", "Seen", "growth", "lane_of", "recall", "remember", "started"]
 
@@ -69,11 +70,10 @@ def growth(families: Sequence[Family], before: Seen | None, now: float) -> list[
 
 def started(pid: int) -> int:
     """When the process was started, in clock ticks since boot (proc(5), /proc/PID/stat, field 22)."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        raise UsageError(f"process {pid} has ended") from None
-    return int(text.rpartition(")")[2].split()[19])
+    found = process_start(pid)
+    if found is None:
+        raise UsageError(f"process {pid} has ended")
+    return found
 
 
 def lane_of(pid: int, folder: Path | None = None) -> Path:

@@ -181,7 +181,9 @@ def _look(
     references.collect()
     collect_special(references, codes)
     references.follow()
-    graph = _graph(objects, references, names, roots)
+    sizes = shallow_sizes(objects, references)
+    families = _families(objects, names, sizes)
+    graph = _graph(objects, references, names, roots, sizes)
     python = ".".join(map(str, version))
     graph.meta.update(pid=pid, python=python, time=time.time(), producer="leakharness")
     rank = path_tree(graph, strong_edges(graph)).rank[1 : objects.tracked + 1]
@@ -196,7 +198,7 @@ def _look(
         torn=objects.torn,
         stopped_ms=round(stopped * 1000, 1),
         seconds=round(time.perf_counter() - begin, 3),
-        families=_families(objects, names, graph.self_size[1:]),
+        families=families,
         modules=frozenset(names.modules()),
     )
 
@@ -250,33 +252,51 @@ def _families(objects: Objects, names: Names, sizes: Ints) -> list[Family]:
     return sorted(found, key=lambda family: (-family.shallow_bytes, -family.count, family.type))
 
 
-def _graph(objects: Objects, references: References, names: Names, roots: list[tuple[str, int]]) -> HeapGraph:
-    edges = references.edges()
-    order = np.argsort(edges.source, kind="stable")
-    sizes = shallow_sizes(objects, references)
+def _graph(
+    objects: Objects, references: References, names: Names, roots: list[tuple[str, int]], sizes: Ints
+) -> HeapGraph:
+    """The graph of all that was read. The copy of the memory is given back on the way: from there on it would only
+    double what is needed."""
     root_name = [references.name(text) for text, _ in roots]
-    counts = np.concatenate([[len(roots)], np.bincount(edges.source, minlength=len(objects))])
-    start = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=start[1:])
-    into = np.array([node for _, node in roots], np.int64) + 1
-    first = np.full(len(roots), EDGE_KINDS.index("property"), np.int64)
+    node_kind = np.concatenate([[NODE_KINDS.index("synthetic")], _kinds(objects, references)]).astype(np.uint8)
+    node_name = np.concatenate([[references.name("(root)")], names.of_nodes()]).astype(np.int32)
+    objects.memory.release()
+    start = np.zeros(len(objects) + 2, np.int64)
+    start[1] = len(roots)
+    np.cumsum(references.counts(), out=start[2:])
+    start[2:] += len(roots)
+    edge_to, edge_name = np.empty(start[-1], np.int32), np.empty(start[-1], np.int32)
+    edge_kind = np.empty(start[-1], np.uint8)
+    edge_to[: len(roots)] = np.array([node for _, node in roots], np.int32) + 1
+    edge_name[: len(roots)], edge_kind[: len(roots)] = root_name, EDGE_KINDS.index("property")
+    free = start[1:-1].copy()
+    for source, target, name, kind in references.take():
+        first = (
+            np.flatnonzero(np.concatenate([[True], source[1:] != source[:-1]]))
+            if len(source)
+            else np.zeros(0, np.int64)
+        )
+        lengths = np.diff(first, append=len(source))
+        place = free[source] + np.arange(len(source)) - np.repeat(first, lengths)
+        edge_to[place], edge_name[place], edge_kind[place] = target + 1, name, kind
+        free[source[first]] += lengths
     return HeapGraph(
-        node_kind=np.concatenate([[NODE_KINDS.index("synthetic")], _kinds(objects, references)]).astype(np.uint8),
-        node_name=np.concatenate([[references.name("(root)")], names.of_nodes()]).astype(np.int32),
+        node_kind=node_kind,
+        node_name=node_name,
         node_id=np.concatenate([np.zeros(1, np.uint64), objects.address]),
-        self_size=np.concatenate([[0], sizes]).astype(np.int64),
+        self_size=np.concatenate([[0], sizes]),
         edge_start=start,
-        edge_kind=np.concatenate([first, edges.kind[order]]).astype(np.uint8),
-        edge_name=np.concatenate([np.array(root_name, np.int64), edges.name[order]]).astype(np.int32),
-        edge_to=np.concatenate([into, edges.target[order] + 1]).astype(np.int32),
+        edge_kind=edge_kind,
+        edge_name=edge_name,
+        edge_to=edge_to,
         strings=list(references.names),
     )
 
 
-def _kinds(objects: Objects, references: References) -> Ints:
+def _kinds(objects: Objects, references: References) -> npt.NDArray[np.uint8]:
     """Kinds of nodes, as those of a capture."""
-    found = np.full(len(objects), NODE_KINDS.index("object"), np.int64)
-    for bases, _, members in references.groups():
+    found = np.full(len(objects), NODE_KINDS.index("object"), np.uint8)
+    for bases, _, members in references.all_groups():
         kind = next((kind for base, kind in NODE_KIND_OF.items() if base in bases), None)
         if kind is not None:
             found[members] = NODE_KINDS.index(kind)

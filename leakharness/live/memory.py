@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +29,11 @@ CGROUP_FILES = (
 """(limit, used) of the control group that this process is in, version 2 and 1."""
 SPECIAL = ("[vvar]", "[vsyscall]", "[vdso]", "[vvar_vclock]")
 WORD = 8
+PIECE = 1 << 16
+"""Addresses looked up together: what is made meanwhile fits into the processor's cache."""
+NEAR = 1 << 16
+"""Bytes without memory between two stretches that are searched as one: less than another round costs."""
+OUTSIDE = np.iinfo(np.int64).min
 
 
 class Source(Protocol):
@@ -35,6 +41,10 @@ class Source(Protocol):
 
     @property
     def regions(self) -> tuple[Region, ...]: ...
+
+    def used(self, region: Region) -> Sequence[tuple[int, int]]:
+        """Stretches of a region (start and end as addresses) that have memory; what lies between reads as zeros."""
+        ...
 
     def read_into(self, buffer: memoryview, address: int) -> int:
         """Fill ``buffer`` from ``address`` on; how many bytes there were. Raises OSError where none can be read."""
@@ -44,17 +54,20 @@ class Source(Protocol):
 class Memory:
     """A copy of the writable memory of a process, and of what its Python maps read-only.
 
-    What vanishes meanwhile reads as zeros.
+    What vanishes meanwhile reads as zeros. ``words`` has one word more than was copied, which is zero: what is asked
+    for and was not copied is read there.
     """
 
     def __init__(self, source: Source) -> None:
         self.regions = [region for region in source.regions if _wanted(region)]
         sizes = [(region.end - region.start) // WORD for region in self.regions]
-        _refuse_too_much(sum(sizes) * WORD)
-        self.words: Words = np.zeros(sum(sizes), np.uint64)
+        used = [source.used(region) for region in self.regions]
+        _refuse_too_much(sum(end - start for spans in used for start, end in spans))
+        self.words: Words = np.zeros(sum(sizes) + 1, np.uint64)
         self.start = np.array([region.start for region in self.regions], np.uint64)
         self.end = np.array([region.end for region in self.regions], np.uint64)
         self.first = np.cumsum([0, *sizes], dtype=np.int64)
+        self._bounds, self._shift = _bounds_of(self.start, self.end, self.first[:-1])
         self.bytes = self.words.data.cast("B")
         # The same once more for single words: a look-up by numpy costs 30 times as much as one by bisect.
         self._word_at = self.bytes.cast("Q")
@@ -62,16 +75,23 @@ class Memory:
             (region.start, region.end, int(at)) for region, at in zip(self.regions, self.first, strict=False)
         ]
         self._starts = [region.start for region in self.regions]
-        for number in range(len(self.regions)):
-            self._copy(source, number)
+        self._used = used
+        for region, first, spans in zip(self.regions, self.first.tolist(), used, strict=False):
+            for start, end in spans:
+                self._copy(source, first * WORD + start - region.start, start, end)
 
-    def _copy(self, source: Source, number: int) -> None:
-        region = self.regions[number]
-        at, stop = int(self.first[number]) * WORD, int(self.first[number + 1]) * WORD
-        address = region.start
-        while at < stop:
+    def release(self) -> None:
+        """Give the copy back: everything reads as zero from now on."""
+        self.regions, self._used, self.words = [], [], np.zeros(1, np.uint64)
+        self.start = self.end = self._bounds = np.zeros(0, np.uint64)
+        self.first, self._shift = np.zeros(1, np.int64), np.full(1, OUTSIDE)
+        self.bytes = self.words.data.cast("B")
+        self._word_at, self._spans, self._starts = self.bytes.cast("Q"), [], []
+
+    def _copy(self, source: Source, at: int, address: int, end: int) -> None:
+        while address < end:
             try:
-                count = source.read_into(self.bytes[at:stop], address)
+                count = source.read_into(self.bytes[at : at + end - address], address)
             except OSError:  # unmapped since, or a page that cannot be read
                 return
             if count <= 0:
@@ -80,15 +100,34 @@ class Memory:
 
     def index(self, addresses: Words) -> Ints:
         """Position of the word at each address; -1 where none was copied."""
-        region = np.searchsorted(self.start, addresses, side="right") - 1
-        inside = (region >= 0) & (addresses < self.end[region])
-        place = self.first[region] + ((addresses - self.start[region]) >> np.uint64(3)).astype(np.int64)
-        return np.where(inside, place, -1)
+        found = np.empty(len(addresses), np.int64)
+        for begin in range(0, len(found), PIECE):
+            some = addresses[begin : begin + PIECE]
+            # Behind an odd number of bounds an address is inside of a region.
+            shift = self._shift[np.searchsorted(self._bounds, some, side="right")]
+            found[begin : begin + PIECE] = np.where(shift == OUTSIDE, -1, (some.view(np.int64) >> 3) + shift)
+        return found
 
     def read(self, addresses: Words) -> Words:
         """The word at each address; 0 where none was copied."""
-        at = self.index(addresses)
-        return np.where(at >= 0, self.words[at], np.uint64(0))
+        found = np.empty(len(addresses), np.uint64)
+        for begin in range(0, len(found), PIECE):
+            np.take(self.words, self.index(addresses[begin : begin + PIECE]), out=found[begin : begin + PIECE])
+        return found
+
+    def pieces(self, number: int, most: int) -> Iterator[tuple[int, Words]]:
+        """(address, words) of what has memory in one region, at most ``most`` words (an even number) at a time."""
+        region, first = self.regions[number], int(self.first[number])
+        merged: list[list[int]] = []
+        for start, end in self._used[number]:
+            if merged and start - merged[-1][1] <= NEAR:
+                merged[-1][1] = end
+            else:
+                merged.append([start, end])
+        for start, end in merged:
+            for address in range(start, end, most * WORD):
+                at = first + (address - region.start) // WORD
+                yield address, self.words[at : at + (min(end, address + most * WORD) - address) // WORD]
 
     def word(self, address: int) -> int:
         """One word; 0 where it was not copied."""
@@ -108,10 +147,9 @@ class Memory:
         """Addresses of the writable words that are ``value``."""
         found = [np.zeros(0, np.uint64)]
         for number, region in enumerate(self.regions):
-            if "w" in region.access:
-                words = self.words[int(self.first[number]) : int(self.first[number + 1])]
+            for address, words in self.pieces(number, PIECE) if "w" in region.access else ():
                 here = np.flatnonzero(words == np.uint64(value)).astype(np.uint64)
-                found.append(np.uint64(region.start) + here * np.uint64(WORD))
+                found.append(np.uint64(address) + here * np.uint64(WORD))
         return np.concatenate(found)
 
     def _place(self, address: int) -> int:
@@ -139,6 +177,15 @@ class Memory:
     def c_string(self, address: int) -> str:
         """A zero-terminated text of at most 200 bytes."""
         return self.data(address, 200).partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def _bounds_of(start: Words, end: Words, first: Ints) -> tuple[Words, Ints]:
+    """All starts and ends in their order, and behind how many of them which number makes an address divided by eight
+    the position of its word."""
+    bounds = np.stack([start, end], axis=1).reshape(-1)
+    shift = np.full(len(bounds) + 1, OUTSIDE, np.int64)
+    shift[1::2] = first - (start >> np.uint64(3)).astype(np.int64)
+    return bounds, shift
 
 
 def _wanted(region: Region) -> bool:

@@ -51,11 +51,11 @@ class Names:
             self._types.append(self.type_name(int(self._objects.types[len(self._types)])))
         return self._types[kind]
 
-    def of_nodes(self) -> Ints:
+    def of_nodes(self) -> npt.NDArray[np.int32]:
         """The name of each object, as a number of `References`."""
         numbers = [self._references.name(self.name_of(kind)) for kind in range(len(self._objects.types))]
-        found = np.array(numbers, np.int64)[self._objects.kind]
-        found[np.fromiter(self._own.keys(), np.int64)] = np.fromiter(self._own.values(), np.int64)
+        found = np.array(numbers, np.int32)[self._objects.kind]
+        found[np.fromiter(self._own.keys(), np.int64)] = np.fromiter(self._own.values(), np.int32)
         return np.asarray(found)
 
     def _name_types_and_modules(self) -> None:

@@ -7,6 +7,8 @@ is one. A type is an object whose type is a type; ``type`` is its own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +22,8 @@ __all__ = ["HAVE_GC", "HEAP_TYPE", "Objects", "find_objects"]
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.int32]
+Kinds = npt.NDArray[np.int32]
 
 LINK = np.uint64(0xFFFF_FFFF_FFFF_FFFC)
 """The low two bits of both links are flags (Include/internal/pycore_gc.h)."""
@@ -29,7 +33,7 @@ LARGEST_BASIC = 1 << 16
 """Bytes: no type has larger instances without items; what says so is no type."""
 OB_TYPE = np.uint64(8)
 GC_HEAD = np.uint64(16)
-PIECE = 1 << 22
+PIECE = 1 << 19
 """Words looked at together, so that the masks stay small beside the copy."""
 
 
@@ -43,37 +47,48 @@ class Objects:
 
     def __init__(self, memory: Memory, layout: Layout, meta: int, address: Words, torn: int) -> None:
         self.memory, self.layout, self.torn, self._meta = memory, layout, torn, meta
-        self.address: Words = np.sort(address)
+        self.address: Words = address
         self.tracked = len(self.address)
         self.types: Words = np.zeros(0, np.uint64)
-        self.kind: Ints = np.zeros(0, np.int64)
+        self.kind: Kinds = np.zeros(0, np.int32)
         self.flags: Ints = np.zeros(0, np.int64)
         self.basic: Ints = np.zeros(0, np.int64)
         self.item: Ints = np.zeros(0, np.int64)
         self.c_name: list[str] = []
-        self._sorted, self._order = self.address, np.arange(len(self.address))
+        self._layers = [0, self.tracked]
+        """Where each stretch of sorted addresses begins, and the end: one for the tracked, one each time some came."""
         self._read_types(self.address)
 
     def __len__(self) -> int:
         return len(self.address)
 
-    def number(self, addresses: Words) -> Ints:
-        """Number of the object at each address; -1 for none."""
-        at = np.searchsorted(self._sorted, addresses)
-        at[at == len(self._sorted)] = 0
-        return np.where(self._sorted[at] == addresses, self._order[at], -1)
+    def number(self, addresses: Words, since: int = 0) -> Numbers:
+        """Number of the object at each address; -1 for none, and for those below ``since``."""
+        found = np.full(len(addresses), -1, np.int32)
+        open_: Ints | slice = slice(None)
+        for first, last in zip(self._layers, self._layers[1:], strict=False):
+            if first < since or first == last:
+                continue
+            layer, wanted = self.address[first:last], addresses[open_]
+            at = np.minimum(np.searchsorted(layer, wanted), len(layer) - 1)
+            here = layer[at] == wanted
+            found[open_] = np.where(here, at + first, -1)
+            open_ = np.flatnonzero(found < 0)
+        return found
 
     def add(self, candidates: Words) -> Ints:
         """Take in what is an object at these addresses and is not known yet; the numbers of the new ones."""
         new = distinct(candidates)
         new = new[(self.number(new) < 0) & (new % np.uint64(8) == 0)]
-        kinds, inverse = np.unique(self.memory.read(new + OB_TYPE), return_inverse=True)
-        new = new[_are_types(self.memory, self.layout, kinds, self._meta)[inverse]] if len(new) else new
+        of = self.memory.read(new + OB_TYPE)
+        kinds = distinct(of)
+        if len(new):
+            new = new[_are_types(self.memory, self.layout, kinds, self._meta)[np.searchsorted(kinds, of)]]
         first = len(self.address)
-        self.address = np.concatenate([self.address, new])
-        self._order = np.argsort(self.address, kind="stable")
-        self._sorted = self.address[self._order]
-        self._read_types(new)
+        if len(new):
+            self.address = np.concatenate([self.address, new])
+            self._layers.append(len(self.address))
+            self._read_types(new)
         return np.arange(first, len(self.address))
 
     def _read_types(self, address: Words) -> None:
@@ -82,8 +97,8 @@ class Objects:
         found = memory.read(address + OB_TYPE)
         unknown = np.setdiff1d(distinct(found), self.types, assume_unique=True)
         self.types = np.concatenate([self.types, unknown])
-        order = np.argsort(self.types, kind="stable")
         if len(address):
+            order = np.argsort(self.types, kind="stable").astype(np.int32)
             self.kind = np.concatenate([self.kind, order[np.searchsorted(self.types[order], found)]])
 
         def column(field: str) -> Ints:
@@ -98,49 +113,46 @@ class Objects:
 def find_objects(memory: Memory, layout: Layout) -> Objects:
     """Every tracked object. Raises UsageError where the memory does not look like a CPython of that layout."""
     meta = _type_of_types(memory, layout)
-    halves = [_linked(memory, number) for number in range(len(memory.regions))]
-    heads, whole = np.concatenate([half[0] for half in halves]), np.concatenate([half[1] for half in halves])
-    objects = heads + GC_HEAD
-    types, inverse = np.unique(memory.read(objects + OB_TYPE), return_inverse=True)
-    tracked = (memory.read(types + np.uint64(layout("PyTypeObject.tp_flags"))) & np.uint64(HAVE_GC)) != 0
-    is_object = (_are_types(memory, layout, types, meta) & tracked)[inverse]
-    torn = int(np.count_nonzero(is_object & ~whole))
-    objects = objects[is_object & whole]
+    known: dict[int, bool] = {}
+    found, torn = [np.zeros(0, np.uint64)], 0
+    for number in range(len(memory.regions)):
+        for heads, whole in _linked(memory, number):
+            objects = heads + GC_HEAD
+            of = memory.read(objects + OB_TYPE)
+            kinds = distinct(of)
+            new = np.array([kind for kind in kinds.tolist() if kind not in known], np.uint64)
+            tracked = (memory.read(new + np.uint64(layout("PyTypeObject.tp_flags"))) & np.uint64(HAVE_GC)) != 0
+            known.update(zip(new.tolist(), (_are_types(memory, layout, new, meta) & tracked).tolist(), strict=True))
+            good = np.array([known[kind] for kind in kinds.tolist()], np.bool_)
+            is_object = good[np.searchsorted(kinds, of)] if len(of) else np.zeros(0, np.bool_)
+            torn += int(np.count_nonzero(is_object & ~whole))
+            found.append(objects[is_object & whole])
+    objects = np.sort(np.concatenate(found))
     if not len(objects):
         raise UsageError("no object was found: the memory does not fit the layout of this version of CPython")
     return Objects(memory, layout, meta, objects, torn)
 
 
-def _linked(memory: Memory, number: int) -> tuple[Words, Bools]:
-    """Addresses in one region where the first link leads there and back, and whether the second one does, too."""
-    region = memory.regions[number]
-    found: list[Words] = [np.zeros(0, np.uint64)]
-    whole = [np.zeros(0, np.bool_)]
+def _linked(memory: Memory, number: int) -> Iterator[tuple[Words, Bools]]:
+    """Addresses in one region where the first link leads there and back, and whether the second one does, too.
+    By address, piece by piece."""
     low, high = memory.start[0], memory.end[-1]
-    first, last = int(memory.first[number]), int(memory.first[number + 1])
-    for begin in range(first, last if "w" in region.access else first, PIECE):
-        words = memory.words[begin : min(begin + PIECE, last)]
-        words = words[: len(words) // 2 * 2]
-        after = words[0::2]
-        place = np.flatnonzero((after > low) & (after < high))
-        head = np.uint64(region.start + (begin - first) * 8) + place.astype(np.uint64) * np.uint64(16)
+    for address, words in memory.pieces(number, PIECE) if "w" in memory.regions[number].access else ():
+        after = words[: len(words) // 2 * 2 : 2]
+        place = np.flatnonzero(after - low < high - low)
+        head = np.uint64(address) + place.astype(np.uint64) * np.uint64(16)
         back = (memory.read((after[place] & LINK) + np.uint64(8)) & LINK) == head
         head, before = head[back], words[1::2][place[back]] & LINK
-        found.append(head)
-        whole.append((memory.read(before) & LINK) == head)
-    return np.concatenate(found), np.concatenate(whole)
+        yield head, (memory.read(before) & LINK) == head
 
 
 def _type_of_types(memory: Memory, layout: Layout) -> int:
-    """Address of ``type``: an object that is its own type and is called so."""
+    """Address of ``type``: an object that is its own type and is called so. It lies where Python's own code is."""
     name, flags = layout("PyTypeObject.tp_name"), layout("PyTypeObject.tp_flags")
-    for number, region in enumerate(memory.regions):
-        first, last = int(memory.first[number]), int(memory.first[number + 1])
-        for begin in range(first, last, PIECE):
-            words = memory.words[begin : min(begin + PIECE + 1, last)]
-            here = np.uint64(region.start + (begin - first) * 8) + np.arange(
-                len(words) - 1, dtype=np.uint64
-            ) * np.uint64(8)
+    numbers = sorted(range(len(memory.regions)), key=lambda number: "python" not in memory.regions[number].name)
+    for number in numbers:
+        for start, words in memory.pieces(number, PIECE):
+            here = np.uint64(start) + np.arange(len(words) - 1, dtype=np.uint64) * np.uint64(8)
             for address in here[words[1:] == here].tolist():
                 is_type = memory.word(address + flags) & TYPE_SUBCLASS
                 if is_type and memory.c_string(memory.word(address + name)) == "type":

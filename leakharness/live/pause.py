@@ -12,9 +12,9 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from leakharness.errors import UsageError
+from leakharness.live.process import status_of
 
 __all__ = ["paused"]
 
@@ -82,16 +82,9 @@ def _wait_for_stop(pid: int, thread: int) -> None:
 
 
 def _refusal(pid: int, code: int) -> str:
-    tracer = next((line.split()[1] for line in _status(pid) if line.startswith("TracerPid:")), "0")
+    tracer = status_of(pid).get("TracerPid", "0")
     if tracer != "0":
         return f"process {pid} is traced by process {tracer} already (a debugger): look without --pause"
     return (
         f"process {pid} may not be held ({os.strerror(code)}): run as root or with SYS_PTRACE, or look without --pause"
     )
-
-
-def _status(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return []

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from leakharness.errors import UsageError
 
-__all__ = ["YAMA", "Region", "Target", "executable", "find_target", "regions_of", "version_of"]
+__all__ = [
+    "YAMA",
+    "Region",
+    "Target",
+    "executable",
+    "find_target",
+    "regions_of",
+    "resident_bytes",
+    "status_of",
+    "version_of",
+]
 
 _LIBRARY = re.compile(r"(?:lib)?python3\.(\d+)(t?)(?:d?)(?:\.so[.\d]*)?$")
+PAGE, ENTRY = mmap.PAGESIZE, 8
+"""Bytes of a page, and of its entry in /proc/PID/pagemap."""
+HAS_PAGE = bytes(1 if byte & 0xC0 else 0 for byte in range(256))
+PAGES_AT_ONCE = 1 << 18
 YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
 
 
@@ -39,24 +54,55 @@ class Target:
     @contextmanager
     def opened(self) -> Iterator[_Opened]:
         """Its memory, to be read. Raises UsageError where it has ended."""
-        try:
-            descriptor = os.open(f"/proc/{self.pid}/mem", os.O_RDONLY)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UsageError(f"process {self.pid} cannot be read: {reason}; it may have ended") from None
-        try:
-            yield _Opened(descriptor, self.regions)
-        finally:
-            os.close(descriptor)
+        with ExitStack() as closing:
+            try:
+                descriptor = os.open(f"/proc/{self.pid}/mem", os.O_RDONLY)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise UsageError(f"process {self.pid} cannot be read: {reason}; it may have ended") from None
+            closing.callback(os.close, descriptor)
+            pages = None
+            with suppress(OSError):
+                pages = os.open(f"/proc/{self.pid}/pagemap", os.O_RDONLY)
+                closing.callback(os.close, pages)
+            yield _Opened(descriptor, pages, self.regions)
 
 
 @dataclass(frozen=True)
 class _Opened:
     descriptor: int
+    pages: int | None
     regions: tuple[Region, ...]
+
+    def used(self, region: Region) -> list[tuple[int, int]]:
+        return _used(self.pages, region)
 
     def read_into(self, buffer: memoryview, address: int) -> int:
         return os.preadv(self.descriptor, [buffer], address)
+
+
+def _used(pages: int | None, region: Region) -> list[tuple[int, int]]:
+    """Stretches of a region that have pages, by /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
+
+    Of memory without a file, what has no page was never written: reading it would only make the kernel map zeros into
+    the process. A file has its contents all the same.
+    """
+    whole = [(region.start, region.end)]
+    if pages is None or region.name.startswith("/"):
+        return whole
+    found: list[tuple[int, int]] = []
+    for begin in range(region.start, region.end, PAGES_AT_ONCE * PAGE):
+        count = (min(region.end, begin + PAGES_AT_ONCE * PAGE) - begin) // PAGE
+        try:
+            raw = os.pread(pages, count * ENTRY, begin // PAGE * ENTRY)
+        except OSError:
+            return whole
+        if len(raw) != count * ENTRY:
+            return whole
+        # Its highest byte is enough: bits 63 and 62 of an entry say that the page is there, or swapped out.
+        has = raw[ENTRY - 1 :: ENTRY].translate(HAS_PAGE)
+        found += [(begin + m.start() * PAGE, begin + m.end() * PAGE) for m in re.finditer(b"\1+", has)]
+    return found
 
 
 def find_target(pid: int) -> Target:
@@ -99,6 +145,20 @@ def regions_of(pid: int) -> tuple[Region, ...]:
     if not found:
         raise UsageError(f"process {pid} has no memory of its own: it has ended, or is a thread of the kernel")
     return tuple(found)
+
+
+def status_of(pid: int) -> dict[str, str]:
+    """/proc/PID/status by field; empty where it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process; 0 where it has ended or has none."""
+    return int((status_of(pid).get("VmRSS") or "0").split()[0]) * 1024
 
 
 def executable(pid: int) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
-from leakharness.heap.capture_tables import Edges
 from leakharness.heap.graph import EDGE_KINDS
 from leakharness.live.arrays import distinct, ragged
 from leakharness.live.dicts import SPLIT, Strings, entries_of, key_columns, value_base
@@ -15,6 +16,8 @@ __all__ = ["CONTEXT", "ELEMENT", "INTERNAL", "PROPERTY", "WEAK", "References"]
 
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
 
 CONTEXT, ELEMENT, PROPERTY, INTERNAL, WEAK = (
     EDGE_KINDS.index(kind) for kind in ("context", "element", "property", "internal", "weak")
@@ -89,6 +92,45 @@ CLOSED = (
 """Types (and what derives from them) whose struct has no further owned reference worth a name."""
 
 
+def _by_kind(kinds: Numbers, first: int) -> Iterator[tuple[int, Numbers]]:
+    """(kind, numbers of its objects in their order), for objects of these kinds that are numbered from ``first`` on."""
+    if not len(kinds):
+        return
+    narrow = kinds.astype(np.uint16) if int(kinds.max()) < 1 << 16 else kinds  # sorted digit by digit
+    order = np.argsort(narrow, kind="stable").astype(np.int32)
+    ends = np.cumsum(np.bincount(kinds)).tolist()
+    for kind, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        if begin < end:
+            yield kind, order[begin:end] + np.int32(first)
+
+
+class _Part:
+    """References of one kind: from ``source`` to ``target``. Those at ``place`` lead to addresses (``value``) where no
+    object is known yet, and have the target -1."""
+
+    __slots__ = ("kind", "name", "place", "source", "target", "value")
+
+    def __init__(self, objects: Objects, source: Ints | Numbers, value: Words, name: Ints | int, kind: int) -> None:
+        self.source: Numbers = source.astype(np.int32, copy=False)
+        self.name: Numbers | int = name if isinstance(name, int) else name.astype(np.int32, copy=False)
+        self.kind = kind
+        self.target = objects.number(value)
+        place = np.flatnonzero(self.target < 0).astype(np.int32)
+        self.place: Numbers | None = place if len(place) else None
+        self.value: Words = value[place]
+
+    def find(self, objects: Objects, since: int) -> None:
+        """Look again among the objects from number ``since`` on; what is none of them is no object."""
+        if self.place is not None:
+            self.target[self.place] = objects.number(self.value, since)
+            self.place, self.value = None, np.zeros(0, np.uint64)
+
+    def keep(self, which: Ints | Bools) -> None:
+        """Only those at ``which`` positions, in that order. All must have been looked for."""
+        self.source, self.target = self.source[which], self.target[which]
+        self.name = self.name if isinstance(self.name, int) else self.name[which]
+
+
 class References:
     """Collects the references of all objects; ``names`` are the strings that they use.
 
@@ -99,11 +141,12 @@ class References:
     def __init__(self, objects: Objects, strings: Strings) -> None:
         self.objects, self.strings = objects, strings
         self.names: dict[str, int] = {"": 0}
-        self._parts: list[tuple[Ints, Words, Ints | int, int]] = []
+        self._parts: list[_Part] = []
         self._base_names: list[set[str]] = []
-        self._by_type: dict[int, Ints] = {}
+        self._by_type: dict[int, Numbers] = {}
         self._in_code: Words = np.zeros(0, np.uint64)
-        self.group(np.arange(len(objects)))
+        self._round = (0, len(objects))
+        self._group()
 
     def name(self, text: str) -> int:
         """Number of a string."""
@@ -112,61 +155,75 @@ class References:
     def of_family(self, *families: str) -> Ints:
         """Objects of the present round whose type is, or derives from, one of the static types of these names."""
         found = [members for kind, members in self._by_type.items() if not self._bases_of(kind).isdisjoint(families)]
-        return np.sort(np.concatenate(found)) if found else np.zeros(0, np.int64)
+        return np.sort(np.concatenate(found)).astype(np.int64) if found else np.zeros(0, np.int64)
 
-    def groups(self) -> list[tuple[set[str], int, Ints]]:
+    def groups(self) -> list[tuple[set[str], int, Numbers]]:
         """(names of the static types it derives from, its number, its objects), for each type of the round."""
         return [(self._bases_of(kind), kind, members) for kind, members in self._by_type.items()]
+
+    def all_groups(self) -> Iterator[tuple[set[str], int, Numbers]]:
+        """The same for all objects, in whatever round they came."""
+        for kind, members in _by_kind(self.objects.kind, 0):
+            yield self._bases_of(kind), kind, members
 
     def collect(self) -> None:
         """Read what the tracked objects refer to."""
         self._fields()
-        self._containers()
         self._instances()
+        self._containers()
 
     def follow(self) -> None:
         """Take in the untracked objects that were found, and what they refer to."""
-        start = 0
         for _ in range(ROUNDS):
-            values = [distinct(value) for _, value, _, _ in self._parts[start:]]
-            start = len(self._parts)
-            new = self.objects.add(np.concatenate([np.zeros(0, np.uint64), *values]))
-            if not len(new):
+            waiting = [part for part in self._parts if part.place is not None]
+            values = [distinct(part.value) for part in waiting]
+            first = len(self.objects)
+            self.objects.add(np.concatenate([np.zeros(0, np.uint64), *values]))
+            for part in waiting:
+                part.find(self.objects, first)
+            if len(self.objects) == first:
                 return
-            self.group(new)
+            self._round = (first, len(self.objects))
+            self._group()
             self._containers()
             if len(self.of_family("code", "type")):
                 self._fields()
 
-    def edges(self) -> Edges:
-        """All references whose target is an object, apart from those to `LEFT_OUT`."""
+    def counts(self) -> Ints:
+        """How many references each object has. Drops those whose target is no object, or is one of `LEFT_OUT`."""
         left_out = np.array([name in LEFT_OUT for name in self.objects.c_name], np.bool_)
-        found: list[tuple[Ints, Ints, Ints, Ints]] = []
-        for source, value, name, kind in self._parts:
-            target = self.objects.number(value)
-            known = target >= 0
-            known[known] = ~left_out[self.objects.kind[target[known]]]
-            names = np.broadcast_to(np.asarray(name, np.int64), source.shape)[known]
-            found.append((source[known], target[known], names, np.full(len(names), kind, np.int64)))
-        return Edges(*(np.concatenate([part[column] for part in found]) for column in range(4)))
+        found = np.zeros(len(self.objects), np.int64)
+        for part in self._parts:
+            known = part.target >= 0
+            known[known] = ~left_out[self.objects.kind[part.target[known]]]
+            if not known.all():
+                part.keep(known)
+            np.add.at(found, part.source, 1)
+        return found
 
-    def add(self, source: Ints, value: Words, name: Ints | int, kind: int) -> None:
+    def take(self) -> Iterator[tuple[Numbers, Numbers, Numbers | int, int]]:
+        """(source, target, name, kind) of all references by part, sources ascending within each. Each part is given
+        away: afterwards there are none."""
+        self._parts.reverse()
+        while self._parts:
+            part = self._parts.pop()
+            if np.any(part.source[1:] < part.source[:-1]):
+                part.keep(np.argsort(part.source, kind="stable"))
+            yield part.source, part.target, part.name, part.kind
+
+    def add(self, source: Ints | Numbers, value: Words, name: Ints | int, kind: int) -> None:
         """References from the objects ``source`` to what lies at the addresses ``value``."""
         known = value != 0
         if not known.all():
             source, value = source[known], value[known]
             name = name if isinstance(name, int) else name[known]
         if len(source):
-            self._parts.append((source, value, name, kind))
+            self._parts.append(_Part(self.objects, source, value, name, kind))
 
-    def group(self, nodes: Ints) -> None:
-        """Make these objects the present round."""
-        self._by_type = {}
-        if not len(nodes):
-            return
-        order = nodes[np.argsort(self.objects.kind[nodes], kind="stable")]
-        for members in np.split(order, np.flatnonzero(np.diff(self.objects.kind[order])) + 1):
-            self._by_type[int(self.objects.kind[members[0]])] = members
+    def _group(self) -> None:
+        """Sort the objects of the present round by type."""
+        first, last = self._round
+        self._by_type = dict(_by_kind(self.objects.kind[first:last], first))
 
     def _bases_of(self, kind: int) -> set[str]:
         while len(self._base_names) <= kind:
@@ -210,7 +267,7 @@ class References:
                     if offset not in skip:
                         self._unnamed(members, memory.read(address + np.uint64(offset)), weak=is_weak and offset == 16)
 
-    def _unnamed(self, members: Ints, values: Words, *, weak: bool) -> None:
+    def _unnamed(self, members: Numbers, values: Words, *, weak: bool) -> None:
         target = self.objects.number(values)
         known = np.flatnonzero(target >= 0)
         for kind in np.unique(self.objects.kind[target[known]]).tolist():
@@ -287,7 +344,7 @@ class References:
                 value = memory.read(address + np.uint64(place))
                 self.add(members, value, self.name("__dict__"), INTERNAL)
 
-    def _managed(self, kind: int, members: Ints, address: Words) -> None:
+    def _managed(self, kind: int, members: Numbers, address: Words) -> None:
         values, spaces = self._values(kind, address)
         self.add(members, spaces, self.name("__dict__"), INTERNAL)
         names = self._attributes(kind)
@@ -347,7 +404,7 @@ class References:
         """A key of a namespace is a name; any other only where that very string stands in loaded code."""
         members = self.of_family("dict")
         entries = entries_of(self.objects.memory, self.objects.layout, self.objects.address[members])
-        spaces = np.isin(self.objects.address[members], self._namespaces())
+        spaces = np.isin(members, self._namespaces())
         keys, inverse = np.unique(entries.key, return_inverse=True)
         in_code = np.isin(keys, self._in_code)
         in_space = np.zeros(len(keys), np.bool_)
@@ -361,15 +418,15 @@ class References:
         self.add(members[entries.which], entries.value, np.where(shown, names[inverse], other), PROPERTY)
         self.add(members[entries.which], entries.key, self.name("<key>"), PROPERTY)
 
-    def _namespaces(self) -> Words:
+    def _namespaces(self) -> Numbers:
         """Dicts that an object, a type, a module or a function has for its attributes."""
         numbers = {self.name("__dict__"), self.name("__kwdefaults__"), self.name("__globals__")}
         found = [
-            value
-            for _, value, name, kind in self._parts
-            if kind != ELEMENT and isinstance(name, int) and name in numbers
+            part.target
+            for part in self._parts
+            if part.kind != ELEMENT and isinstance(part.name, int) and part.name in numbers
         ]
-        return distinct(np.concatenate([np.zeros(0, np.uint64), *found]))
+        return np.unique(np.concatenate([np.zeros(0, np.int32), *found]))
 
     def read_code(self, running: list[int]) -> None:
         """Learn which texts stand in loaded code: that of all functions, what is defined in it, and ``running``."""

@@ -95,18 +95,22 @@ class Roots:
     def _static_types(self, interpreter: int) -> None:
         """From 3.12 on the dicts of types that C declares are the interpreter's (pycore_typeobject.h)."""
         step = self._layout.get("sizeof.static_type_state")
+        states: dict[int, int] = {}
         for field in ("static_types", "extension_types"):
             at = self._layout.get(f"PyInterpreterState.{field}")
             for number in range(MOST_STATIC_TYPES if step and at else 0):
                 state = interpreter + (at or 0) + number * (step or 0)
                 kind = self._memory.word(state + self._layout("static_type_state.type"))
-                node = self._objects.add(np.array([kind], np.uint64)) if kind else np.zeros(0, np.int64)
-                for part in ("dict", "subclasses") if len(node) else ():
-                    space = self._memory.word(state + self._layout(f"static_type_state.tp_{part}"))
-                    edge = PROPERTY if part == "dict" else INTERNAL
-                    name = self._references.name(f"__{part}__")
-                    self._references.add(node, np.array([space], np.uint64), name, edge)
-                self.found += [("static types", int(number)) for number in node]
+                if kind:
+                    states.setdefault(kind, state)
+        for node in self._objects.add(np.array(list(states), np.uint64)).tolist():
+            state = states[int(self._objects.address[node])]
+            for part in ("dict", "subclasses"):
+                space = self._memory.word(state + self._layout(f"static_type_state.tp_{part}"))
+                edge = PROPERTY if part == "dict" else INTERNAL
+                name = self._references.name(f"__{part}__")
+                self._references.add(np.array([node]), np.array([space], np.uint64), name, edge)
+            self.found.append(("static types", node))
 
     def _of_thread(self, thread: int, name: str) -> None:
         for frame in stack_of(self._memory, self._layout, self._codes, thread):

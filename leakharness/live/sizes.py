@@ -25,12 +25,11 @@ SMALL_SET = 8
 
 def shallow_sizes(objects: Objects, references: References) -> Ints:
     """Bytes of each object: its struct, what it has in line, and the buffers that belong to it alone."""
-    references.group(np.arange(len(objects)))
     memory = objects.memory
     found = objects.basic[objects.kind] + np.where(objects.flags[objects.kind] & HAVE_GC, GC_HEAD, 0)
     if objects.layout.version >= (3, 11):
         found += np.where(objects.flags[objects.kind] & MANAGED_DICT, PRE_HEADER, 0)
-    for bases, kind, members in references.groups():
+    for bases, kind, members in references.all_groups():
         address = objects.address[members]
         count = _plausible(memory.read(address + np.uint64(16)))
         if "list" in bases:

@@ -12,6 +12,8 @@ from leakharness.heap import v8
 from leakharness.heap.snapshot_names import parse_name
 from leakharness.live.history import Growth, Seen, growth, started
 from leakharness.live.look import Look, look
+from leakharness.live.process import resident_bytes, status_of
+from leakharness.scratch import process_start
 
 __all__ = ["Limits", "Tick", "watch"]
 
@@ -63,26 +65,15 @@ def watch(pid: int, lane: Path, limits: Limits, *, wait: Callable[[float], None]
         path = lane / time.strftime(f"Heap.%Y%m%d.%H%M%S.{pid}.0.{number:03d}.heapsnapshot", time.localtime(now))
         v8.write(found.graph, path)
         _prune(lane, pid, limits)
-        yield Tick(number, now, _resident(pid), found.objects, tuple(grown[:FAMILIES_SHOWN]), _holder(found, grown))
+        yield Tick(
+            number, now, resident_bytes(pid), found.objects, tuple(grown[:FAMILIES_SHOWN]), _holder(found, grown)
+        )
         if limits.count is None or number < limits.count:
             wait(max(0.0, limits.every - (time.monotonic() - begin)))
 
 
 def _is_alive(pid: int, identity: int) -> bool:
-    try:
-        return (
-            started(pid) == identity and "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        )
-    except (UsageError, OSError):
-        return False
-
-
-def _resident(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
+    return process_start(pid) == identity and not status_of(pid).get("State", "Z").startswith("Z")
 
 
 def _holder(found: Look, grown: list[Growth]) -> str:

@@ -101,6 +101,38 @@ def test_a_type_that_is_its_own_base_ends(target: Target, monkeypatch: pytest.Mo
         look(target.pid)
 
 
+# 0x4000 is MAP_NORESERVE (include/uapi/asm-generic/mman.h); from 3.13 on mmap has its name.
+RESERVED = (
+    "import mmap, sys, time\nclass Node: pass\nKEPT = [Node() for _ in range(200)]\n"
+    "room = mmap.mmap(-1, 4 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)\n"
+    "room[3 << 30] = 1\nprint('up', flush=True)\ntime.sleep(600)\n"
+)
+
+
+def test_memory_that_was_never_written_is_not_read() -> None:
+    """4 GiB of address space with one page: neither this process nor the one that is read grows by it."""
+
+    def tables(pid: int) -> int:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmPTE:"))
+
+    with subprocess.Popen([sys.executable, "-S", "-c", RESERVED], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            before = tables(process.pid)
+            target = find_target(process.pid)
+            with target.opened() as source:
+                memory = Memory(source)
+                room = next(region for region in target.regions if region.end - region.start >= 4 << 30)
+                assert sum(end - start for start, end in source.used(room)) < 1 << 20
+            assert memory.word(room.start + (3 << 30)) & 0xFF == 1
+            assert len(find_objects(memory, layout_of(target.version))) > 200
+            assert tables(process.pid) - before < 1024  # KiB; a page table for all of it has 8 MiB
+        finally:
+            process.kill()
+
+
 def test_a_file_that_only_looks_like_a_core_dump_is_one_line(tmp_path: Path) -> None:
     dice = random.Random(7)
     good = bytearray(Path(sys.executable).resolve().read_bytes()[:20_000])

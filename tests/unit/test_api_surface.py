@@ -168,7 +168,7 @@ LAYERS: dict[str, str] = {
     "shape": "errors scenario",
     "watch": "worker",
     "suite": "documents errors heap store units printable",
-    "live": "errors heap model store units worker printable",
+    "live": "errors heap model scratch store units worker printable",
     "measure": "errors heap judge model options resolve scenario scratch sensitivity store units worker printable",
     "proof": "_version documents errors heap measure model options printable report resolve scenario scratch shape "
     "store units worker",
