@@ -16,12 +16,13 @@ from leakharness.heap.paths import PathTree, sums_upwards
 from leakharness.heap.v8_objects import VALUE, edge_names
 from leakharness.heap.wording import Names, holding_index, path_entries
 
-__all__ = ["Chained", "chained", "edges_to_cut", "entries_of_their_own"]
+__all__ = ["Chained", "alike_paths", "chained", "edges_to_cut", "entries_of_their_own"]
 
 Ints = npt.NDArray[np.int64]
 
 _LOOKED_AT = 16  # steps from the end of a path among which the edge to cut lies
 _LONGEST_LINK = 8  # steps (attribute, dict, list, entry, ...) from one object of a chain to the next
+_COMPARED = 12  # steps from the end of a path that are compared at once for many nodes
 _LINKS_SHOWN = 3
 _NAMED_LINKS = 8  # ways from one to the next that are told by name; more are keys
 _KEY = re.compile(r"\['.*?'\]", re.DOTALL)
@@ -130,6 +131,20 @@ def _last_steps(tree: PathTree, node: int, most: int) -> list[int]:
 def _suffixes(names: Names, tree: PathTree, nodes: Ints, most: int, *, by_name: bool = False) -> Ints:
     """A number for the last steps of each node's path, equal for those that read alike up to positions and, without
     ``by_name``, keys."""
+    return _walked(names, tree, nodes, most, by_name=by_name)[0]
+
+
+def alike_paths(names: Names, tree: PathTree, nodes: Ints) -> Ints:
+    """A number for each node, equal for those whose paths have the same steps, up to positions. Of paths longer than
+    `_COMPARED` steps only the ones that end alike below the same node are found."""
+    suffix, here = _walked(names, tree, nodes, _COMPARED, by_name=True)
+    number: Ints
+    _, number = np.unique(suffix * np.int64(names.graph.node_count) + here, return_inverse=True)
+    return number.reshape(-1)
+
+
+def _walked(names: Names, tree: PathTree, nodes: Ints, most: int, *, by_name: bool) -> tuple[Ints, Ints]:
+    """`_suffixes`, and the node that these steps begin at."""
     suffix, here = np.zeros(len(nodes), np.int64), nodes.copy()
     group = np.arange(len(nodes))
     for _ in range(most):
@@ -146,7 +161,7 @@ def _suffixes(names: Names, tree: PathTree, nodes: Ints, most: int, *, by_name: 
         _, suffix = np.unique(suffix * (int(kinds.max()) + 1) + kinds, return_inverse=True)
         suffix = suffix.reshape(-1).astype(np.int64)
         here = np.where(going, tree.source[here], here)
-    return suffix[group]
+    return suffix[group], here[group]
 
 
 def _kinds_of_steps(names: Names, edges: Ints, nodes: Ints, *, by_name: bool) -> Ints:

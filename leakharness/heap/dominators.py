@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from leakharness.heap.arrays import distinct
 from leakharness.heap.compiled import compiled
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.paths import Links, depths, links, ragged, reachable, sums_upwards
@@ -243,7 +244,7 @@ def _common_ancestors(owner: Ints, pointer: Ints, parent: Ints, depth: Ints) -> 
     n = np.int64(len(parent))
     done: list[tuple[Ints, Ints]] = []
     while True:
-        pairs = np.unique(owner * n + pointer)
+        pairs = distinct(owner * n + pointer)
         owner, pointer = pairs // n, pairs % n
         first = np.flatnonzero(np.concatenate([[True], owner[1:] != owner[:-1]]))
         count = np.diff(np.append(first, len(owner)))

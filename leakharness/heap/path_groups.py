@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from leakharness.heap.chains import Chained, chained
+from leakharness.heap.chains import Chained, alike_paths, chained
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.paths import PathTree
 from leakharness.heap.v8_objects import PLACE, objects_of
@@ -27,6 +27,7 @@ _SEPARATE_KEYS = 3  # up to so many keys of one dict stay apart; more are one re
 _LONGEST_PERIOD = 4
 
 
+_MANY = 1_000  # nodes from which on it pays to compare their paths by arrays before one by one
 _ANY_KEY = -2  # in place of an edge's name, beside PLACE and VALUE
 
 
@@ -170,28 +171,40 @@ class PathGroups:
         wanted = np.asarray(nodes, np.int64)
         families = labels * len(self.names.graph.strings) + self.names.graph.node_name[wanted]
         chains = chained(self.names, self.tree, wanted, families)
-        places = np.arange(len(wanted))
-        heads = np.flatnonzero(chains.head == places).tolist()
+        heads = np.flatnonzero(chains.head == np.arange(len(wanted)))
         objects = self.names.objects
         leaves = objects.leaves.data if objects is not None else None
-        variants: dict[tuple[str, int], dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for place in heads:
+        variants: dict[tuple[str, int], dict[int, list[Ints]]] = defaultdict(lambda: defaultdict(list))
+        for places in self._alike(heads, wanted, labels):
+            place = int(places[0])
             node = nodes[place]
             whole = self.generic.leaf(node) if leaves is not None and leaves[node] else self.generic.chain(node)
-            variants[names[place], whole][self.exact.chain(node)].append(place)
-        groups: list[tuple[str, list[int]]] = []
+            variants[names[place], whole][self.exact.chain(node)].append(places)
+        groups: list[tuple[str, Ints]] = []
         for (name, _), parts in variants.items():
+            joined = [np.sort(np.concatenate(members)) for members in parts.values()]
             if len(parts) <= _SEPARATE_KEYS:
-                groups.extend((name, members) for members in parts.values())
+                groups.extend((name, members) for members in joined)
             else:
-                groups.append((name, [place for members in parts.values() for place in members]))
+                groups.append((name, np.concatenate(joined)))
         if len(heads) == len(wanted):
             found = [PathGroup(name, members := wanted[of].tolist(), members) for name, of in groups]
         else:
             found = self._with_chains(groups, wanted, chains)
         return sorted(found, key=lambda group: -len(group.members))
 
-    def _with_chains(self, groups: list[tuple[str, list[int]]], wanted: Ints, chains: Chained) -> list[PathGroup]:
+    def _alike(self, heads: Ints, wanted: Ints, labels: Ints) -> Iterator[Ints]:
+        """The heads by what their paths have in common, so that one of each says it for all: those of one label that
+        are entered alike from the same node, or, where many are, by the same steps from it on. By first place."""
+        if len(heads) < _MANY or self.names.objects is not None:
+            yield from heads.reshape(-1, 1)
+            return
+        number = alike_paths(self.names, self.tree, wanted[heads]) * (int(labels.max()) + 1) + labels[heads]
+        order = np.argsort(number, kind="stable")
+        parts = np.split(heads[order], np.flatnonzero(np.diff(number[order])) + 1)
+        yield from sorted(parts, key=lambda places: int(places[0]))
+
+    def _with_chains(self, groups: list[tuple[str, Ints]], wanted: Ints, chains: Chained) -> list[PathGroup]:
         group_of = np.empty(len(wanted), np.int64)
         for number, (_, heads) in enumerate(groups):
             group_of[heads] = number

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from leakharness.heap.arrays import distinct
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.v8_objects import Objects, objects_of
 
@@ -89,7 +90,7 @@ def reachable(forward: Links, closed: Mask | None = None, seeds: Ints | None = N
             fresh[found] = True
             frontier = np.flatnonzero(fresh)
         else:
-            frontier = np.unique(found).astype(np.int64)
+            frontier = distinct(found).astype(np.int64)
     if closed is not None:
         seen &= ~closed
     return seen

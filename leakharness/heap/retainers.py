@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from leakharness.heap.arrays import distinct
 from leakharness.heap.chains import edges_to_cut, entries_of_their_own
 from leakharness.heap.dominators import strong_edges
 from leakharness.heap.graph import HeapGraph
@@ -115,7 +116,7 @@ def explain(
         keep &= ~objects.repeated
     closed = _harness_mask(graph)
     tree = path_tree(graph, keep, closed)
-    called = list(labels) if labels is not None else [names.short(node) for node in nodes]
+    called = list(labels) if labels is not None else names.shorts(nodes)
     grouped = PathGroups(names, tree).groups(nodes, called)
     if growth_of is not None:
         full = replacing(graph, tree, grouped, growth_of)
@@ -165,7 +166,7 @@ class _Sizes:
         self.alive = reachable(self.forward)
 
     def retained(self, nodes: Iterable[int]) -> int:
-        members = np.unique(np.fromiter(nodes, np.int64))
+        members = distinct(np.fromiter(nodes, np.int64))
         alive = self.alive
         lost = members[~alive[members]]
         if len(lost):
@@ -175,7 +176,7 @@ class _Sizes:
         return int(self.size[alive & ~reachable(self.forward, closed)].sum())
 
     def shallow(self, nodes: Iterable[int]) -> int:
-        return int(self.size[np.unique(np.fromiter(nodes, np.int64))].sum())
+        return int(self.size[distinct(np.fromiter(nodes, np.int64))].sum())
 
 
 def _explained(
@@ -223,7 +224,7 @@ def _further_ways(
     for _ in range(_FURTHER_WAYS):
         _cut_alike(graph, left, [edge for edge in cuts if edge >= 0])
         alive = reachable(links(graph, left), closed)
-        held = [node for node in members if alive[node]]
+        held = np.asarray(members)[alive[members]].tolist()
         if not held:
             break
         tree = path_tree(graph, left, closed)
@@ -242,8 +243,8 @@ def _cut_alike(graph: HeapGraph, keep: npt.NDArray[np.bool_], edges: list[int]) 
     """
     if not edges:
         return
-    cut = np.unique(np.asarray(edges, np.int64))
-    sources = np.unique(np.searchsorted(graph.edge_start, cut, side="right") - 1)
+    cut = distinct(np.asarray(edges, np.int64))
+    sources = distinct(np.searchsorted(graph.edge_start, cut, side="right") - 1)
     near = ragged(graph.edge_start, sources)
     columns = (
         np.repeat(sources, graph.edge_start[sources + 1] - graph.edge_start[sources]),

@@ -200,6 +200,19 @@ class Names:
         function = self._bound(node) if name == "method" else ""
         return clip(f"method {function}") if function else short_name(name)
 
+    def shorts(self, nodes: Sequence[int]) -> list[str]:
+        """`short` of each node; what differs by the node alone (methods, the nameless) is asked for one by one."""
+        known: dict[int, str] = {}
+        found = []
+        for node, number in zip(nodes, self.graph.node_name[nodes].tolist(), strict=True):
+            text = known.get(number)
+            if text is None:
+                text = self.short(node)
+                if self.objects is None and self.graph.strings[number] not in ("", "method"):
+                    known[number] = text
+            found.append(text)
+        return found
+
     def full(self, node: int) -> str:
         """The module-qualified type, without line numbers: it goes into fingerprints."""
         return LINE_NUMBER.sub("", clip(described(self.name(node) or self._nameless(node)), _FINGERPRINT_LABEL_WIDTH))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leakharness.errors import UsageError
-from leakharness.live.arrays import distinct
+from leakharness.heap.arrays import distinct
 from leakharness.live.layouts import Layout
 from leakharness.live.memory import Memory
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from leakharness.heap.arrays import distinct
 from leakharness.heap.graph import EDGE_KINDS
-from leakharness.live.arrays import distinct, ragged
+from leakharness.live.arrays import ragged
 from leakharness.live.dicts import SPLIT, Strings, entries_of, key_columns, value_base
 from leakharness.live.objects import HAVE_GC, HEAP_TYPE, Objects
 

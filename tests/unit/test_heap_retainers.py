@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
+import pytest
 from heap_graphs import build, draw, plain, reach
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,9 +13,10 @@ from hypothesis import strategies as st
 from leakharness.heap.dominator_rows import dominator_chain, dominator_rows
 from leakharness.heap.dominators import dominators, retained_sizes, strong_edges
 from leakharness.heap.graph import HeapGraph
+from leakharness.heap.path_groups import PathGroups
 from leakharness.heap.paths import path_tree
 from leakharness.heap.retainers import explain
-from leakharness.heap.wording import sentence
+from leakharness.heap.wording import Names, sentence
 
 
 def named(heap: HeapGraph, name: str) -> list[int]:
@@ -293,3 +297,23 @@ def _distances(n: int, pairs: list[tuple[int, int]], barred: frozenset[int]) -> 
                     following.append(b)
         frontier = following
     return distance
+
+
+def test_paths_compared_at_once_make_the_groups_of_paths_compared_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members, order and names, on graphs with several ways, lost nodes and paths beyond the compared steps."""
+    for seed in range(200):
+        dice = random.Random(seed)
+        count = dice.randint(3, 25)
+        names = ["root", *(dice.choice(["dict", "list", "A", "B", "cell"]) for _ in range(count - 1))]
+        edges = []
+        for place in range(dice.randint(count, 3 * count)):
+            kind = dice.choice(["property", "element", "internal"])
+            name = str(place) if kind == "element" else dice.choice(["x", "y", "__dict__"])
+            edges.append((dice.randrange(count), kind, name, dice.randrange(1, count)))
+        graph = build([f"{name}#{place}" if place else name for place, name in enumerate(names)], edges, [1] * count)
+        tree, nodes = path_tree(graph, strong_edges(graph)), list(range(1, count))
+        monkeypatch.setattr("leakharness.heap.path_groups._MANY", 1_000)
+        one_by_one = PathGroups(Names(graph), tree).groups(nodes, names[1:])
+        monkeypatch.setattr("leakharness.heap.path_groups._MANY", 1)
+        monkeypatch.setattr("leakharness.heap.chains._COMPARED", dice.randint(1, 12))
+        assert PathGroups(Names(graph), tree).groups(nodes, names[1:]) == one_by_one, seed
