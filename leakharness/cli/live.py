@@ -112,6 +112,8 @@ def _lines(found: Look, groups: list[RetainerGroup], grown: list[Growth], top: i
     yield f"process {found.pid}, CPython {found.python}: {found.objects} tracked objects, read in {found.seconds:.1f} s"
     reached = "are reached from modules, threads and the interpreter; the rest is held by C or unknown"
     yield f"{share:.1%} {reached}; {found.torn} torn"
+    if found.interpreters > 1:
+        yield f"{found.interpreters} interpreters: what another than the main one holds is told as `of interpreter N`"
     if found.stopped_ms:
         yield f"all its threads were held for {found.stopped_ms:.1f} ms"
     yield ""

@@ -21,6 +21,7 @@ from leakharness.heap.graph import EDGE_KINDS, NODE_KINDS, HeapGraph
 from leakharness.heap.paths import UNKNOWN, path_tree
 from leakharness.heap.retainers import RetainerGroup, explain
 from leakharness.live.core_file import find_core
+from leakharness.live.debug_offsets import checked
 from leakharness.live.dicts import Strings
 from leakharness.live.frames import Codes
 from leakharness.live.layouts import Layout, layout_of
@@ -84,6 +85,7 @@ class Look:
     seconds: float
     families: list[Family]
     modules: frozenset[str] = field(repr=False, default=frozenset())
+    interpreters: int = 1
 
     def nodes_of(self, wanted: str) -> list[int]:
         """Nodes of the type ``wanted``, or of those whose name ends with it after a dot. Raises UsageError for none."""
@@ -131,6 +133,7 @@ class Look:
             "objects": self.objects,
             "reached": self.reached,
             "torn": self.torn,
+            "interpreters": self.interpreters,
             "stopped_ms": self.stopped_ms,
             "seconds": self.seconds,
             "families": [
@@ -163,7 +166,7 @@ def look_at_core(path: Path) -> Look:
     core = find_core(path)
     with core.opened() as source:
         memory = Memory(source)
-    objects = find_objects(memory, layout_of(core.version))
+    objects = find_objects(memory, checked(memory, layout_of(core.version), str(path)))
     return _look(objects, str(path), core.pid, core.version, ("", 0.0, begin))
 
 
@@ -176,14 +179,14 @@ def _look(
     codes = Codes(objects.memory, layout, strings)
     references = References(objects, strings)
     names = Names(objects, references, strings, codes, directory)
-    roots = Roots(objects, references, names, codes).found
+    roots = Roots(objects, references, names, codes)
     references.read_code(codes.addresses())
     references.collect()
     collect_special(references, codes)
     references.follow()
     sizes = shallow_sizes(objects, references)
     families = _families(objects, names, sizes)
-    graph = _graph(objects, references, names, roots, sizes)
+    graph = _graph(objects, references, names, roots.found, sizes)
     python = ".".join(map(str, version))
     graph.meta.update(pid=pid, python=python, time=time.time(), producer="leakharness")
     rank = path_tree(graph, strong_edges(graph)).rank[1 : objects.tracked + 1]
@@ -200,6 +203,7 @@ def _look(
         seconds=round(time.perf_counter() - begin, 3),
         families=families,
         modules=frozenset(names.modules()),
+        interpreters=roots.interpreters,
     )
 
 
@@ -210,7 +214,7 @@ def _objects(target: Target, layout: Layout, *, pause: bool) -> tuple[Objects, f
             begin = time.perf_counter()
             memory = Memory(source)
             stopped = time.perf_counter() - begin if pause else 0.0
-        objects = find_objects(memory, layout)
+        objects = find_objects(memory, checked(memory, layout, f"process {target.pid}"))
         if objects.torn <= MOST_TORN * len(objects):
             return objects, stopped
         time.sleep(PAUSE_S)

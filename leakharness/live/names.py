@@ -28,7 +28,7 @@ class Names:
         self._short: dict[str, str] = {}
         self._types: list[str] = []
         self._own: dict[int, int] = {}
-        self._modules: dict[str, int] = {}
+        self._alike: dict[str, list[int]] = {}
         self._name_types_and_modules()
         library = self.text_in(self.space("os"), "__file__", 1000) or ""
         self._library = library.rpartition("/")[0]
@@ -36,13 +36,17 @@ class Names:
 
     def modules(self) -> list[str]:
         """Names of all modules."""
-        return list(self._modules)
+        return list(self._alike)
+
+    def spaces(self, module: str) -> list[int]:
+        """Addresses of the dicts of all modules of that name: each interpreter has its own."""
+        return [self._space_of(node) for node in self._alike.get(module, ())]
 
     def space(self, module: str) -> int:
         """Address of the dict of a module, 0 for none."""
-        node = self._modules.get(module)
-        if node is None:
-            return 0
+        return next(iter(self.spaces(module)), 0)
+
+    def _space_of(self, node: int) -> int:
         return self._memory.word(int(self._objects.address[node]) + self._layout("PyModuleObject.md_dict"))
 
     def name_of(self, kind: int) -> str:
@@ -63,9 +67,8 @@ class Names:
         for node in self._references.of_family("type").tolist():
             self._own[node] = number(f"type {self.type_name(int(self._objects.address[node]))}")
         for node in self._references.of_family("module").tolist():
-            space = self._memory.word(int(self._objects.address[node]) + self._layout("PyModuleObject.md_dict"))
-            text = self.text_in(space, "__name__") or "?"
-            self._modules.setdefault(text, node)
+            text = self.text_in(self._space_of(node), "__name__") or "?"
+            self._alike.setdefault(text, []).append(node)
             self._own[node] = number(f"module {text}")
 
     def _name_code(self) -> None:

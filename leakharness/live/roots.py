@@ -41,9 +41,14 @@ class Roots:
         self._memory, self._layout = objects.memory, objects.layout
         self.found: list[tuple[str, int]] = []
         self._seen: set[int] = set()
-        self._modules()
-        for number, interpreter in enumerate(self._interpreters()):
-            self._of_interpreter(interpreter, "" if number == 0 else f" of interpreter {number}")
+        found = self._interpreters()
+        self.interpreters = max(1, len(found))
+        """How many interpreters the process has; one where none was found."""
+        for number, (interpreter, modules) in enumerate(found or [(0, self._table_of(names.space("sys")))]):
+            suffix = "" if number == 0 else f" of interpreter {number}"
+            self._modules(modules, suffix)
+            if interpreter:
+                self._of_interpreter(interpreter, suffix)
         for node in references.of_family("module").tolist():
             if node not in self._seen:
                 self.found.append(("module not in sys.modules", node))
@@ -54,34 +59,39 @@ class Roots:
             self.found.append((name, node))
             self._seen.add(node)
 
-    def _modules(self) -> None:
-        modules = self._names.value_in(self._names.space("sys"), "modules")
-        self._table = modules
-        entries = entries_of(self._memory, self._layout, np.array([modules], np.uint64))
+    def _table_of(self, sysdict: int) -> int:
+        """Address of ``sys.modules``."""
+        return self._names.value_in(sysdict, "modules")
+
+    def _modules(self, table: int, suffix: str) -> None:
+        entries = entries_of(self._memory, self._layout, np.array([table], np.uint64))
         for key, value in zip(entries.key.tolist(), entries.value.tolist(), strict=True):
             text = self._names.strings(key)
             if text is not None:
-                self._add("builtins" if text == "builtins" else f"sys.modules[{text!r}]", value)
+                name = "builtins" if text == "builtins" else f"sys.modules[{text!r}]"
+                self._add(name + suffix, value)
 
-    def _interpreters(self) -> list[int]:
-        """Addresses of the interpreters' states, main first."""
-        sysdict, builtins = self._names.space("sys"), self._names.space("builtins")
-        if not sysdict:
-            return []
+    def _interpreters(self) -> list[tuple[int, int]]:
+        """(address of its state, address of its ``sys.modules``) of each interpreter, the main one first: that was the
+        first, and new ones are put in front of the others (Python/pystate.c)."""
         at = {name: self._layout(f"PyInterpreterState.{name}") for name in ("sysdict", "modules", "builtins", "next")}
-        places = [place - at["sysdict"] for place in self._memory.places_of(sysdict).tolist()]
-        found = [
-            place
-            for place in places
-            if self._memory.word(place + at["builtins"]) == builtins
-            and self._memory.word(place + at["modules"]) == self._table
-        ]
-        return found[:1]
+        builtins = set(self._names.spaces("builtins"))
+        found = []
+        for sysdict in self._names.spaces("sys"):
+            table = self._table_of(sysdict)
+            for place in (self._memory.places_of(sysdict) - np.uint64(at["sysdict"])).tolist():
+                at_home = self._memory.word(place + at["builtins"]) in builtins
+                if at_home and table and self._memory.word(place + at["modules"]) == table:
+                    found.append((place, table))
+                    break
+        return sorted(found, key=lambda one: (self._memory.word(one[0] + at["next"]) != 0, one))
 
     def _of_interpreter(self, interpreter: int, suffix: str) -> None:
         for field, kind, text in KEPT_BY_INTERPRETER:
             name = f"{kind} {text}{suffix}" if kind == "registry" else f"{kind}{suffix}"
-            self._add(name, self._memory.word(interpreter + self._layout(f"PyInterpreterState.{field}")))
+            offset = self._layout.get(f"PyInterpreterState.{field}")
+            if offset is not None:
+                self._add(name, self._memory.word(interpreter + offset))
         self._static_types(interpreter)
         names = self._thread_names()
         thread = self._memory.word(interpreter + self._layout("PyInterpreterState.threads"))
@@ -117,7 +127,9 @@ class Roots:
             for text, address in self._of_frame(frame, name):
                 self._add(text, address)
         for field, text in KEPT_BY_THREAD:
-            self._add(f"thread {name}: {text}", self._memory.word(thread + self._layout(f"PyThreadState.{field}")))
+            offset = self._layout.get(f"PyThreadState.{field}")
+            if offset is not None:
+                self._add(f"thread {name}: {text}", self._memory.word(thread + offset))
 
     def _of_frame(self, frame: Frame, thread: str) -> Iterator[tuple[str, int]]:
         """As a capture names them: ``thread NAME: function (file:line) local 'x'``."""

@@ -8,12 +8,12 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import PYTHONS
+from conftest import PYTHONS, Answer
 
 from leakharness.cli import make_app
 from leakharness.errors import UsageError
@@ -254,11 +254,46 @@ def test_the_command_prints_one_document(service: Service, capfd: pytest.Capture
     command = ["live", "look", str(service.process.pid), "--type", "Session", "--json"]
     make_app()(command, standalone_mode=False)
     document = json.loads(capfd.readouterr().out)
-    keys = "schema pid python objects reached torn stopped_ms seconds families retainers growth"
+    keys = "schema pid python objects reached torn interpreters stopped_ms seconds families retainers growth"
     assert set(keys.split()) == set(document)
     assert document["schema"] == "leakharness.live/1"
     assert document["stopped_ms"] == 0
     assert document["retainers"][0]["count"] == 100
+
+
+INTERPRETERS = """
+import time
+try:
+    import _xxsubinterpreters as interpreters
+except ImportError:
+    import _interpreters as interpreters
+run = getattr(interpreters, "exec", interpreters.run_string)
+one = interpreters.create()
+run(one, "class Tenant:\\n    pass\\nTENANTS = [Tenant() for _ in range(30)]")
+class Tenant:
+    pass
+OWN = [Tenant() for _ in range(20)]
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_what_another_interpreter_holds_is_told(python: str, cli: Callable[..., Answer], tmp_path: Path) -> None:
+    """The number of interpreters is said, and what the second one keeps is named by its own modules."""
+    with subprocess.Popen([python, "-c", INTERPRETERS], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            told = cli("live", "look", str(process.pid), "--type", "Tenant", "--lane-dir", str(tmp_path))
+        finally:
+            process.kill()
+    assert told.code == 0, told.stderr
+    assert "2 interpreters: " in told.stdout
+    assert "20 Tenant" in told.stdout
+    assert "30 Tenant" in told.stdout
+    assert "  sys.modules['__main__']\n" in told.stdout
+    assert "  sys.modules['__main__'] of interpreter 1\n" in told.stdout
 
 
 def test_an_unknown_type_is_one_line(service: Service) -> None:
