@@ -15,7 +15,7 @@ from leakharness.live.memory import free_memory
 from leakharness.live.process import YAMA, executable, find_target, resident_bytes, status_of
 from leakharness.units import size
 
-__all__ = ["Check", "examine"]
+__all__ = ["Check", "examine", "room"]
 
 SELF_TEST_SECONDS = 60.0
 NEEDED = 3.0
@@ -75,7 +75,7 @@ def examine(pid: int) -> Iterator[Check]:
         yield Check("version", False, str(error))
         return
     yield Check("version", True, f"CPython {target.version[0]}.{target.version[1]}")
-    yield _room(pid)
+    yield room(pid)
     yield _self_test(pid)
 
 
@@ -100,7 +100,8 @@ def _tracing(pid: int) -> Iterator[Check]:
     yield Check("pause", True, "its threads may be held for --pause")
 
 
-def _room(pid: int) -> Check:
+def room(pid: int) -> Check:
+    """Whether there is memory for a look at ``pid``."""
     resident = resident_bytes(pid)
     free = free_memory()
     if free is None:

@@ -45,6 +45,8 @@ _SWEEP = 4096
 """Entries from which on the dead ones are dropped, and so many more each time: a callback at each object's death would
 cost as much again as watching it."""
 _watched = 0
+read_from_outside = False
+"""Whether `allow_attach` was called for any process: then snapshots are written from outside."""
 _sweep_at = _SWEEP
 
 
@@ -99,12 +101,16 @@ def targets() -> list[tuple[Any, str]]:
 def allow_attach(pid: int | None = None) -> bool:
     """Let another process (of the same user; ``pid``, or any) read this one where the kernel restricts that (Yama).
 
-    Then ``leakharness live look`` works from outside and nothing has to be written here. Returns whether the kernel
-    knows the request (prctl(2), PR_SET_PTRACER); elsewhere than on Linux it is False.
+    Then ``leakharness live look`` works from outside, and the triggers of `install` start a process that writes the
+    snapshot from there (without ``pid``): the service is neither stopped nor forked, and its memory is not doubled.
+    Where that process cannot read it, a forked copy writes as before. Returns whether the kernel knows the request
+    (prctl(2), PR_SET_PTRACER); without Yama nothing has to be allowed, and elsewhere than on Linux it is False, too.
     """
+    global read_from_outside
     import ctypes
     import sys
 
+    read_from_outside = pid is None
     if not sys.platform.startswith("linux"):
         return False
     request, anyone = 0x59616D61, ctypes.c_ulong(-1).value
@@ -132,7 +138,7 @@ def install(
     At ``signal`` (SIGUSR2; None for none; only in the main thread), when resident memory passes ``rss_limit`` bytes
     (then a quarter more each time), ``every`` so many seconds, and when ``threshold`` more objects are retained than at
     the snapshot before. The newest ``keep`` stay. A snapshot is written by a forked copy; the service stands still for
-    the fork alone.
+    the fork alone. After `allow_attach` a process of its own reads the service from outside: nothing stands still.
 
     Raises OSError where the directory cannot be made, ValueError where the signal is set outside the main thread.
     """

@@ -17,7 +17,8 @@ QUIET_SECONDS = 30.0
 LIMIT_STEP = 1.25
 SNAPSHOT_SECONDS = 600.0
 """After that the copy that writes is killed."""
-SUFFIX = ".heapcapture"
+SUFFIX, FROM_OUTSIDE = ".heapcapture", ".heapsnapshot"
+"""Names of files: what a copy of the process writes, and what is written from outside."""
 
 
 class When(NamedTuple):
@@ -87,7 +88,11 @@ def _write(place: _Installed, reason: str) -> str | None:
 
     place.sequence += 1
     stamp = time.strftime("%Y%m%d.%H%M%S")
-    path = os.path.join(place.directory, f"Heap.{stamp}.{os.getpid()}.0.{place.sequence:03d}{SUFFIX}")
+    stem = os.path.join(place.directory, f"Heap.{stamp}.{os.getpid()}.0.{place.sequence:03d}")
+    if watch.read_from_outside and _from_outside(stem + FROM_OUTSIDE, reason):
+        _prune(place)
+        return stem + FROM_OUTSIDE
+    path = stem + SUFFIX
     try:
         child = capture(path, targets=watch.targets)
         if child is not None:
@@ -102,9 +107,39 @@ def _write(place: _Installed, reason: str) -> str | None:
     return path
 
 
+def _from_outside(path: str, reason: str) -> bool:
+    """Whether a process of its own has written the snapshot: this one runs on, and is not copied."""
+    import subprocess
+
+    if not sys.executable:
+        return False
+    command = [sys.executable, "-m", "leakharness.live.snapshot_process", str(os.getpid()), path]
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": paths},
+            timeout=SNAPSHOT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        why = str(error)
+    else:
+        if done.returncode == 0 and os.path.exists(path):
+            return True
+        why = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    print(f"leakharness.watch: not read from outside ({reason}), a copy writes instead: {why}", file=sys.stderr)
+    return False
+
+
 def _prune(place: _Installed) -> None:
     own = f".{os.getpid()}.0."
-    names = sorted(name for name in os.listdir(place.directory) if name.endswith(SUFFIX) and own in name)
+    names = sorted(
+        name for name in os.listdir(place.directory) if name.endswith((SUFFIX, FROM_OUTSIDE)) and own in name
+    )
     for name in names[: -place.keep]:
         try:
             os.unlink(os.path.join(place.directory, name))

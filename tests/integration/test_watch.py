@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from leakharness import watch
@@ -149,6 +150,50 @@ def test_a_trigger_writes_a_snapshot_that_names_the_holder(place: Path, options:
     assert group.holding_edge.startswith("closure cell 'session' of on_done")
     assert path.stat().st_mode & 0o777 == 0o600
     assert place.stat().st_mode & 0o777 == 0o700
+
+
+ON_X86_64 = sys.platform.startswith("linux") and os.uname().machine == "x86_64"
+
+
+@pytest.mark.skipif(not ON_X86_64, reason="reads /proc/PID/mem of x86-64")
+def test_after_allow_attach_the_snapshot_is_written_from_outside(place: Path) -> None:
+    """No copy of the service is made: fork is out of order there. The newest stay, whoever wrote them."""
+    options = "keep=1), watch.allow_attach(), setattr(sys.modules['os'], 'fork', None"
+    with service(place, options) as process:
+        try:
+            for _ in range(2):
+                before = set(place.iterdir())
+                process.send_signal(signal.SIGUSR2)
+                deadline = time.monotonic() + 60
+                while not set(place.glob("*.heapsnapshot")) - before and time.monotonic() < deadline:
+                    time.sleep(0.02)
+            deadline = time.monotonic() + 60
+            while len(list(place.iterdir())) > 1 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            (path,) = place.iterdir()
+            assert process.poll() is None
+        finally:
+            process.kill()
+    graph = v8.read(path)
+    assert v8.info(path).pid == process.pid
+    nodes = np.flatnonzero(graph.node_name == graph.strings.index("__main__.Session")).tolist()
+    (group,) = explain(graph, nodes)
+    assert (group.count, group.holding_edge) == (20, "closure cell 'session' of on_done (<string>:9)")
+    assert path.name.endswith(".002.heapsnapshot")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_cannot_be_read_from_outside_is_written_by_a_copy(place: Path) -> None:
+    """Here the interpreter that should read it is none: one line says so, and there is a snapshot all the same."""
+    with service(place, "), watch.allow_attach(), setattr(sys, 'executable', '/nowhere'") as process:
+        try:
+            process.send_signal(signal.SIGUSR2)
+            assert len(snapshots(place, 1)) == 1
+        finally:
+            process.kill()
+        assert process.stderr is not None
+        assert "not read from outside (signal), a copy writes instead" in process.stderr.read()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
