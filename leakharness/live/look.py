@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -210,10 +209,7 @@ def _look(
 def _objects(target: Target, layout: Layout, *, pause: bool) -> tuple[Objects, float]:
     """The objects of the process, read again where a collection was running, and for how many seconds it was held."""
     for _ in range(ATTEMPTS):
-        with paused(target.pid) if pause else nullcontext(), target.opened() as source:
-            begin = time.perf_counter()
-            memory = Memory(source)
-            stopped = time.perf_counter() - begin if pause else 0.0
+        memory, stopped = _held(target) if pause else (_read(target), 0.0)
         objects = find_objects(memory, checked(memory, layout, f"process {target.pid}"))
         if objects.torn <= MOST_TORN * len(objects):
             return objects, stopped
@@ -223,6 +219,23 @@ def _objects(target: Target, layout: Layout, *, pause: bool) -> tuple[Objects, f
         f"process {target.pid}: {objects.torn} of its objects changed while they were read, {ATTEMPTS} times in a row; "
         "look again when it is less busy, or with --pause"
     )
+
+
+def _read(target: Target, *, spare: bool = False) -> Memory:
+    with target.opened() as source:
+        return Memory(source, spare=spare)
+
+
+def _held(target: Target) -> tuple[Memory, float]:
+    """A copy of a process that stands still meanwhile, and for how many seconds it does.
+
+    A first copy, while it runs, is for the pages: getting them from the kernel takes several times as long as copying.
+    """
+    before = _read(target, spare=True)
+    begin = time.perf_counter()
+    with paused(target.pid), find_target(target.pid).opened() as source:
+        memory = Memory(source, before)
+    return memory, time.perf_counter() - begin
 
 
 def _refuse_misfit(python: str, reached: int, tracked: int, what: str) -> None:

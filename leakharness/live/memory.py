@@ -31,6 +31,8 @@ SPECIAL = ("[vvar]", "[vsyscall]", "[vdso]", "[vvar_vclock]")
 WORD = 8
 PIECE = 1 << 16
 """Addresses looked up together: what is made meanwhile fits into the processor's cache."""
+SPARE, TAIL = 1 << 18, 1 << 24
+"""Words: of address space only, as they are not written until they are needed."""
 NEAR = 1 << 16
 """Bytes without memory between two stretches that are searched as one: less than another round costs."""
 OUTSIDE = np.iinfo(np.int64).min
@@ -58,16 +60,27 @@ class Memory:
     for and was not copied is read there.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, into: Memory | None = None, *, spare: bool = False) -> None:
+        """Copy from ``source``: into the pages of an earlier copy, which is of no use then, where it has room for it;
+        into new ones else. ``spare``: leave room so that this can be done with a copy that is a little larger."""
         self.regions = [region for region in source.regions if _wanted(region)]
         sizes = [(region.end - region.start) // WORD for region in self.regions]
         used = [source.used(region) for region in self.regions]
-        _refuse_too_much(sum(end - start for spans in used for start, end in spans))
-        self.words: Words = np.zeros(sum(sizes) + 1, np.uint64)
+        if into is None:
+            _refuse_too_much(sum(end - start for spans in used for start, end in spans))
+        first = None if into is None else into._rooms_for(self.regions, used)
+        if into is None or first is None:
+            rooms = [size + (max(size // 8, SPARE) if spare else 0) for size in sizes]
+            first = np.cumsum([0, *rooms], dtype=np.int64).tolist()
+            self.words: Words = np.zeros(first[-1] + (TAIL if spare else 0) + 1, np.uint64)
+            self._rooms = {r.start: (at, room) for r, at, room in zip(self.regions, first, rooms, strict=False)}
+            self._tail = first.pop()
+        else:
+            self.words, self._rooms, self._tail = into.words, into._rooms, into._tail
         self.start = np.array([region.start for region in self.regions], np.uint64)
         self.end = np.array([region.end for region in self.regions], np.uint64)
-        self.first = np.cumsum([0, *sizes], dtype=np.int64)
-        self._bounds, self._shift = _bounds_of(self.start, self.end, self.first[:-1])
+        self.first = np.array(first, np.int64)
+        self._bounds, self._shift = _bounds_of(self.start, self.end, self.first)
         self.bytes = self.words.data.cast("B")
         # The same once more for single words: a look-up by numpy costs 30 times as much as one by bisect.
         self._word_at = self.bytes.cast("Q")
@@ -79,6 +92,27 @@ class Memory:
         for region, first, spans in zip(self.regions, self.first.tolist(), used, strict=False):
             for start, end in spans:
                 self._copy(source, first * WORD + start - region.start, start, end)
+
+    def _rooms_for(self, regions: Sequence[Region], used: Sequence[Sequence[tuple[int, int]]]) -> list[int] | None:
+        """Where each region goes in the pages of this copy, which are made zero where they will not be written; None
+        where there is no room."""
+        found, tail = [], self._tail
+        for region in regions:
+            size = (region.end - region.start) // WORD
+            at, room = self._rooms.get(region.start, (0, 0))
+            if room < size:
+                at, tail = tail, tail + size
+            if tail >= len(self.words):
+                return None
+            found.append(at)
+        kept = {region.start: set(spans) for region, spans in zip(regions, used, strict=True)}
+        for region, spans in zip(self.regions, self._used, strict=True):
+            for start, end in spans:
+                if (start, end) not in kept.get(region.start, ()):
+                    at = self._rooms[region.start][0] + (start - region.start) // WORD
+                    self.words[at : at + (end - start) // WORD] = 0
+        self._tail = tail
+        return found
 
     def release(self) -> None:
         """Give the copy back: everything reads as zero from now on."""

@@ -3,7 +3,8 @@
 usage: live_look.py [--sizes 0.1 1 5] [--python PATH] [--service]
 
 For each size (in millions of tracked objects) a process is started and looked at, with and without --pause, beside
-``py-spy dump`` (which reads stacks only) where that is at hand.
+``py-spy dump`` (which reads stacks only) and ``memray attach`` (which injects a tracker) where those are at hand, and
+the time that copying as much memory takes.
 ``--service`` asks a server on 127.0.0.1 for answers meanwhile and prints their p50, p99 and longest time, without a
 look, with looks one after the other, and with looks that pause.
 """
@@ -35,7 +36,7 @@ class Session:
         self.messages = [Message(number) for number in range(20)]
 SESSIONS = [Session() for _ in range(int(float(sys.argv[1]) * 1e6) // 42)]
 """
-STILL = HEAP + "print('up', flush=True)\ntime.sleep(3600)\n"
+STILL = HEAP + "print('up', flush=True)\nwhile True:\n    time.sleep(0.05)\n"  # what injects code waits for bytecode
 SERVER = (
     HEAP
     + """
@@ -55,6 +56,12 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 """
 )
+OTHERS = {
+    "py-spy dump (stacks)": ("py-spy", "dump", "--pid", "{pid}"),
+    "memray attach, 1 s": ("memray", "attach", "--duration", "1", "-o", "{folder}/{pid}.bin", "{pid}"),
+}
+"""What else is asked of a running process, where it is at hand."""
+OTHERS_SECONDS = 20
 REQUESTS = 1500
 
 
@@ -82,6 +89,17 @@ def look(pid: int, folder: str, *words: str) -> tuple[dict[str, object], float, 
         return json.load(out), seconds, usage.ru_maxrss / 1024
 
 
+def copying(mebibytes: float) -> float:
+    """Milliseconds that copying so much memory takes where both ends are there already: the fastest of five."""
+    source, target = bytearray(int(mebibytes * 2**20)), bytearray(int(mebibytes * 2**20))
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        target[:] = source
+        times.append((time.perf_counter() - begin) * 1000)
+    return min(times[1:])
+
+
 def table(sizes: list[float], python: str, folder: str) -> None:
     print(f"{'objects':>9} {'target MiB':>10} {'way':24} {'answer s':>9} {'stop ms':>8} {'tool MiB':>9}")
     for size in sizes:
@@ -92,11 +110,19 @@ def table(sizes: list[float], python: str, folder: str) -> None:
                 answer, seconds, memory = look(process.pid, folder, *words)
                 stop = float(str(answer["stopped_ms"]))
                 print(f"{answer['objects']:>9} {own:>10.0f} {name:24} {seconds:>9.2f} {stop:>8.1f} {memory:>9.0f}")
-            spy = shutil.which("py-spy")
-            if spy is not None:
+            print(f"{'':>9} {own:>10.0f} {'copying so much (memcpy)':24} {'':>9} {copying(own):>8.1f}")
+            for name, command in OTHERS.items():
+                program = shutil.which(command[0], path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+                if program is None:
+                    continue
                 begin = time.monotonic()
-                subprocess.run([spy, "dump", "--pid", str(process.pid)], capture_output=True, check=False)
-                print(f"{'':>9} {own:>10.0f} {'py-spy dump (stacks)':24} {time.monotonic() - begin:>9.2f}")
+                words = [program, *(word.format(pid=process.pid, folder=folder) for word in command[1:])]
+                try:
+                    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=OTHERS_SECONDS)
+                    said = "" if done.returncode == 0 else f" exit {done.returncode}: {done.stderr.strip()[-80:]!r}"
+                except subprocess.TimeoutExpired:
+                    said = " did not end"
+                print(f"{'':>9} {own:>10.0f} {name:24} {time.monotonic() - begin:>9.2f}{said}")
         finally:
             process.kill()
             process.wait()

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -121,6 +123,66 @@ def test_a_record_of_another_process_is_not_taken(leaky: subprocess.Popen[str], 
     document = json.loads((tmp_path / FILE).read_text())
     (tmp_path / FILE).write_text(json.dumps({**document, "started": 1}))
     assert recall(tmp_path, leaky.pid) is None
+
+
+SERVER = """
+import asyncio
+class Transcript:
+    def __init__(self, name):
+        self.name = name
+LISTENERS = []
+def listen():
+    transcript = Transcript("chat")
+    def on_shutdown():
+        return transcript
+    LISTENERS.append(on_shutdown)
+async def answer(reader, writer):
+    while await reader.readline():
+        listen()
+        await asyncio.sleep(0)
+        writer.write(b"%d\\n" % len(LISTENERS))
+        await writer.drain()
+async def main():
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("pause", [False, True])
+def test_a_server_is_explained_while_it_answers_requests(pause: bool) -> None:
+    """The listener that leaks a transcript a request is named; each request before, meanwhile and after is answered."""
+    answers: list[int] = []
+    with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            with socket.create_connection(("127.0.0.1", int(process.stdout.readline())), timeout=60) as connection:
+                lines, ended = connection.makefile("rw"), threading.Event()
+
+                def ask() -> None:
+                    while not ended.is_set():
+                        lines.write("chat\n")
+                        lines.flush()
+                        answers.append(int(lines.readline()))
+
+                client = threading.Thread(target=ask)
+                client.start()
+                while len(answers) < 200:
+                    time.sleep(0.005)
+                found = look(process.pid, pause=pause)
+                meanwhile = len(answers)
+                while len(answers) < meanwhile + 100:
+                    time.sleep(0.005)
+                ended.set()
+                client.join()
+        finally:
+            process.kill()
+    assert answers == list(range(1, len(answers) + 1))
+    group = max(found.retainers(found.nodes_of("Transcript")), key=lambda one: one.count)
+    assert 190 <= group.count <= meanwhile + 1
+    assert group.holding_edge == "closure cell 'transcript' of on_shutdown (<string>:9)"
+    assert group.registered_in == "__main__.LISTENERS (list)"
 
 
 def test_pause_holds_all_threads_and_lets_them_go(leaky: subprocess.Popen[str], cli: Cli, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from leakharness.errors import LeakHarnessError
 from leakharness.live import look as look_module
 from leakharness.live.layouts import layout_of
 from leakharness.live.look import look
-from leakharness.live.memory import Memory
+from leakharness.live.memory import Memory, Source
 from leakharness.live.objects import find_objects
 from leakharness.live.process import Target, find_target
 
@@ -70,8 +70,8 @@ def test_memory_that_lies_ends_in_an_answer_or_one_line(
 ) -> None:
     """Fields of objects, types, tables and frames overwritten at random."""
 
-    def lying(source: object) -> Memory:
-        return spoilt(Memory(source), seed)  # type: ignore[arg-type]
+    def lying(source: Source, into: Memory | None = None, *, spare: bool = False) -> Memory:
+        return spoilt(Memory(source, into, spare=spare), seed)
 
     monkeypatch.setattr(look_module, "Memory", lying)
     monkeypatch.setattr(look_module, "ATTEMPTS", 1)
@@ -85,8 +85,8 @@ def test_a_type_that_is_its_own_base_ends(target: Target, monkeypatch: pytest.Mo
     """Every type's base is itself, and every dict says that it has 2**40 entries."""
     layout = layout_of(target.version)
 
-    def lying(source: object) -> Memory:
-        memory = Memory(source)  # type: ignore[arg-type]
+    def lying(source: Source, into: Memory | None = None, *, spare: bool = False) -> Memory:
+        memory = Memory(source, into, spare=spare)
         objects = find_objects(memory, layout)
         for kind in objects.types.tolist():
             memory.words[int(memory.index(np.array([kind + layout("PyTypeObject.tp_base")], np.uint64))[0])] = kind

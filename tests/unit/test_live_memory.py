@@ -1,0 +1,94 @@
+"""The copy of a process's memory: addresses as positions, and a second copy in the pages of the first."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from leakharness.live import memory as module
+from leakharness.live.memory import Memory
+from leakharness.live.process import Region
+
+PAGE = 4096
+
+
+class Pages:
+    """A process as (start, pages): what each page holds, None for one that was never written."""
+
+    def __init__(self, mappings: dict[int, list[int | None]]) -> None:
+        self.mappings = mappings
+        self.regions = tuple(
+            Region(start, start + len(pages) * PAGE, "rw-p", "") for start, pages in sorted(mappings.items())
+        )
+
+    def used(self, region: Region) -> Sequence[tuple[int, int]]:
+        return [
+            (region.start + place * PAGE, region.start + (place + 1) * PAGE)
+            for place, page in enumerate(self.mappings[region.start])
+            if page is not None
+        ]
+
+    def read_into(self, buffer: memoryview, address: int) -> int:
+        start = max(start for start in self.mappings if start <= address)
+        page = self.mappings[start][(address - start) // PAGE]
+        assert page is not None, "read where nothing was written"
+        buffer[:PAGE] = np.full(PAGE // 8, page, np.uint64).tobytes()
+        return PAGE
+
+
+def words_of(pages: Pages) -> dict[int, int]:
+    return {
+        start + place * PAGE + 8 * (place % 500): page or 0
+        for start, held in pages.mappings.items()
+        for place, page in enumerate(held)
+    }
+
+
+def drawn(dice: random.Random) -> Pages:
+    return Pages(
+        {
+            (1 + number) << 24: [dice.choice([None, dice.randrange(1, 1 << 60)]) for _ in range(dice.randint(1, 40))]
+            for number in range(6)
+            if dice.random() < 0.7 or number == 0
+        }
+    )
+
+
+def test_a_word_is_found_by_its_address_alone_or_with_others() -> None:
+    """At both ends of each mapping and between them; elsewhere it is zero."""
+    pages = Pages({0x10000: [1, None, 3], 0x20000: [4], 0x21000: [5]})
+    memory = Memory(pages)
+    wanted = {
+        0: 0,
+        0xFFF8: 0,
+        0x10000: 1,
+        0x11000: 0,
+        0x12FF8: 3,
+        0x13000: 0,
+        0x20FF8: 4,
+        0x21000: 5,
+        0x22000: 0,
+        2**64 - 8: 0,
+    }
+    assert memory.read(np.array(list(wanted), np.uint64)).tolist() == list(wanted.values())
+    assert [memory.word(address) for address in wanted] == list(wanted.values())
+    assert memory.places_of(4).tolist() == list(range(0x20000, 0x21000, 8))
+    memory.release()
+    assert memory.read(np.array(list(wanted), np.uint64)).tolist() == [0] * len(wanted)
+
+
+@pytest.mark.parametrize("tail", [1, 1 << 20])
+def test_a_second_copy_in_the_pages_of_the_first_has_nothing_of_it(tail: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mappings that come, go, grow and shrink between the two, and pages that are given back."""
+    monkeypatch.setattr(module, "SPARE", PAGE)
+    monkeypatch.setattr(module, "TAIL", tail)
+    for seed in range(100):
+        dice = random.Random(seed)
+        first, second = drawn(dice), drawn(dice)
+        memory = Memory(second, Memory(first, spare=True))
+        expected = words_of(second)
+        assert memory.read(np.array(list(expected), np.uint64)).tolist() == list(expected.values()), seed
+        assert [memory.word(address) for address in expected] == list(expected.values()), seed
