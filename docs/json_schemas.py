@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from leakharness.documents import BisectDocument, CheckDocument, HotspotsDocument, ProveDocument, RunDocument, TraceRow
+from leakharness.documents import (
+    BisectDocument,
+    CheckDocument,
+    HotspotsDocument,
+    ProveDocument,
+    RunDocument,
+    TraceRow,
+    TrendDocument,
+)
 
 FOLDER = Path(__file__).parent / "reference" / "schemas"
 SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
@@ -55,6 +63,7 @@ DOCUMENTS: dict[str, Any] = {
     "verify": VerifyDocument,
     "bisect": BisectDocument,
     "diff": DiffDocument,
+    "trend": TrendDocument,
     "hotspots": HotspotsDocument,
     "trace-line": TraceRow,
 }

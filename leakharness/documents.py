@@ -31,6 +31,7 @@ __all__ = [
     "SealedSource",
     "StepDocument",
     "TraceRow",
+    "TrendDocument",
     "parsed",
     "read_bytes",
     "read_document",
@@ -225,6 +226,37 @@ class BisectDocument(TypedDict):
     reproduce: str
     folder: str
     duration_s: float
+
+
+class PointRow(TypedDict):
+    scenario: str
+    mode: str
+    at: str
+    label: str
+    subject: str
+    verdict: Literal["PASS", "FAIL", "NOT_JUDGED"]
+    figures: Mapping[str, float | None]
+    grows: list[str]
+    source: str
+
+
+class ExcessRow(TypedDict):
+    scenario: str
+    mode: str
+    figure: str
+    value: float | None
+    allowed: float
+    why: str
+
+
+class TrendDocument(TypedDict):
+    """What ``trend --json`` prints."""
+
+    schema: Literal["leakharness.trend/1"]
+    outcome: Literal["WITHIN", "OVER", "NO_BUDGET"]
+    points: list[PointRow]
+    over: list[ExcessRow]
+    notes: list[str]
 
 
 class SealedScenario(TypedDict):

@@ -16,7 +16,7 @@ from leakharness.scenario.declare import Known
 __all__ = ["checked_target", "known_leaks", "pyproject_options", "resolve"]
 
 TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-TOOL_KEYS = names_at("pyproject") | {"known"}
+TOOL_KEYS = names_at("pyproject") | {"known", "trend_budget"}
 
 
 def resolve(

@@ -14,8 +14,8 @@ from leakharness.printable import for_terminal, one_line
 __all__ = ["Progress", "emit_json", "say"]
 
 COLOURS = {
-    **dict.fromkeys(("PASS", "CERTIFIED", "PROVEN", "HOLDS", "SAME", "FOUND"), 32),
-    **dict.fromkeys(("FAIL", "LEAK", "NOT_FIXED", "TAMPERED"), 31),
+    **dict.fromkeys(("PASS", "CERTIFIED", "PROVEN", "HOLDS", "SAME", "FOUND", "WITHIN"), 32),
+    **dict.fromkeys(("FAIL", "LEAK", "NOT_FIXED", "TAMPERED", "OVER"), 31),
     **dict.fromkeys(("NOT_JUDGED", "NOT_REPRODUCED", "STALE", "DRIFTED", "NOT_FOUND"), 33),
     "INVALID": 35,
 }

@@ -21,6 +21,7 @@ from leakharness.proof.prove import Proof
 from leakharness.proof.revisions import Revision
 from leakharness.proof.seal import Verification
 from leakharness.proof.sides import Question, Side
+from leakharness.report.trend import Budget, Point, points_of, trend_of
 from leakharness.suite.hotspots import Hotspot, Manifest
 from tests.unit.test_documents import DOCUMENT, RESULT, paths_of
 
@@ -67,7 +68,12 @@ def bisection() -> dict[str, Any]:
     return Bisection("s", question, Range(history, subjects), found, steps, "s", Path("reports"), RESULT).document()
 
 
+def measured(seconds: float) -> list[Point]:
+    return points_of({**RESULT.document(), "duration_s": seconds}, f"t{seconds}", "", "", "file")
+
+
 WRITTEN = {
+    "trend": trend_of(measured(1) + measured(2), Budget({"duration_s": 1, "detectable.mapped_bytes": 1})).document(),
     "bisect": bisection(),
     "run": RESULT.document(),
     "check": Certificate("s", "LEAK", "r", (RESULT,), ("note",)).document(),
