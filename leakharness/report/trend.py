@@ -140,7 +140,7 @@ def _figures(arm: Document) -> dict[str, float | None]:
 
 
 def budget_from(table: Any, where: str) -> Budget:
-    """``[tool.leakharness.trend-budget]`` as it is written; ``growth.objects = 1`` and ``"growth.objects" = 1`` are one.
+    """``[tool.leakharness.trend-budget]`` as it is written, ``growth.objects`` as a key or as a table.
     Raises OptionError for a figure that there is not, and for what is no number."""
     if not isinstance(table, Mapping):
         raise OptionError(f"{where}: trend-budget is a table, not {table!r}")
