@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from leakharness.errors import UsageError
 from leakharness.live.process import Region, version_of
@@ -67,6 +68,7 @@ class _Opened:
         self._pieces = core.pieces
         self._starts = [piece.start for piece in core.pieces]
         self._descriptors: dict[Path, int] = {}
+        self._opening = Lock()  # several threads read
 
     def used(self, region: Region) -> list[tuple[int, int]]:
         return [(region.start, region.end)]
@@ -76,8 +78,9 @@ class _Opened:
         if at < 0 or address >= self._pieces[at].end:
             return 0
         piece = self._pieces[at]
-        if piece.path not in self._descriptors:
-            self._descriptors[piece.path] = os.open(piece.path, os.O_RDONLY)
+        with self._opening:
+            if piece.path not in self._descriptors:
+                self._descriptors[piece.path] = os.open(piece.path, os.O_RDONLY)
         room = min(len(buffer), piece.end - address)
         return os.preadv(self._descriptors[piece.path], [buffer[:room]], piece.offset + address - piece.start)
 
