@@ -53,7 +53,8 @@ class Source(Protocol):
         ...
 
     def read_into(self, buffer: memoryview, address: int) -> int:
-        """From several threads at a time: fill ``buffer`` from ``address`` on; how many bytes there were. Raises OSError where none can be read."""
+        """Fill ``buffer`` from ``address`` on, by several threads at a time; how many bytes there were. Raises OSError
+        where none can be read."""
         ...
 
 
