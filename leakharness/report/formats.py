@@ -42,6 +42,8 @@ SARIF_RULES = {
     ),
 }
 """SARIF 2.1.0, section 3.49: what a rule is and what to do about it."""
+RULE_LEVELS = {"leak": "error", "not-judged": "warning"}
+HELP = "https://leakharness.github.io/leakharness/how-to/run-it-in-ci/"
 TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 MOST_DIGITS = 10
 LINE = re.compile(r"\(([^()]+\.py):(\d+)\)")
@@ -209,9 +211,16 @@ def place_of(result: Document) -> tuple[str, int] | None:
     return (file, int(line)) if file and line.isdecimal() and len(line) < MOST_DIGITS else None
 
 
+def _usual_place(result: Document) -> tuple[str, int]:
+    """Where a scenario of that name stands by custom: for results of versions that did not store its place. Code
+    scanning refuses a file with a result that has no location."""
+    return f"scenarios/{result['scenario'].replace('-', '_')}.py", 1
+
+
 def _location(place: tuple[str, int]) -> dict[str, Any]:
     file, line = place
     uri = quote(file.replace("\\", "/"), safe="/", errors="replace")
+    uri = f"file://{uri}" if uri.startswith("/") else uri
     return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": {"startLine": max(1, line)}}}
 
 
@@ -221,7 +230,7 @@ def _sarif(results: Sequence[Document]) -> str:
             "ruleId": "leak" if result["verdict"] != "NOT_JUDGED" else "not-judged",
             "level": LEVELS[result["verdict"]] if result["verdict"] != "PASS" else "error",
             "message": {"text": f"{_name(result)}: {_text(result)}"},
-            "locations": [_location(place) for place in [place_of(result)] if place is not None],
+            "locations": [_location(place_of(result) or _usual_place(result))],
             "partialFingerprints": {
                 f"retainer/{number}": row["fingerprint"] for number, row in enumerate(result["retainers"], 1)
             },
@@ -230,10 +239,18 @@ def _sarif(results: Sequence[Document]) -> str:
         if _bad(result)
     ]
     rules = [
-        {"id": name, "shortDescription": {"text": short}, "help": {"text": text}}
+        {
+            "id": name,
+            "name": "".join(word.capitalize() for word in name.split("-")),
+            "shortDescription": {"text": short},
+            "fullDescription": {"text": text},
+            "help": {"text": text},
+            "helpUri": HELP,
+            "defaultConfiguration": {"level": RULE_LEVELS[name]},
+        }
         for name, (short, text) in SARIF_RULES.items()
     ]
-    run = {"tool": {"driver": {"name": "leakharness", "rules": rules}}, "results": found}
+    run = {"tool": {"driver": {"name": "leakharness", "informationUri": HELP, "rules": rules}}, "results": found}
     return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 
