@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +60,14 @@ class Source(Protocol):
         ...
 
 
+class _Room(NamedTuple):
+    """Words from position ``at`` on that are kept for these addresses: a mapping grows at both ends."""
+
+    start: int
+    end: int
+    at: int
+
+
 class Memory:
     """A copy of the writable memory of a process, and of what its Python maps read-only.
 
@@ -75,11 +85,15 @@ class Memory:
             _refuse_too_much(sum(end - start for spans in used for start, end in spans))
         first = None if into is None else into._rooms_for(self.regions, used)
         if into is None or first is None:
-            rooms = [size + (max(size // 8, SPARE) if spare else 0) for size in sizes]
-            first = np.cumsum([0, *rooms], dtype=np.int64).tolist()
-            self.words: Words = np.zeros(first[-1] + (TAIL if spare else 0) + 1, np.uint64)
-            self._rooms = {r.start: (at, room) for r, at, room in zip(self.regions, first, rooms, strict=False)}
-            self._tail = first.pop()
+            spares = [max(size // 8, SPARE) if spare else 0 for size in sizes]
+            ends = np.cumsum([0, *(size + 2 * more for size, more in zip(sizes, spares, strict=True))]).tolist()
+            self.words: Words = _zeros(ends[-1] + (TAIL if spare else 0) + 1, sparse=spare)
+            self._rooms = [
+                _Room(region.start - more * WORD, region.end + more * WORD, at)
+                for region, more, at in zip(self.regions, spares, ends, strict=False)
+            ]
+            self._tail = ends[-1]
+            first = [at + more for at, more in zip(ends, spares, strict=False)]
         else:
             self.words, self._rooms, self._tail = into.words, into._rooms, into._tail
         self.start = np.array([region.start for region in self.regions], np.uint64)
@@ -109,18 +123,23 @@ class Memory:
         where there is no room."""
         found, tail = [], self._tail
         for region in regions:
-            size = (region.end - region.start) // WORD
-            at, room = self._rooms.get(region.start, (0, 0))
-            if room < size:
-                at, tail = tail, tail + size
+            room = next((room for room in self._rooms if room.start <= region.start and region.end <= room.end), None)
+            if room is not None:
+                found.append(room.at + (region.start - room.start) // WORD)
+                continue
+            found.append(tail)
+            tail += (region.end - region.start) // WORD
             if tail >= len(self.words):
                 return None
-            found.append(at)
-        kept = {region.start: set(spans) for region, spans in zip(regions, used, strict=True)}
-        for region, spans in zip(self.regions, self._used, strict=True):
+        kept = {
+            (span, at + (span[0] - region.start) // WORD)
+            for region, at, spans in zip(regions, found, used, strict=True)
+            for span in spans
+        }
+        for region, first, spans in zip(self.regions, self.first.tolist(), self._used, strict=True):
             for start, end in spans:
-                if (start, end) not in kept.get(region.start, ()):
-                    at = self._rooms[region.start][0] + (start - region.start) // WORD
+                at = first + (start - region.start) // WORD
+                if ((start, end), at) not in kept:
                     self.words[at : at + (end - start) // WORD] = 0
         self._tail = tail
         return found
@@ -222,6 +241,17 @@ class Memory:
     def c_string(self, address: int) -> str:
         """A zero-terminated text of at most 200 bytes."""
         return self.data(address, 200).partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def _zeros(count: int, *, sparse: bool) -> Words:
+    """So many words. numpy asks for huge pages, of which a copy with room between its parts would need two a part."""
+    if not sparse:
+        return np.zeros(count, np.uint64)
+    pages = mmap.mmap(-1, count * WORD)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with suppress(OSError):  # a kernel that has none
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(pages, np.uint64)
 
 
 def _bounds_of(start: Words, end: Words, first: Ints) -> tuple[Words, Ints]:

@@ -50,7 +50,9 @@ def words_of(pages: Pages) -> dict[int, int]:
 def drawn(dice: random.Random) -> Pages:
     return Pages(
         {
-            (1 + number) << 24: [dice.choice([None, dice.randrange(1, 1 << 60)]) for _ in range(dice.randint(1, 40))]
+            ((1 + number) << 24) - dice.choice([0, 0, 1, 9]) * PAGE: [
+                dice.choice([None, dice.randrange(1, 1 << 60)]) for _ in range(dice.randint(1, 40))
+            ]
             for number in range(6)
             if dice.random() < 0.7 or number == 0
         }
