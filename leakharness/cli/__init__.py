@@ -10,7 +10,7 @@ import typer
 
 __all__ = ["HOME", "make_app", "read_simply", "run_command_line"]
 
-MODULES = ("run", "calibrate", "heap", "shape", "prove", "bisect", "trend", "suite", "live")
+MODULES = ("run", "calibrate", "heap", "shape", "prove", "bisect", "trend", "suite", "live", "explore")
 """In the order of ``--help``. A module that declares a command imports what the command needs inside of it."""
 NUMBER = {int: re.compile("-?[0-9]{1,15}"), float: re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?(e-?[0-9]{1,2})?")}
 """What is read here as a number; anything else is left to typer, and to its words for what is none."""

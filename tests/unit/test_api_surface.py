@@ -165,6 +165,7 @@ LAYERS: dict[str, str] = {
     "judge": "model units",
     "worker": "errors scenario",
     "heap": "errors units worker",
+    "explorer": "heap units printable",
     "shape": "errors scenario",
     "watch": "worker",
     "suite": "documents errors heap store units printable",
@@ -175,8 +176,8 @@ LAYERS: dict[str, str] = {
     "api": "errors measure model options proof scenario",
     "pytest_plugin": "api errors heap measure model options proof report resolve scenario store suite units worker "
     "printable",
-    "cli": "_version api documents errors heap live measure model options proof report resolve scenario shape store "
-    "suite units printable",
+    "cli": "_version api documents errors explorer heap live measure model options proof report resolve scenario shape "
+    "store suite units printable",
 }
 """Who may import whom: each package or module of ours, from the ground up, and what it may know. A line names only
 what stands above it, so that there is no circle. A name that is not here is a new part: give it its line."""

@@ -1,0 +1,170 @@
+"""The terminal explorer: a table of types, and a tree of instances with who holds them. Needs textual."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.widgets import DataTable, Footer, Header, Input, Tree
+from textual.widgets.tree import TreeNode
+
+from leakharness.explorer.model import Entry, Heap, TypeRow
+from leakharness.printable import one_line
+from leakharness.units import signed_size, size
+
+__all__ = ["Explorer"]
+
+MOST_TYPES = 2000
+"""Rows of the table; the search finds the others."""
+Row = tuple[str, int]
+"""What a line of the tree stands for: how its children are found (``holders``, ``dominated``), and the object."""
+
+
+class Explorer(App[None]):
+    """Types on the left; on the right what was chosen: instances with their holders, or the dominator tree."""
+
+    CSS = """
+    #types { width: 1fr; } #tree { width: 1fr; border-left: solid $primary; }
+    #search { display: none; } #search.shown { display: block; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "search", "Search"),
+        Binding("t", "types", "Types"),
+        Binding("r", "retainers", "Retainers"),
+        Binding("d", "dominators", "Dominators"),
+        Binding("left", "collapse", "Collapse", show=False),
+        Binding("right", "expand", "Expand", show=False),
+        Binding("escape", "to_types", "Back", show=False),
+        Binding("q", "quit", "Quit"),
+    ]
+
+    def __init__(self, heap: Heap, title: str) -> None:
+        super().__init__()
+        self.heap = heap
+        self.title = title
+        self._rows: list[TypeRow] = []
+
+    def compose(self) -> ComposeResult:
+        yield Header()
+        yield Input(placeholder="a part of a type's name", id="search")
+        with Horizontal():
+            yield DataTable(id="types", cursor_type="row")
+            yield Tree[Row]("choose a type with Enter", id="tree")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        names = ["type", "count", "shallow"]
+        self._table.add_columns(*names, *(["+count", "+shallow"] if self.heap.earlier is not None else []))
+        self._fill("")
+        self._table.focus()
+        self._weigh()
+
+    @property
+    def _table(self) -> DataTable[Text]:
+        return self.query_one("#types", DataTable)
+
+    @property
+    def _tree(self) -> Tree[Row]:
+        return self.query_one("#tree", Tree)
+
+    @work(thread=True)
+    def _weigh(self) -> None:
+        """Retained sizes, beside what is looked at."""
+        _ = self.heap.retained
+        self.call_from_thread(self._say, "retained sizes are there")
+
+    def _say(self, text: str) -> None:
+        self.sub_title = text
+
+    def _fill(self, search: str) -> None:
+        self._table.clear()
+        self._rows = self.heap.types(search)
+        for row in self._rows[:MOST_TYPES]:
+            cells = [row.name, f"{row.count:,}", size(row.size)]
+            if self.heap.earlier is not None:
+                cells += [f"{row.count_delta:+,}", signed_size(row.size_delta)]
+            self._table.add_row(*(Text(one_line(cell)) for cell in cells))
+        self.sub_title = f"{len(self._rows):,} types"
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        row = self._rows[event.cursor_row]
+        tree = self._tree
+        tree.reset(Text(one_line(row.name)))
+        self._add(tree.root, "holders", self.heap.instances(row))
+        tree.root.expand()
+        tree.focus()
+
+    def on_tree_node_expanded(self, event: Tree.NodeExpanded[Row]) -> None:
+        node = event.node
+        if node.data is not None and not node.children:
+            kind, number = node.data
+            below = self.heap.holders(number) if kind == "holders" else self.heap.dominated(number)
+            self._add(node, kind, below)
+
+    def _add(self, parent: TreeNode[Row], kind: str, entries: list[Entry]) -> None:
+        for entry in entries:
+            if entry.more:
+                parent.add_leaf(f"… and {entry.more:,} more")
+                continue
+            retained = f", {size(int(self.heap.retained[entry.node]))} retained" if self.heap.has_dominators else ""
+            edge = f".{entry.edge} of " if entry.edge else ""
+            name = self.heap.names.label(entry.node)
+            text = f"{edge}{name}  {size(self.heap.size(entry.node))}{retained}"
+            parent.add(Text(one_line(text)), data=(kind, entry.node))
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        self._fill(event.value)
+        self.action_to_types()
+
+    def action_search(self) -> None:
+        """A part of a type's name."""
+        box = self.query_one("#search", Input)
+        box.add_class("shown")
+        box.focus()
+
+    def action_to_types(self) -> None:
+        """To the table."""
+        self.query_one("#search", Input).remove_class("shown")
+        self._table.focus()
+
+    def action_types(self) -> None:
+        """All types."""
+        self._fill("")
+        self.action_to_types()
+
+    def action_retainers(self) -> None:
+        """Who holds the object at the cursor."""
+        chosen = self._chosen()
+        if chosen is not None:
+            self._show("holders", chosen)
+
+    def action_dominators(self) -> None:
+        """What would be freed with the object at the cursor of the tree; from the root where there is none."""
+        chosen = self._chosen()
+        self._show("dominated", 0 if chosen is None else chosen)
+
+    def _chosen(self) -> int | None:
+        line = self._tree.cursor_node
+        return line.data[1] if self._tree.has_focus and line is not None and line.data is not None else None
+
+    def _show(self, kind: str, number: int) -> None:
+        tree = self._tree
+        title = "held by" if kind == "holders" else "frees"
+        tree.reset(Text(one_line(f"{self.heap.names.label(number)} {title}")), data=(kind, number))
+        self._add(tree.root, kind, self.heap.holders(number) if kind == "holders" else self.heap.dominated(number))
+        tree.root.expand()
+        tree.focus()
+
+    def action_expand(self) -> None:
+        """Open the line at the cursor."""
+        if self._tree.cursor_node is not None:
+            self._tree.cursor_node.expand()
+
+    def action_collapse(self) -> None:
+        """Close the line at the cursor."""
+        if self._tree.cursor_node is not None:
+            self._tree.cursor_node.collapse()

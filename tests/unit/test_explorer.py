@@ -1,0 +1,129 @@
+"""The terminal explorer, driven by its keys; and what it looks up, in small graphs."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from leakharness.explorer.model import Entry, Heap
+from tests.unit.heap_graphs import draw
+
+pytest.importorskip("textual")
+
+EARLIER = draw("root -> App -property:kept-> Leak\nroot -> Other", {"Leak": 10, "Other": 50})
+LATER = draw(
+    """
+    root -> App -property:kept-> Leak
+    App -property:kept-> Leak#2 -> Part
+    root -> Other
+    """,
+    {"Leak": 10, "Leak#2": 30, "Other": 50},
+)
+
+
+def drive(heap: Heap, steps: Callable[[Any, Any], Awaitable[None]]) -> None:
+    """Run the application without a terminal, and the steps in it."""
+    from leakharness.explorer.app import Explorer
+
+    async def main() -> None:
+        app = Explorer(heap, "x.heapsnapshot")
+        async with app.run_test(size=(120, 30)) as pilot:
+            await steps(app, pilot)
+
+    asyncio.run(main())
+
+
+def lines_of(tree: Any) -> list[str]:
+    return [str(child.label) for child in tree.root.children]
+
+
+def test_types_are_ordered_by_size_and_compared_by_growth() -> None:
+    """One file: the largest first. Two: what grew first, with the difference; what is gone as well."""
+    alone = Heap(LATER).types()
+    assert [(row.name, row.count, row.size) for row in alone[:2]] == [("Other", 1, 50), ("Leak", 2, 40)]
+    compared = Heap(LATER, EARLIER).types()
+    assert [(row.name, row.count_delta, row.size_delta) for row in compared[:2]] == [("Leak", 1, 30), ("Part", 1, 1)]
+    gone = Heap(EARLIER, LATER).types()[-1]
+    assert (gone.name, gone.count, gone.count_delta, gone.size_delta) == ("Leak", 1, -1, -30)
+    assert [row.name for row in Heap(LATER).types("LEA")] == ["Leak"]
+
+
+def test_instances_holders_and_dominators_of_an_object() -> None:
+    heap = Heap(LATER)
+    (row,) = heap.types("leak")
+    large, small = heap.instances(row)
+    assert [heap.size(entry.node) for entry in (large, small)] == [30, 10]
+    (holder,) = heap.holders(large.node)
+    assert (heap.names.label(holder.node), holder.edge) == ("App", "kept")
+    assert [heap.names.label(entry.node) for entry in heap.dominated(large.node)] == ["Part"]
+    assert int(heap.retained[large.node]) == 31
+    assert [heap.names.label(entry.node) for entry in heap.dominated(0)] == ["Other", "App"]
+
+
+def test_more_than_can_be_told_is_a_number() -> None:
+    heap = Heap(draw("\n".join(f"root -> Many#{number}" for number in range(2, 252))))
+    (row,) = heap.types("many")
+    entries = heap.instances(row)
+    assert (len(entries), entries[-1]) == (201, Entry(-1, "", 50))
+
+
+def test_the_keys() -> None:
+    """Search, a type with Enter, its instances, who holds one by unfolding and by r, dominators by d, back, quit."""
+
+    async def steps(app: Any, pilot: Any) -> None:
+        table, tree = app.query_one("#types"), app.query_one("#tree")
+        await app.workers.wait_for_complete()
+        assert table.row_count == 5
+        await pilot.press("slash", *"lea", "enter")
+        assert table.row_count == 1
+        await pilot.press("enter")
+        await pilot.pause()
+        assert lines_of(tree)[0] == "Leak  30 B, 31 B retained"
+        await pilot.press("down", "right")
+        await pilot.pause()
+        assert [str(child.label) for child in tree.root.children[0].children] == [".kept of App  1 B, 42 B retained"]
+        await pilot.press("r")
+        await pilot.pause()
+        assert str(tree.root.label) == "Leak held by"
+        assert lines_of(tree)[0].startswith(".kept of App")
+        await pilot.press("t", "d")
+        await pilot.pause()
+        assert lines_of(tree) == ["Other  50 B, 50 B retained", "App  1 B, 42 B retained"]
+        await pilot.press("q")
+
+    drive(Heap(LATER), steps)
+
+
+def test_two_files_have_columns_of_their_difference() -> None:
+    async def steps(app: Any, pilot: Any) -> None:
+        table = app.query_one("#types")
+        assert [str(column.label) for column in table.columns.values()][-2:] == ["+count", "+shallow"]
+        assert [str(cell) for cell in table.get_row_at(0)] == ["Leak", "2", "40 B", "+1", "+30 B"]
+
+    drive(Heap(LATER, EARLIER), steps)
+
+
+def test_names_of_a_program_are_no_markup() -> None:
+    """Brackets mean styles to textual, and an escape sequence would steer the terminal."""
+
+    async def steps(app: Any, pilot: Any) -> None:
+        table, tree = app.query_one("#types"), app.query_one("#tree")
+        assert "[red]A[/nothing]\\x1b[31m" in [str(table.get_row_at(row)[0]) for row in range(table.row_count)]
+        await pilot.press("d")
+        await pilot.pause()
+        assert "[red]A[/nothing]\\x1b[31m" in lines_of(tree)[0]
+
+    drive(Heap(draw("root -> [red]A[/nothing]\x1b[31m")), steps)
+
+
+def test_without_a_terminal_it_says_so(tmp_path: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "leakharness", "explore", str(tmp_path / "x")], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "explore needs a terminal" in done.stderr
