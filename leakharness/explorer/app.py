@@ -24,11 +24,33 @@ Row = tuple[str, int]
 """What a line of the tree stands for: how its children are found (``holders``, ``dominated``), and the object."""
 
 
+class HeapTree(Tree[Row]):
+    """A tree whose lines open and close by the arrows, as in DevTools; textual's own scroll sideways."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "collapse", "Collapse", show=False),
+        Binding("right", "expand", "Expand", show=False),
+    ]
+
+    def action_expand(self) -> None:
+        """Open the line at the cursor."""
+        if self.cursor_node is not None:
+            self.cursor_node.expand()
+
+    def action_collapse(self) -> None:
+        """Close the line at the cursor; go to the one above it where it is closed."""
+        line = self.cursor_node
+        if line is not None and line.is_expanded:
+            line.collapse()
+        elif line is not None and line.parent is not None:
+            self.move_cursor(line.parent)
+
+
 class Explorer(App[None]):
     """Types on the left; on the right what was chosen: instances with their holders, or the dominator tree."""
 
     CSS = """
-    #types { width: 1fr; } #tree { width: 1fr; border-left: solid $primary; }
+    #types { width: 1fr; } #tree { width: 1fr; border: solid $primary; }
     #search { display: none; } #search.shown { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -36,8 +58,6 @@ class Explorer(App[None]):
         Binding("t", "types", "Types"),
         Binding("r", "retainers", "Retainers"),
         Binding("d", "dominators", "Dominators"),
-        Binding("left", "collapse", "Collapse", show=False),
-        Binding("right", "expand", "Expand", show=False),
         Binding("escape", "to_types", "Back", show=False),
         Binding("q", "quit", "Quit"),
     ]
@@ -53,12 +73,12 @@ class Explorer(App[None]):
         yield Input(placeholder="a part of a type's name", id="search")
         with Horizontal():
             yield DataTable(id="types", cursor_type="row")
-            yield Tree[Row]("choose a type with Enter", id="tree")
+            yield HeapTree("choose a type with Enter", id="tree")
         yield Footer()
 
     def on_mount(self) -> None:
-        names = ["type", "count", "shallow"]
-        self._table.add_columns(*names, *(["+count", "+shallow"] if self.heap.earlier is not None else []))
+        grown = ["+count", "+shallow"] if self.heap.earlier is not None else []
+        self._table.add_columns("count", "shallow", *grown, "type")  # the name last: it may be of any length
         self._fill("")
         self._table.focus()
         self._weigh()
@@ -84,10 +104,10 @@ class Explorer(App[None]):
         self._table.clear()
         self._rows = self.heap.types(search)
         for row in self._rows[:MOST_TYPES]:
-            cells = [row.name, f"{row.count:,}", size(row.size)]
+            cells = [f"{row.count:,}", size(row.size)]
             if self.heap.earlier is not None:
                 cells += [f"{row.count_delta:+,}", signed_size(row.size_delta)]
-            self._table.add_row(*(Text(one_line(cell)) for cell in cells))
+            self._table.add_row(*(Text(cell, justify="right") for cell in cells), Text(one_line(row.name)))
         self.sub_title = f"{len(self._rows):,} types"
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
@@ -95,8 +115,7 @@ class Explorer(App[None]):
         tree = self._tree
         tree.reset(Text(one_line(row.name)))
         self._add(tree.root, "holders", self.heap.instances(row))
-        tree.root.expand()
-        tree.focus()
+        self._enter(tree)
 
     def on_tree_node_expanded(self, event: Tree.NodeExpanded[Row]) -> None:
         node = event.node
@@ -110,10 +129,10 @@ class Explorer(App[None]):
             if entry.more:
                 parent.add_leaf(f"… and {entry.more:,} more")
                 continue
-            retained = f", {size(int(self.heap.retained[entry.node]))} retained" if self.heap.has_dominators else ""
+            retained = size(int(self.heap.retained[entry.node])) if self.heap.has_dominators else "?"
             edge = f".{entry.edge} of " if entry.edge else ""
             name = self.heap.names.label(entry.node)
-            text = f"{edge}{name}  {size(self.heap.size(entry.node))}{retained}"
+            text = f"{retained:>10} {size(self.heap.size(entry.node)):>10}  {edge}{name}"
             parent.add(Text(one_line(text)), data=(kind, entry.node))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -156,15 +175,12 @@ class Explorer(App[None]):
         title = "held by" if kind == "holders" else "frees"
         tree.reset(Text(one_line(f"{self.heap.names.label(number)} {title}")), data=(kind, number))
         self._add(tree.root, kind, self.heap.holders(number) if kind == "holders" else self.heap.dominated(number))
+        self._enter(tree)
+
+    def _enter(self, tree: Tree[Row]) -> None:
+        """To the first line below the root, once the lines are there."""
         tree.root.expand()
+        tree.border_title = "retained    shallow"
         tree.focus()
-
-    def action_expand(self) -> None:
-        """Open the line at the cursor."""
-        if self._tree.cursor_node is not None:
-            self._tree.cursor_node.expand()
-
-    def action_collapse(self) -> None:
-        """Close the line at the cursor."""
-        if self._tree.cursor_node is not None:
-            self._tree.cursor_node.collapse()
+        if tree.root.children:
+            self.call_after_refresh(tree.move_cursor, tree.root.children[0])

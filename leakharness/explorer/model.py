@@ -12,6 +12,7 @@ import numpy.typing as npt
 from leakharness.heap.dominators import Dominators, dominators, retained_sizes
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.paths import Links
+from leakharness.heap.v8_objects import objects_of
 from leakharness.heap.wording import Names
 
 __all__ = ["Entry", "Heap", "TypeRow"]
@@ -30,7 +31,7 @@ class TypeRow:
     count_delta: int = 0
     size_delta: int = 0
     number: int = -1
-    """Of the name among the graph's strings; -1 where only the other file has it."""
+    """Of the group among the graph's; -1 where only the other file has it."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Heap:
     def types(self, search: str = "") -> list[TypeRow]:
         """Every name with what has it, largest first; by growth where there is an earlier file. ``search`` is a part
         of the name, in any case."""
-        old = _sums(self.earlier) if self.earlier is not None else {}
-        new = _sums(self.graph)
+        old = _sums(self.earlier, _groups(self.earlier)) if self.earlier is not None else {}
+        new = _sums(self.graph, self._groups)
         rows = []
         for name in new.keys() | old.keys():
             if search.lower() not in name.lower():
@@ -67,7 +68,7 @@ class Heap:
 
     def instances(self, row: TypeRow) -> list[Entry]:
         """The objects of a name, largest first: by retained size once that is known."""
-        found = np.flatnonzero(self.graph.node_name == row.number)
+        found = np.flatnonzero(self._groups == row.number)
         weights = self.retained if self.has_dominators else self.graph.self_size
         order = found[np.argsort(-weights[found], kind="stable")]
         return self._cut(((int(node), "") for node in order[:MOST]), len(order))
@@ -96,6 +97,10 @@ class Heap:
         return "retained" in self.__dict__
 
     @cached_property
+    def _groups(self) -> npt.NDArray[np.int64]:
+        return _groups(self.graph)
+
+    @cached_property
     def tree(self) -> Dominators:
         return dominators(self.graph)
 
@@ -119,8 +124,22 @@ class Heap:
         return [*found, Entry(-1, "", count - len(found))] if count > len(found) else found
 
 
-def _sums(graph: HeapGraph) -> dict[str, tuple[int, int, int]]:
-    """By name: how many, their bytes, the name's number."""
-    count = np.bincount(graph.node_name, minlength=len(graph.strings))
-    size = np.bincount(graph.node_name, weights=graph.self_size, minlength=len(graph.strings))
-    return {graph.strings[n]: (int(count[n]), int(size[n]), n) for n in np.flatnonzero(count).tolist()}
+def _groups(graph: HeapGraph) -> npt.NDArray[np.int64]:
+    """For each node the number of its name; of its kind, behind the names, where V8 names it by its text."""
+    groups = graph.node_name.astype(np.int64)
+    objects = objects_of(graph)
+    if objects is None:
+        return groups
+    return np.where(objects.named_by_text, graph.node_kind.astype(np.int64) + len(graph.strings), groups)
+
+
+def _sums(graph: HeapGraph, groups: npt.NDArray[np.int64]) -> dict[str, tuple[int, int, int]]:
+    """By name: how many, their bytes, the group's number."""
+    count = np.bincount(groups)
+    size = np.bincount(groups, weights=graph.self_size)
+    names = len(graph.strings)
+
+    def name(group: int) -> str:
+        return graph.strings[group] or "(nameless)" if group < names else f"({graph.node_kinds[group - names]})"
+
+    return {name(group): (int(count[group]), int(size[group]), group) for group in np.flatnonzero(count).tolist()}
