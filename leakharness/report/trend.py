@@ -207,10 +207,11 @@ def _risen(line: Sequence[Point], rise: float | None) -> list[tuple[str, float |
 
 
 def figure_name(figure: str) -> str:
-    """A figure as a heading: ``rss a run``, ``would have seen objects``, ``seconds``."""
+    """A figure as a heading: ``rss a run``, ``sees objects``, ``seconds``."""
     if figure.startswith(GROWTH):
         return f"{figure.removeprefix(GROWTH)} a run"
-    return f"would have seen {figure.removeprefix(DETECTABLE)}" if figure.startswith(DETECTABLE) else "seconds"
+    name = figure.removeprefix(DETECTABLE).replace("_", " ")
+    return f"sees {name}" if figure.startswith(DETECTABLE) else "seconds"
 
 
 def figure_text(figure: str, value: float | None) -> str:

@@ -88,3 +88,68 @@ def test_a_result_in_sarif_has_a_location_and_its_rule_is_explained(where: str, 
     rules = {rule["id"]: rule for rule in run["tool"]["driver"]["rules"]}
     assert rules[result["ruleId"]]["help"]["text"]
     assert rules[result["ruleId"]]["defaultConfiguration"]["level"] == result["level"]
+
+
+TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string", "minLength": 1}}}
+LEVEL = {"enum": ["none", "note", "warning", "error"]}
+URI = {"type": "string", "format": "uri-reference", "pattern": r"^[^\s\\\\]+$"}
+
+
+def closed(required: list[str], **properties: Any) -> dict[str, Any]:
+    """An object with these properties and no others, as SARIF's own schema has it."""
+    return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}
+
+
+REGION = closed([], startLine={"type": "integer", "minimum": 1})
+PLACE = closed([], artifactLocation=closed([], uri=URI), region=REGION)
+RULE = closed(
+    ["id"],
+    id={"type": "string"},
+    name={"type": "string"},
+    shortDescription=TEXT,
+    fullDescription=TEXT,
+    help=TEXT,
+    helpUri={"type": "string", "pattern": "^https://"},
+    defaultConfiguration=closed([], level=LEVEL),
+)
+RESULT = closed(
+    ["message", "locations"],
+    ruleId={"type": "string"},
+    level=LEVEL,
+    message=TEXT,
+    locations={"type": "array", "minItems": 1, "items": closed([], physicalLocation=PLACE)},
+    partialFingerprints={"type": "object", "additionalProperties": {"type": "string"}},
+)
+DRIVER = closed(
+    ["name"],
+    name={"type": "string"},
+    informationUri={"type": "string"},
+    rules={"type": "array", "uniqueItems": True, "items": RULE},
+)
+SARIF = closed(
+    ["version", "runs"],
+    **{"$schema": {"type": "string"}},
+    version={"enum": ["2.1.0"]},
+    runs={
+        "type": "array",
+        "items": closed(["tool"], tool=closed(["driver"], driver=DRIVER), results={"type": "array", "items": RESULT}),
+    },
+)
+"""What SARIF 2.1.0 (OASIS, sections 3.13 to 3.52) says of the properties that are written here; and that a result has a
+location, which code scanning asks for."""
+
+
+@pytest.mark.parametrize("verdict", ["PASS", "FAIL", "NOT_JUDGED"])
+@pytest.mark.parametrize("must", ["PASS", "FAIL", None])
+def test_sarif_has_the_shape_of_its_standard(verdict: str, must: str | None) -> None:
+    """Every verdict, with and without a place, and with a name that is no URI."""
+    jsonschema = pytest.importorskip("jsonschema")
+    rows = [
+        {**DOCUMENT, "verdict": verdict, "must": must, "where": where}
+        for where in ("", "a b.py:1", "C:\\x\\s.py:2", "\u00e4:3")
+    ]
+    document = json.loads(render(rows, "sarif"))
+    jsonschema.Draft7Validator(SARIF).validate(document)
+    wrong = json.loads(render([{**DOCUMENT, "must": "PASS"}], "sarif"))
+    wrong["runs"][0]["results"][0]["locations"] = []
+    assert not jsonschema.Draft7Validator(SARIF).is_valid(wrong)
