@@ -163,6 +163,9 @@ class Explorer(App[None]):
 
     def action_dominators(self) -> None:
         """What would be freed with the object at the cursor of the tree; from the root where there is none."""
+        if not self.heap.has_dominators:  # they are computed by now, and twice would stop the keys for seconds
+            self._say("dominators are still being computed")
+            return
         chosen = self._chosen()
         self._show("dominated", 0 if chosen is None else chosen)
 

@@ -118,6 +118,19 @@ def test_the_keys() -> None:
     drive(Heap(LATER), steps)
 
 
+def test_dominators_are_not_computed_twice() -> None:
+    """Asked for before they are there: it says so, and the keys go on."""
+
+    async def steps(app: Any, pilot: Any) -> None:
+        await app.workers.wait_for_complete()
+        del app.heap.retained
+        await pilot.press("d")
+        assert app.sub_title == "dominators are still being computed"
+        assert not app.query_one("#tree").root.children
+
+    drive(Heap(LATER), steps)
+
+
 def test_two_files_have_columns_of_their_difference() -> None:
     async def steps(app: Any, pilot: Any) -> None:
         table = app.query_one("#types")
@@ -133,6 +146,7 @@ def test_names_of_a_program_are_no_markup() -> None:
     async def steps(app: Any, pilot: Any) -> None:
         table, tree = app.query_one("#types"), app.query_one("#tree")
         assert "[red]A[/nothing]\\x1b[31m" in [str(table.get_row_at(row)[-1]) for row in range(table.row_count)]
+        await app.workers.wait_for_complete()
         await pilot.press("d")
         await pilot.pause()
         assert "[red]A[/nothing]\\x1b[31m" in lines_of(tree)[0]
