@@ -26,7 +26,7 @@ from leakharness.worker.codec import decode_command, encode_answer
 from leakharness.worker.counters import Counters
 from leakharness.worker.exception_text import show_all, show_only_of
 from leakharness.worker.failure import failure_of
-from leakharness.worker.fork import CAN_FORK
+from leakharness.worker.fork import can_fork
 from leakharness.worker.readings import CounterReader
 from leakharness.worker.recorder import PLANTED, Plant, ScenarioRecorder, TargetMissing
 from leakharness.worker.runs import RunFailed, Runs
@@ -161,7 +161,7 @@ class Measuring:
         """Let objgraph and guppy3 write what they think to ``path``, from a forked copy."""
         from leakharness.worker.second_opinions import ask
 
-        pid = ask(path, self._tracker.survivors) if CAN_FORK else None
+        pid = ask(path, self._tracker.survivors) if can_fork() else None
         if pid is not None:
             self._counters.ignore_child(pid)
         return protocol.OpinionsAnswer(pid is not None, self._tracker.alive)

@@ -12,7 +12,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["CAN_FORK", "CopyFailed", "ask_copy", "reap", "start_copy"]
+from leakharness.worker.interpreters import hinders_forks
+
+__all__ = ["CAN_FORK", "CopyFailed", "ask_copy", "can_fork", "reap", "start_copy"]
 
 CAN_FORK = hasattr(os, "fork")
 IGNORE = ("ignore", None, DeprecationWarning, None, 0)
@@ -33,9 +35,16 @@ class CopyFailed(Exception):
         self.late = late
 
 
+def can_fork() -> bool:
+    """Whether a copy of this process can be made, as it is now."""
+    return CAN_FORK and not hinders_forks()
+
+
 def start_copy(work: Callable[..., bool], *arguments: Any) -> int:
     """Fork, and call ``work(*arguments)`` in the copy, which then ends: with status 0 where that gives true. Returns
     the copy's pid, which the caller must :func:`reap`. Raises OSError where it cannot fork."""
+    if not can_fork():
+        raise OSError("a process with sub-interpreters cannot fork before Python 3.13: the copy would hang")
     pid = _quiet_fork()
     if pid == 0:
         _live(work, *arguments)

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from leakharness.worker.interpreters import others_reader
+
 __all__ = ["NOT_COUNTED", "OsResources"]
 
 NOT_COUNTED = {
@@ -40,7 +42,7 @@ class OsResources:
         self.readers: dict[str, Callable[[], int]] = {}
         self.missing: dict[str, str] = dict(NOT_COUNTED)
         self._pid = os.getpid()
-        self._add("interpreters", _interpreters_reader())
+        self._add("interpreters", others_reader())
         self._temp_folder = temp_folder
         if temp_folder is None:
             self.missing["temp_files"] = "the temporary folder is shared with other processes"
@@ -189,14 +191,3 @@ def _ioctl() -> tuple[Any, int]:
     """``fcntl.ioctl`` and the request for the bytes that can be read (ioctl_tty(2), FIONREAD)."""
     fcntl, termios = importlib.import_module("fcntl"), importlib.import_module("termios")
     return fcntl.ioctl, termios.FIONREAD
-
-
-def _interpreters_reader() -> Callable[[], int] | str:
-    """Interpreters besides this one."""
-    for name in ("_interpreters", "_xxsubinterpreters"):
-        try:
-            listed = importlib.import_module(name).list_all
-        except (ImportError, AttributeError):
-            continue
-        return lambda: len(listed()) - 1
-    return "this Python does not list its sub-interpreters"

@@ -112,3 +112,20 @@ def test_a_stopped_process_that_reads_no_command_is_hung() -> None:
         worker.set_deadline(time.monotonic() + 0.5)
         with pytest.raises(NotJudged, match="hung: no answer before --timeout while asking"):
             worker.request(DESCRIBE, ["x" * 300_000], doing="asking")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="since 3.13 such a process can fork")
+def test_no_copy_is_made_beside_sub_interpreters() -> None:
+    """It would hang for ever, in C."""
+    code = (
+        "import _xxsubinterpreters as interpreters\n"
+        "from leakharness.worker.fork import ask_copy\n"
+        "kept = interpreters.create()\n"
+        "try: print(ask_copy(lambda: b'made\\n', 5.0))\n"
+        "except OSError as exc: print(exc, flush=True)\n"
+        "interpreters.destroy(kept)\n"
+        "print(ask_copy(lambda: b'made\\n', 5.0))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    refused = "a process with sub-interpreters cannot fork before Python 3.13: the copy would hang"
+    assert done.stdout.splitlines() == [refused, "b'made\\n'"]

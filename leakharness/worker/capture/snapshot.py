@@ -29,7 +29,7 @@ from leakharness.worker.capture.file import CaptureFile, is_harness_module, shor
 from leakharness.worker.capture.loaded_names import shown_thread_names
 from leakharness.worker.capture.type_plans import HEAP_TYPE, type_dict, type_flags
 from leakharness.worker.capture.walk import Walk
-from leakharness.worker.fork import CAN_FORK, start_copy
+from leakharness.worker.fork import can_fork, start_copy
 
 __all__ = ["Roots", "prepare", "remember_thread_locals", "snapshot", "write_capture"]
 
@@ -88,7 +88,7 @@ def snapshot(
     """Write a raw capture of this process to ``path`` (temporary name, then renamed; mode 0600).
 
     Returns the pid of the child that writes it, which the caller must reap: its exit status is 0, or not 0
-    and one line in ``path + ".error"`` says why. Where there is no fork, or ``fork`` is false, the capture is
+    and one line in ``path + ".error"`` says why. Where it cannot fork, or ``fork`` is false, the capture is
     made here with the world stopped, and None is returned (or OSError raised).
 
     ``targets()`` yields (object, label) of the tracked objects that are still alive; ``better()``, asked in the child
@@ -97,7 +97,7 @@ def snapshot(
     shown. ``values`` lets values of dict keys into the capture; otherwise only keys that are identifiers or
     dotted names go in, and of those of a dict that is no namespace only the ones that stand in loaded code.
     """
-    if not fork or not CAN_FORK:
+    if not fork or not can_fork():
         write_capture(path, targets=targets, roots=roots, exclude=exclude, values=values)
         return None
     prepared = prepare()
