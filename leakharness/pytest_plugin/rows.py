@@ -12,6 +12,10 @@ __all__ = ["NOT_REPEATABLE", "Row", "causes_of", "row_from", "words_for"]
 NOT_REPEATABLE = "the body passed once, and run"
 """How the reason begins where a later run of a body failed."""
 TESTS_NAMED = 3
+BYTES = ("malloc_bytes", "mapped_bytes", "rss")
+SMALL_BYTES = 4096
+"""Bytes a run, as the default sensitivity has them: what grows by less beside objects, entries or blocks is their own
+memory, which grows in steps, and so now and then does not grow in the runs of one check."""
 
 
 class Row(NamedTuple):
@@ -51,9 +55,17 @@ def row_from(nodeid: str, verdict: str, document: Mapping[str, Any], seconds: fl
         seconds,
         reason if verdict in ("KNOWN", "NOT_REPEATABLE") else what,
         [row["fingerprint"] for row in retainers],
-        [row["counter"] for row in growth],
+        _telling(growth),
         [row["target"] for row in retainers],
     )
+
+
+def _telling(growth: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The counters that a leak is known by again: without the bytes that only follow the others."""
+    others = [row["counter"] for row in growth if row["counter"] not in BYTES]
+    return others + [
+        row["counter"] for row in growth if row["counter"] in BYTES and not (others and row["per_run"] < SMALL_BYTES)
+    ]
 
 
 def words_for(row: Row) -> str:

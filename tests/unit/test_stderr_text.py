@@ -10,7 +10,7 @@ import pytest
 
 from leakharness.measure.stderr_text import without_foreign_texts
 
-OWN = "/work/scenarios"
+OWN = "/srv/scenarios"
 SECRET = "alice-4711"
 
 
