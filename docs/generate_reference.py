@@ -33,7 +33,7 @@ def commands() -> str:
 
 def options() -> str:
     """Every option with its default, its least value and where it may stand, from the table that all doors read."""
-    from leakharness.options import reference
+    from leakharness.options_reference import reference
 
     return reference()
 

@@ -134,6 +134,7 @@ class RunDocument(_RunDocument, total=False):
     notes: list[str]
     opinions: list[str]
     blind: Mapping[str, str]
+    snapshots: list[str]
     detail: str
     started: str
     where: str

@@ -3,7 +3,7 @@
 Every place that takes options reads this table: the defaults of :class:`leakharness.model.Plan`, the command line
 (``cli/measuring.py``), ``[tool.leakharness]`` (``resolve.py``), ``Scenario(...)``, pytest's flags, ini keys and marker
 (``pytest_plugin/options.py``), the functions ``run`` and ``check`` (``api.py``), and the reference page, which
-``python -m leakharness.options`` prints as markdown.
+``python -m leakharness.options_reference`` prints as markdown.
 
 To add an option, add one line to :data:`TABLE`. One that steers the measurement (``plan=True``) also needs a field of
 the same name in ``Plan``, with ``default_of`` as its default; everything else follows from the line. A kind of value
@@ -15,7 +15,7 @@ Standard library only: the measured process checks a scenario's options by it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,7 +32,6 @@ __all__ = [
     "default_of",
     "names_at",
     "options_at",
-    "reference",
 ]
 
 Place = Literal[
@@ -252,7 +251,24 @@ TABLE: tuple[Option, ...] = (
         shown=".tmp/leakharness/SCENARIO",
         metavar="DIR",
     ),
-    Option("report_dir", "text", "Where reports go", None, (*_COMMANDS, "pyproject"), shown="reports", metavar="DIR"),
+    Option(
+        "report_dir",
+        "text",
+        "Where reports go",
+        None,
+        (*_COMMANDS, *_CALIBRATE, "pyproject"),
+        shown="reports",
+        metavar="DIR",
+    ),
+    Option(
+        "report",
+        "choice",
+        "html: a page beside the stored result",
+        None,
+        (*_COMMANDS, "pyproject"),
+        choices=("html",),
+        metavar="FORMAT",
+    ),
     Option(
         "target",
         "text",
@@ -309,6 +325,15 @@ TABLE: tuple[Option, ...] = (
         None,
         ("pytest",),
         metavar="FILE",
+    ),
+    Option(
+        "page",
+        "text",
+        "write the checks of the session to this file: one HTML page, with the evidence of each leak",
+        None,
+        ("pytest",),
+        metavar="FILE",
+        pytest_key="leak_report",
     ),
     Option(
         "strict", "switch", "fail tests whose body cannot be repeated, instead of skipping them", False, ("pytest",)
@@ -462,54 +487,3 @@ CHECKS: Mapping[Kind, Callable[[Option, Any, str], Any]] = {
     "duration": _checked_duration,
 }
 """By kind: the value as it is kept, or OptionError. Arguments: the option, the value, where it was given."""
-
-
-def reference() -> str:
-    """The reference of all options in markdown: a table for the commands, and one for pytest."""
-    return "\n".join(
-        [
-            "## Options of the commands",
-            "",
-            "An option may be given in more than one place. The nearest counts: command line, `Scenario()`, "
-            "`[tool.leakharness]` in pyproject.toml, default. *functions* are `leakharness.run()` and "
-            "`leakharness.check()`; in Python and in pyproject.toml a name is written with underscores.",
-            "",
-            *_table(("Option", "Means", "Default", "At least", "Where"), _command_rows()),
-            "",
-            "## Options under pytest",
-            "",
-            "The nearest counts: command line, marker (or the argument of `assert_no_leak`), ini file, "
-            "`[tool.leakharness]` in pyproject.toml, default.",
-            "",
-            *_table(("Flag", "Ini key", "In the marker", "Means", "Default"), _pytest_rows()),
-            "",
-        ]
-    )
-
-
-def _command_rows() -> Iterator[tuple[str, ...]]:
-    for option in TABLE:
-        where = [known for place, known in PLACES.items() if place in option.places and place not in _TESTS]
-        if where:
-            flag = f"`{option.flag} {option.metavar}`" if option.metavar else f"`{option.flag}`"
-            least = "" if option.least is None else f"{option.least:g}"
-            yield flag, option.help, option.default_text, least, ", ".join(where)
-
-
-def _pytest_rows() -> Iterator[tuple[str, ...]]:
-    for option in TABLE:
-        places = set(option.places)
-        if places & set(_TESTS):
-            flag, key = (f"`{option.pytest_flag}`", f"`{option.ini_key}`") if "pytest" in places else ("", "")
-            marker = f"`{option.name}=`" if "marker" in places else ""
-            yield flag, key, marker, option.pytest_help or option.help, option.default_text
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lines of a markdown table."""
-    for cells in (head, ["---"] * len(head), *rows):
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-if __name__ == "__main__":
-    print(reference(), end="")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from leakharness.cli.measuring import Given, Scenario, measuring
+from leakharness.cli.measuring import Given, Scenario, measuring, report_folder, stored
 
 __all__ = ["register"]
 
@@ -29,13 +30,23 @@ def calibrate_command(
 ) -> None:
     """Plant leaks into the default mode, and see which are found."""
     from leakharness.cli.terminal import Progress, emit_json, say
+    from leakharness.page_material import CALIBRATION
     from leakharness.proof.calibrate import calibrate, table
+    from leakharness.report.document import to_json
     from leakharness.scenario.find import find
+    from leakharness.store import new_folder, write_atomically
 
+    def write() -> Path:
+        with new_folder(folder, f"{result.scenario}-calibration") as place:
+            write_atomically(place / CALIBRATION, to_json(result.document(), indent=True))
+        return place
+
+    folder = report_folder(given.report_dir)
     with Progress(quiet=given.silent) as progress:
         result = calibrate(find(scenario), given.settings(), repeats=repeats, listener=progress)
+    report, _ = stored(write)
     if given.json:
         emit_json(result.document())
     else:
-        say(table(result))
+        say(table(result) + (f"\n\n  report          {report}" if report is not None else ""))
     raise typer.Exit(0 if result.good else 3)

@@ -226,7 +226,7 @@ def dominators_command(
                 "reachable_bytes": total,
                 "unreachable_bytes": lost_bytes,
                 "unreachable_count": lost,
-                "rows": [_row_document(row) for row in rows],
+                "rows": [row.document() for row in rows],
             }
         )
         return
@@ -452,16 +452,6 @@ def _time_text(time: float | str | None) -> str | None:
         return datetime.fromtimestamp(time, timezone.utc).isoformat(timespec="seconds")
     except (OverflowError, ValueError, OSError):
         return str(time)
-
-
-def _row_document(row: DominatorRow) -> dict[str, Any]:
-    return {
-        "type": row.name,
-        "count": row.count,
-        "shallow_bytes": row.shallow_bytes,
-        "retained_bytes": row.retained_bytes,
-        "children": [_row_document(child) for child in row.children],
-    }
 
 
 def _info_document(found: SnapshotInfo) -> dict[str, Any]:

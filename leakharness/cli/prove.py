@@ -68,6 +68,7 @@ def prove_command(
     given: Given,
 ) -> None:
     """Measure the real code before a change and after it."""
+    from leakharness.cli.pages import page_wanted, write_page
     from leakharness.cli.terminal import Progress, emit_json, say
     from leakharness.printable import for_terminal
     from leakharness.proof.prove import prove
@@ -78,8 +79,9 @@ def prove_command(
 
     def write() -> Path:
         with new_folder(folder, f"{proof.scenario}-proof") as place:
-            write_sealed(seal_proof(proof, found, question), place / "proof.json")
-        return place / "proof.json"
+            sealed = seal_proof(proof, found, question)
+            write_sealed(sealed, place / "proof.json")
+            return write_page(sealed, place) if wanted else place / "proof.json"
 
     question = Question(
         before,
@@ -92,7 +94,7 @@ def prove_command(
         env_dir,
     )
     found = find(scenario)
-    folder = report_folder(given.report_dir)
+    folder, wanted = report_folder(given.report_dir), page_wanted(given)
     with Progress(quiet=given.silent) as progress:
         proof = prove(
             found, question, progress, lambda text: None if given.silent else typer.echo(for_terminal(text), err=True)

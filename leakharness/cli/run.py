@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from leakharness.cli.measuring import Given, Json, Python, Scenario, measuring, report_folder, stored
+
+if TYPE_CHECKING:
+    from leakharness.model import Certificate
 
 __all__ = ["register"]
 
@@ -79,16 +83,21 @@ def run_command(
     """Measure one mode."""
     from dataclasses import replace
 
+    from leakharness.cli.pages import page_wanted, write_page
     from leakharness.cli.terminal import Progress, emit_json, say
     from leakharness.measure.arm import run_found
     from leakharness.report.text import run_block
     from leakharness.scenario.find import find
     from leakharness.store import write_report
 
-    folder = report_folder(given.report_dir)
+    def write() -> Path:
+        place = write_report(result, folder)
+        return write_page(result.document(), place) if wanted else place
+
+    folder, wanted = report_folder(given.report_dir), page_wanted(given)
     with Progress(quiet=given.silent) as progress:
         result = run_found(find(scenario), mode, given.settings(), progress)
-    report, lack = stored(lambda: write_report(result, folder))
+    report, lack = stored(write)
     result = replace(result, notes=result.notes + lack)
     if given.json:
         emit_json(result.document())
@@ -108,6 +117,7 @@ def check_command(
     from dataclasses import replace
     from functools import partial
 
+    from leakharness.cli.pages import page_wanted, write_page
     from leakharness.cli.terminal import Progress, emit_json, say
     from leakharness.errors import OptionError
     from leakharness.proof.certify import check_found
@@ -120,13 +130,18 @@ def check_command(
         raise OptionError("check needs scenarios or --all, and not both: see `leakharness list`")
     settings = given.settings()
     found = all_scenarios() if all_ else [find(name) for name in scenarios or ()]
-    folder = report_folder(given.report_dir)
+    folder, wanted = report_folder(given.report_dir), page_wanted(given)
+
+    def write(certificate: Certificate, document: dict[str, Any]) -> Path:
+        place = write_certificate(certificate, document, folder)
+        return write_page(document, place) if wanted else place
+
     certificates = []
     for place in found:
         with Progress(quiet=given.silent) as progress:
             certificate = check_found(place, settings, progress)
         sealed = seal_certificate(certificate, place, settings)
-        report, lack = stored(partial(write_certificate, certificate, sealed, folder))
+        report, lack = stored(partial(write, certificate, sealed))
         certificate = replace(certificate, notes=certificate.notes + lack)
         certificates.append(certificate)
         if not given.json:

@@ -141,7 +141,13 @@ def _render(runs: list[str], format_: str, out: Path | None, *, as_json: bool) -
     if as_json:
         emit_json({"schema": "leakharness.results/1", "results": read_results(paths)})
         return
-    text = render_documents(read_documents(paths), format_)
+    documents = read_documents(paths)
+    material = None
+    if format_ == "html":
+        from leakharness.page_material import gathered
+
+        material = gathered(documents, paths[0].absolute().parent)
+    text = render_documents(documents, format_, material)
     if out is not None:
         _write(out, text)
     else:

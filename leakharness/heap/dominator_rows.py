@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,16 @@ class DominatorRow:
     retained_bytes: int
     node: int
     children: tuple[DominatorRow, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """As ``dominators --json`` has it."""
+        return {
+            "type": self.name,
+            "count": self.count,
+            "shallow_bytes": self.shallow_bytes,
+            "retained_bytes": self.retained_bytes,
+            "children": [child.document() for child in self.children],
+        }
 
 
 def dominator_rows(

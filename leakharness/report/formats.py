@@ -13,16 +13,22 @@ from xml.sax.saxutils import escape, quoteattr
 
 from leakharness.documents import CheckDocument, ProveDocument, RunDocument, read_document, validated
 from leakharness.errors import OptionError, UsageError
+from leakharness.page_documents import CalibrateDocument, InvestigationDocument
 from leakharness.printable import cell, fenced, one_line, printable, prose
+from leakharness.report.material import Material
 
 __all__ = ["FORMATS", "read_documents", "read_results", "render", "render_documents"]
 
-STORED = ("run.json", "certificate.json", "proof.json")
+STORED = ("run.json", "certificate.json", "proof.json", "calibration.json")
 SCHEMAS = {
     "leakharness.run/1": RunDocument,
     "leakharness.check/1": CheckDocument,
     "leakharness.prove/1": ProveDocument,
+    "leakharness.calibrate/1": CalibrateDocument,
+    "leakharness.investigation/1": InvestigationDocument,
 }
+WITHOUT_ARMS = ("leakharness.calibrate/1", "leakharness.investigation/1")
+"""Documents that hold no result of a run: a page shows them, and no other format."""
 SHOWN = 60
 """Characters of an unknown schema's name that an error repeats."""
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -62,15 +68,16 @@ def read_documents(paths: Sequence[Path]) -> list[dict[str, Any]]:
     return [_document(path) for path in paths]
 
 
-def render_documents(documents: Sequence[Document], name: str) -> str:
-    """The documents in the format ``name``; the page shows a certificate or a proof as a whole, the other formats arm
-    by arm. Raises OptionError for a format that is not there, UsageError for documents that are not as ours."""
+def render_documents(documents: Sequence[Document], name: str, material: Material | None = None) -> str:
+    """The documents in the format ``name``; the page shows a certificate or a proof as a whole, and ``material``
+    beside it, the other formats arm by arm. Raises OptionError for a format that is not there, UsageError for documents
+    that are not as ours."""
     if name != "html":
         return render(_arms(documents), name)
     from leakharness.report.page import page
 
     try:
-        return printable(page(documents))
+        return printable(page(documents, material))
     except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as exc:
         raise UsageError(f"a stored result is not as this version writes it: {one_line(repr(exc))}") from None
 
@@ -79,6 +86,8 @@ def _arms(documents: Sequence[Document]) -> list[dict[str, Any]]:
     """The run documents in these documents; those of a proof say which side they are of."""
     results: list[dict[str, Any]] = []
     for document in documents:
+        if document.get("schema") in WITHOUT_ARMS:
+            raise OptionError(f"{document['schema']}: it holds no result of a run, and is rendered with --format html")
         if "controls" in document:
             rows = [(side, arm) for side in ("before", "after") for arm in document[side]["arms"]]
             rows += [("control", arm) for arm in document["controls"]]

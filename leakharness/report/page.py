@@ -1,145 +1,215 @@
-"""One self-contained HTML page of stored results: no network, readable without JavaScript. Pure.
+"""One self-contained HTML page of stored documents: no network, readable without JavaScript. Pure.
 
-Every text of a result is escaped by jinja2; plots are inline SVG, whose coordinates are numbers of ours.
+Every text of a document is escaped by jinja2; plots are inline SVG, whose coordinates are numbers of ours.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leakharness.model import COUNTERS
+from leakharness.report.material import Material
+from leakharness.report.plots import counter_rows, curve, detection, icicle, pace_of, scales
+from leakharness.report.retainer_tree import PLACE, retainer_tree, vanished_edge
 from leakharness.report.text import check_command
-from leakharness.units import number, signed, size
+from leakharness.units import number, signed, signed_size, size
 
 __all__ = ["page"]
 
 Document = Mapping[str, Any]
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 260, 90, 4, 6, 14
-"""Of one plot, in units of the SVG: the whole, and the margins around its lines."""
-NAMES = {"tracked_retained": "tracked", "rss_bytes": "rss"}
-"""Keys of a stored series that differ from the counter's name."""
 ABSENT: Mapping[str, Any] = {
     "detectable": {},
     "forgiven": (),
     "notes": (),
     "opinions": (),
     "growing_containers": (),
+    "held_by_c": (),
     "stays": (),
     "blind": {},
     "pid": 0,
     "python": "?",
+    "warmup_runs": 0,
 }
 """What a stored result may leave out."""
 MOST_FAMILIES = 200
 MOST_RETAINERS = 100
-"""What one arm may list, so that a page stays small enough to open."""
+MOST_FILES = 200
+"""What one table or tree may list, so that a page stays small enough to open."""
+SEVERITY = {"FAIL": 0, "NOT_JUDGED": 1}
+GRADES = {
+    **dict.fromkeys(("PASS", "CERTIFIED", "PROVEN", "KNOWN"), "good"),
+    **dict.fromkeys(("FAIL", "LEAK", "NOT_FIXED", "INVALID", "NOT_REPRODUCED"), "bad"),
+}
+"""How a verdict is coloured; all others are open."""
 
 
-def page(documents: Sequence[Document]) -> str:
-    """The page of these documents: results of run, certificates and proofs."""
+def page(documents: Sequence[Document], material: Material | None = None) -> str:
+    """The page of these documents: results of run, certificates, proofs, calibrations, investigations, and the checks
+    of a session of pytest. ``material`` is what the files at hand add."""
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(
         loader=PackageLoader("leakharness.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(number=number, signed=signed, size=size)
+    environment.filters.update(number=number, signed=signed, size=size, signed_size=signed_size, curve=curve)
+    environment.filters.update(grade=lambda verdict: GRADES.get(verdict, "open"), places=_places)
     template = environment.get_template("page.html.j2")
-    return template.render(sections=[_section(document) for document in documents])
+    known = material or Material()
+    sections = [_section(document, known, f"s{at}") for at, document in enumerate(documents, 1)]
+    return template.render(sections=sections, material=known, counters=COUNTERS)
 
 
-def _section(document: Document) -> dict[str, Any]:
-    """One document as the template takes it: its verdict, and its arms with what each stands for."""
+def _places(text: str) -> list[tuple[str, int]]:
+    """The (file, line) of each function that one step of a path names."""
+    return [(file, int(line)) for _, file, line in PLACE.findall(text)]
+
+
+def _section(document: Document, material: Material, anchor: str) -> dict[str, Any]:
+    """One document as the template takes it."""
+    kind = str(document["schema"]).partition("/")[0].removeprefix("leakharness.")
+    if kind == "investigation":
+        return {"anchor": anchor, "kind": kind, "title": f"lane {document['lane']}", **_investigation(document)}
+    if kind == "calibrate":
+        calibration = detection(document)
+        return {"anchor": anchor, "kind": kind, "title": document["scenario"], "calibration": calibration}
+    if kind == "session":
+        inner = [_section(result, material, f"{anchor}r{at}") for at, result in enumerate(document["results"], 1)]
+        rows = sorted(document["rows"], key=lambda row: SEVERITY.get(row["verdict"], 2))
+        return {"anchor": anchor, "kind": kind, "title": "leak checks of a test run", **document, "rows": rows} | {
+            "inner": inner
+        }
+    return _measured(document, material, anchor)
+
+
+def _measured(document: Document, material: Material, anchor: str) -> dict[str, Any]:
+    """A result, a certificate or a proof: its verdict, and its arms with what each stands for."""
+    proof = "controls" in document
     if "certificate" in document:
         verdict, arms = document["certificate"], [("", arm) for arm in document["arms"]]
-    elif "controls" in document:
+    elif proof:
         verdict = document["verdict"]
         arms = [(side, arm) for side in ("before", "after") for arm in document[side]["arms"]]
         arms += [("control", arm) for arm in document["controls"]]
     else:
         verdict, arms = document["verdict"], [("", document)]
     scenario = document["scenario"]
-    scales = _scales([arm for _, arm in arms])
+    results = [arm for _, arm in arms]
+    reproduce = document.get("reproduce") or check_command(results[0].get("reproduce", "") if arms else "", scenario)
     return {
+        "anchor": anchor,
+        "kind": "prove" if proof else "check" if "certificate" in document else "run",
+        "title": scenario,
         "verdict": verdict,
-        "scenario": scenario,
         "reason": document.get("reason", ""),
         "notes": document.get("notes", ()) if "certificate" in document else (),
-        "sides": {side: document[side] for side in ("before", "after")} if "controls" in document else {},
-        "paths": document.get("paths", {}),
-        "reproduce": document.get("reproduce") or check_command(arms[0][1]["reproduce"] if arms else "", scenario),
+        "sides": _sides(document) if proof else {},
+        "edges": _edges(document) if proof else {},
+        "reproduce": reproduce,
         "digest": document.get("digest", ""),
-        "arms": [_arm(role, arm, scales) for role, arm in arms],
+        "packages": document.get("seal", {}).get("packages", {}),
+        "counters": list(counter_rows([(_title(role, arm), arm) for role, arm in arms])),
+        "still": [counter for counter, scale in scales(results).items() if not scale.moves],
+        "calibration": detection(material.calibrations[scenario]) if scenario in material.calibrations else None,
+        "arms": [_arm(role, arm, material, f"{anchor}a{at}") for at, (role, arm) in enumerate(arms, 1)],
     }
 
 
-def _arm(role: str, arm: Document, scales: Mapping[str, tuple[float, float, float]]) -> dict[str, Any]:
-    plots = [_plot(arm, row, scales[row["counter"]]) for row in arm["growth"] if row["counter"] in scales]
+def _title(role: str, arm: Document) -> str:
+    return f"{role}: {arm['mode']}" if role else str(arm["mode"])
+
+
+def _arm(role: str, arm: Document, material: Material, anchor: str) -> dict[str, Any]:
+    retainers = arm["retainers"][:MOST_RETAINERS]
+    snapshot = next(iter(arm.get("snapshots", ())[-1:]), "")
+    heap = material.heaps.get(snapshot)
     return {
         **ABSENT,
         **arm,
-        "role": role,
+        "anchor": anchor,
+        "title": _title(role, arm),
         "as_demanded": arm["verdict"] == arm["must"] if arm.get("must") else arm["verdict"] == "PASS",
-        "plots": plots,
+        "grows": [
+            {"counter": row["counter"], "pace": pace_of(row["counter"], row["per_run"])}
+            for row in arm["growth"]
+            if row["grows"]
+        ],
         "families": arm["families"][:MOST_FAMILIES],
-        "retainers": arm["retainers"][:MOST_RETAINERS],
+        "more_families": max(0, len(arm["families"]) - MOST_FAMILIES),
+        "tree": retainer_tree(retainers),
         "more_retainers": max(0, len(arm["retainers"]) - MOST_RETAINERS),
-        "counters": COUNTERS,
+        "snapshot": snapshot,
+        "icicle": icicle(heap) if heap is not None else None,
+        "heap_problem": material.heap_problems.get(snapshot, ""),
     }
 
 
-def _values(arm: Document, counter: str) -> list[tuple[float, float]]:
-    """(runs, rise since the baseline) of one counter; readings without it are left out."""
-    key = next((stored for stored, name in NAMES.items() if name == counter), counter)
-    points = [(float(row["runs"]), float(row[key])) for row in arm["series"] if row.get(key) is not None]
-    return [(runs, value - points[0][1]) for runs, value in points if math.isfinite(value)]
+def _sides(proof: Document) -> list[dict[str, Any]]:
+    """Before and after, each with what it was and what was held in it."""
+    return [
+        {
+            "name": side,
+            **proof[side],
+            "asked": " ".join(proof[side].get("asked", ())),
+            "retained": [f"{arm['tracked']['retained']}/{arm['tracked']['born']}" for arm in proof[side]["arms"]],
+            "tree": retainer_tree(
+                (next((arm["retainers"] for arm in proof[side]["arms"] if arm["retainers"]), []))[:MOST_RETAINERS]
+            ),
+        }
+        for side in ("before", "after")
+    ]
 
 
-def _net(points: Sequence[tuple[float, float]], declared: float) -> list[tuple[float, float]]:
-    """``points`` without ``declared`` a run. What is declared excuses a rise and makes none a fall: the line does not
-    go below the baseline where the counter itself does not."""
-    return [(runs, max(value - declared * runs, min(value, 0.0))) for runs, value in points]
-
-
-def _scales(arms: Sequence[Document]) -> dict[str, tuple[float, float, float]]:
-    """For each counter the most runs, and the least and the most of its rise over all arms: their common axes."""
-    scales: dict[str, tuple[float, float, float]] = {}
-    for arm in arms:
-        for row in arm["growth"]:
-            declared = float(row.get("declared") or 0.0)
-            points = _values(arm, row["counter"])
-            for runs, value in [*points, *_net(points, declared)]:
-                most_runs, least, most = scales.get(row["counter"], (1.0, 0.0, 0.0))
-                scales[row["counter"]] = (max(most_runs, runs), min(least, value), max(most, value))
-    return scales
-
-
-def _plot(arm: Document, growth: Document, scale: tuple[float, float, float]) -> dict[str, Any]:
-    """One counter of one arm: points for the SVG, and the figures beside it."""
-    most_runs, least, most = scale
-    flat = most == least
-    span = 1.0 if flat else most - least
-
-    def place(runs: float, value: float) -> str:
-        x = LEFT + (WIDTH - 2 * LEFT) * runs / most_runs
-        y = TOP + (HEIGHT - TOP - BOTTOM) * (1.0 if flat else (most - value) / span)
-        return f"{x:.1f},{y:.1f}"
-
-    values = _values(arm, growth["counter"])
-    declared = float(growth.get("declared") or 0.0)
-    in_bytes = growth["counter"].endswith("_bytes") or growth["counter"] == "rss"
-    last = values[-1][1] if values else 0.0
+def _edges(proof: Document) -> dict[str, list[dict[str, Any]]]:
+    """The ways of being held, by what became of them, each with the edge that is gone where it vanished."""
+    paths = proof.get("paths", {})
+    after = [row["path"] for key in ("remaining", "new") for row in paths.get(key, ())]
     return {
-        **growth,
-        "line": " ".join(place(*point) for point in values),
-        "net": " ".join(place(*point) for point in _net(values, declared)) if declared else "",
-        "zero": place(0, 0).split(",")[1],
-        "what": COUNTERS.get(growth["counter"], growth["counter"]),
-        "pace": ("+" if growth["per_run"] > 0 else "") + size(growth["per_run"])
-        if in_bytes
-        else signed(growth["per_run"]),
-        "rise": size(last) if in_bytes else number(last),
-        "top": "" if flat else size(most) if in_bytes else number(most),
-        "runs": number(most_runs),
+        key: [
+            {
+                **row,
+                "tree": retainer_tree(
+                    [row], {0: vanished_edge(row["path"], after)} if key == "vanished" and row["path"] else None
+                ),
+                "edge": _edge(row["path"], after) if key == "vanished" else (),
+            }
+            for row in paths.get(key, ())
+        ]
+        for key in ("vanished", "remaining", "new")
     }
+
+
+def _edge(path: Sequence[str], after: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The two ends of the edge that is gone; none where a path has one step alone."""
+    at = vanished_edge(path, after) if path else 0
+    return (path[at - 1], path[at]) if at > 0 else ()
+
+
+def _investigation(document: Document) -> dict[str, Any]:
+    """An investigation of a lane: families over time, and who holds them; lanes and files."""
+    families = [{"sizes": (), **row} for row in document["families"]]
+    groups = [
+        {
+            "target": row["type"],
+            "count": max(0, row["count_delta"]),
+            "retained_bytes": max(0, row["size_delta"]),
+            "path": row["path"],
+        }
+        for row in families
+        if row["path"] and len(row["path"]) > 1
+    ]
+    lanes = [
+        {**lane, "files": lane["files"][:MOST_FILES], "most": max([1, *(_left(file) for file in lane["files"])])}
+        for lane in document.get("lane_files", ())
+    ]
+    return {
+        **document,
+        "verdict": document["likely"],
+        "families": families,
+        "tree": retainer_tree(groups),
+        "lanes": lanes,
+    }
+
+
+def _left(file: Document) -> int:
+    return int(file["run_bytes"] + file["import_bytes"])

@@ -40,4 +40,4 @@ def test_the_page_runs_in_a_browser_and_no_name_of_the_program_does(tmp_path: Pa
     assert '<button type="button" data-copy="leakharness run x">Copy</button>' in done.stdout
     assert '<button type="button">type</button>' in done.stdout
     assert "<img" not in done.stdout
-    assert 'points="4.0,76.0 256.0,6.0"' in done.stdout
+    assert 'points="4.0,82.0 256.0,14.0"' in done.stdout

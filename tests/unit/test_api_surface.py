@@ -154,18 +154,21 @@ LAYERS: dict[str, str] = {
     "units": "",
     "printable": "",
     "documents": "errors",
+    "page_documents": "",
     "scratch": "errors",
     "sensitivity": "",
     "options": "errors",
+    "options_reference": "options",
     "model": "options units",
     "scenario": "errors options",
     "resolve": "errors model options scenario",
-    "report": "documents errors model units printable",
+    "report": "documents errors model page_documents units printable",
     "store": "errors model report printable",
     "judge": "model units",
     "worker": "errors scenario",
     "heap": "errors units worker",
     "explorer": "heap units printable",
+    "page_material": "documents errors heap page_documents report units",
     "shape": "errors scenario",
     "watch": "worker",
     "suite": "documents errors heap store units printable",
@@ -174,10 +177,10 @@ LAYERS: dict[str, str] = {
     "proof": "_version documents errors heap measure model options printable report resolve scenario scratch shape "
     "store units worker",
     "api": "errors measure model options proof scenario",
-    "pytest_plugin": "api errors heap measure model options proof report resolve scenario store suite units worker "
-    "printable",
-    "cli": "_version api documents errors explorer heap live measure model options proof report resolve scenario shape "
-    "store suite units printable",
+    "pytest_plugin": "api errors heap measure model options page_material proof report resolve scenario store suite "
+    "units worker printable",
+    "cli": "_version api documents errors explorer heap live measure model options page_material proof report resolve "
+    "scenario shape store suite units printable",
 }
 """Who may import whom: each package or module of ours, from the ground up, and what it may know. A line names only
 what stands above it, so that there is no circle. A name that is not here is a new part: give it its line."""

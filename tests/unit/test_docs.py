@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import leakharness
-from leakharness.options import reference
+from leakharness.options_reference import reference
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))

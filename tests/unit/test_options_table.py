@@ -26,8 +26,8 @@ from leakharness.options import (
     default_of,
     names_at,
     options_at,
-    reference,
 )
+from leakharness.options_reference import reference
 from leakharness.pytest_plugin import checks
 from leakharness.resolve import pyproject_options
 from leakharness.scenario.declare import Scenario
@@ -195,9 +195,9 @@ def test_the_reference_has_it(option: Option) -> None:
 
 
 def test_the_reference_is_printed_without_anything_heavy() -> None:
-    """``python -m leakharness.options`` needs the standard library alone."""
+    """``python -m leakharness.options_reference`` needs the standard library alone."""
     code = (
-        "import runpy, sys; runpy.run_module('leakharness.options', run_name='__main__');"
+        "import runpy, sys; runpy.run_module('leakharness.options_reference', run_name='__main__');"
         "sys.exit(any(name in sys.modules for name in ('numpy', 'typer', 'pytest', 'rich')))"
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,92 @@
+"""What a page takes from the files at hand: sources of the closure and its registration, dominators, calibrations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leakharness.model import Retainer, RunResult
+from leakharness.page_material import calibrations_in, gathered
+from leakharness.report.formats import render_documents
+
+SOURCE = """def attempt(signal, transcript):
+    def on_settled(future):
+        return transcript
+
+    signal.add_done_callback(on_settled)
+    signal.listeners.append(on_settled)
+"""
+
+
+def document(file: str, *snapshots: str) -> dict[str, Any]:
+    path = ("harness: wedged()", "Future._callbacks", f"on_settled ({file}:2) closure cell 'transcript'", "Transcript")
+    held = Retainer("Transcript", 250, 500, path, "on_settled", "250 Transcript are held")
+    result = RunResult(
+        scenario="s",
+        mode="m",
+        verdict="FAIL",
+        must="FAIL",
+        reason="x",
+        reproduce="r",
+        retainers=(held,),
+        snapshots=snapshots,
+    )
+    return result.document()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"
+
+
+def test_the_closure_and_its_registrations_are_shown(project: Path) -> None:
+    """Where the file is below the current folder, on the page as well."""
+    (project / "app.py").write_text(SOURCE)
+    material = gathered([document("app.py")])
+    assert material.sources["app.py", 2].hits == (2,)
+    assert [excerpt.hits for excerpt in material.registrations["app.py", 2]] == [(5, 6)]
+    page = render_documents([document("app.py")], "html", material)
+    assert "signal.add_done_callback(on_settled)" in page
+    assert "signal.add_done_callback" not in render_documents([document("app.py")], "html")
+
+
+@pytest.mark.parametrize("file", ["../secret.py", "secret.txt", "absent.py"])
+def test_no_other_file_is_read_into_a_page(project: Path, file: str) -> None:
+    """A stored result may come from anywhere: only Python sources, and none outside the project."""
+    for path in (project.parent / "secret.py", project / "secret.txt"):
+        path.write_text(SOURCE)
+    assert not gathered([document(file)]).sources
+    (project / "link.py").symlink_to(project.parent / "secret.py")
+    assert not gathered([document("link.py")]).sources
+
+
+def test_a_snapshot_that_is_not_at_hand_is_said(project: Path) -> None:
+    """And one that is none."""
+    (project / "x.heapsnapshot").write_text("{}")
+    assert gathered([document("app.py", "gone.heapsnapshot")]).heap_problems == {
+        "gone.heapsnapshot": "it is not at hand"
+    }
+    assert "x.heapsnapshot" in gathered([document("app.py", "x.heapsnapshot")]).heap_problems
+
+
+def test_the_newest_calibration_of_a_scenario_is_taken(tmp_path: Path) -> None:
+    """What is none is passed over."""
+    for number, runs in (("1", 100), ("2", 200)):
+        (tmp_path / number).mkdir()
+        row = {"planted": "one", "repeats": 3, "found": 3, "not_judged": 0, "runs": runs, "seen": "250"}
+        calibration = {
+            "schema": "leakharness.calibrate/1",
+            "scenario": "s",
+            "false_alarm_rate": 0.0,
+            "reason": None,
+            "rows": [row],
+        }
+        (tmp_path / number / "calibration.json").write_text(json.dumps(calibration))
+    (tmp_path / "3").mkdir()
+    (tmp_path / "3" / "calibration.json").write_text("[]")
+    assert calibrations_in(tmp_path)["s"]["rows"][0]["runs"] == 200
