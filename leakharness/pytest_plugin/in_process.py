@@ -22,6 +22,7 @@ from leakharness.errors import LeakHarnessError, NotJudged
 from leakharness.pytest_plugin.judge_messages import VERDICT, CheckOrder, CheckOutcome, JudgeSaid
 from leakharness.pytest_plugin.timeout_signal import Alarm, Hung
 from leakharness.scenario.declare import Run
+from leakharness.worker.children import leave_out, leave_out_no_more
 from leakharness.worker.codec import BadLine, checked, decode_command, encode, encode_answer
 from leakharness.worker.commands import Measuring, Session, checked_tracker, process_facts
 from leakharness.worker.counters import Counters
@@ -73,6 +74,7 @@ class LoadedCheck:
 
     def __init__(self, target: CheckTarget) -> None:
         self._target = target
+        self._measuring: Measuring | None = None
         self._tracker = checked_tracker()
         self._counters = Counters()
         in_use = self._counters.readers.get("malloc_bytes")
@@ -88,13 +90,15 @@ class LoadedCheck:
         make_runs = self._target.maker(run)
         # Now, so that no snapshot imports it in the middle of the measurement.
         import_module("leakharness.worker.capture.snapshot")
-        measuring = Measuring(recorder, self._counters, make_runs, loop=loop)
+        measuring = self._measuring = Measuring(recorder, self._counters, make_runs, loop=loop)
         if not LoadedCheck.rehearsed:  # once for the process: what it imports and keeps is there from then on
             LoadedCheck.rehearsed = True
             measuring.reader.rehearse()
         return measuring
 
     def close(self) -> None:
+        if self._measuring is not None:
+            self._measuring.close()
         self._counters.reap()
         self._counters.close()
 
@@ -188,6 +192,7 @@ class Judge:
             env={**os.environ, "PYTHONMALLOC": "pymalloc"},
             start_new_session=os.name == "posix",  # Ctrl-C is ours to answer
         )
+        leave_out(self._process.pid)
         return self._process
 
     def close(self) -> None:
@@ -201,6 +206,7 @@ class Judge:
             process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(END_SECONDS)
+            leave_out_no_more(process.pid)
         if self._stderr is not None:
             self._stderr.close()
             self._stderr = None

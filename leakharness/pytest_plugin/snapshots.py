@@ -27,6 +27,7 @@ from leakharness.pytest_plugin.tracer import current_lane, runs_tests
 from leakharness.store import write_atomically
 from leakharness.suite.trace import COMMAND_FILE, LANE_VARIABLE
 from leakharness.worker.capture.snapshot import snapshot
+from leakharness.worker.children import leave_out
 from leakharness.worker.fork import reap
 
 __all__ = ["LaneSnapshots", "start_snapshots"]
@@ -104,6 +105,7 @@ class LaneSnapshots:
             text=True,
             start_new_session=os.name == "posix",  # it must survive what kills the worker's group
         )
+        leave_out(self._converter.pid)
         first = self._take()
         self._timer = threading.Thread(
             target=self._keep_taking, args=(first,), name="leakharness snapshots", daemon=True

@@ -7,10 +7,10 @@ import gc
 import os
 import sys
 from array import array
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import NamedTuple
 
-__all__ = ["Children", "adopt_orphans"]
+__all__ = ["Children", "adopt_orphans", "leave_out", "leave_out_no_more"]
 
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2): processes that lose their parent become children of this one, not of init."""
@@ -18,6 +18,20 @@ FORKED_ONLY = 0x40
 """Flag in /proc/PID/stat of a process that has been forked and has executed nothing since (sched.h, PF_FORKNOEXEC)."""
 DEPTH = 8
 """Generations that are followed."""
+HELPERS = array("q")
+"""Processes of the harness that live beside the measured one, as the judge of a pytest process does: what they are and
+what they hold is nothing of the program's."""
+
+
+def leave_out(pid: int) -> None:
+    """The child ``pid`` is the harness's: no :class:`Children` of this process counts it, or what it has started."""
+    HELPERS.append(pid)
+
+
+def leave_out_no_more(pid: int) -> None:
+    """That child is gone: its number may become another's."""
+    if pid in HELPERS:
+        HELPERS.remove(pid)
 
 
 class Status(NamedTuple):
@@ -44,16 +58,19 @@ class Children:
 
         Not one that this process has only adopted: once it has ended, init would have waited for it.
         """
-        return sum(1 for pid in _children_of("self") if pid not in self._own and self._counts(pid))
+        return sum(1 for pid in _children_of("self") if not self._is_own(pid) and self._counts(pid))
 
     def resident_bytes(self) -> int:
         """Resident bytes of the children and of theirs, without pages that they share with others."""
-        return self._page_bytes * sum(_resident_pages(pid) for pid in _descendants("self", self._own, DEPTH))
+        return self._page_bytes * sum(_resident_pages(pid) for pid in _descendants("self", self._is_own, DEPTH))
 
     def note_waited_for(self) -> None:
         """To be called before the heap is frozen: which ended children the program's own objects stand for."""
         if any(_is_ended(pid) for pid in _children_of("self")):
             self._known = array("q", self._waited_for())
+
+    def _is_own(self, pid: int) -> bool:
+        return pid in self._own or pid in HELPERS
 
     def _counts(self, pid: int) -> bool:
         status = _status(pid)
@@ -108,12 +125,12 @@ def _children_of(process: int | str) -> list[int]:
     return pids
 
 
-def _descendants(process: int | str, own: Container[int], depth: int) -> Iterator[int]:
+def _descendants(process: int | str, is_own: Callable[[int], bool], depth: int) -> Iterator[int]:
     for pid in _children_of(process):
-        if pid not in own:
+        if not is_own(pid):
             yield pid
             if depth > 1:
-                yield from _descendants(pid, own, depth - 1)
+                yield from _descendants(pid, is_own, depth - 1)
 
 
 def _status(pid: int) -> Status | None:

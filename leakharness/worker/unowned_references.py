@@ -71,7 +71,9 @@ class ReferenceReader:
 
     def __init__(self) -> None:
         self._failed = why_not() or ""
-        self._file = -1 if self._failed else _nameless_file()
+        self._file = -1
+        """Opened with the first mark, which is before the baseline: a process that is never asked has no descriptor
+        for it."""
         self._marking = True
         row = UnownedReferences(0, "", 0)
         decode(ReferencesAnswer, encode(ReferencesAnswer(0, 0, (row,), (row,))))  # what that keeps is there from now on
@@ -85,6 +87,8 @@ class ReferenceReader:
         if self._failed:
             return ReferencesAnswer(failed=self._failed)
         try:
+            if self._file < 0:
+                self._file = _nameless_file()
             # The stack is the same whether it marks or compares: what a running frame holds is held by no object.
             return decode(ReferencesAnswer, ask_copy(self._answer, COPY_SECONDS))
         except (CopyFailed, BadLine, OSError) as exc:
@@ -92,6 +96,13 @@ class ReferenceReader:
             return ReferencesAnswer(failed=self._failed)
         finally:
             self._marking = False
+
+    def close(self) -> None:
+        """Give the descriptor back. Safe to call twice."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+            self._marking = True
 
     def _answer(self) -> bytes:
         """In the copy."""

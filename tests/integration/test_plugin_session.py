@@ -193,3 +193,33 @@ def test_repeats_write_no_log_and_the_users_line_leads(pytester: pytest.Pytester
     assert "run 20 of it raised ValueError: the twentieth" in text
     assert "pluggy/_" not in text
     assert "_pytest" not in text
+
+
+def test_checks_leave_no_descriptor_open_and_count_no_helper_of_the_harness(pytester: pytest.Pytester) -> None:
+    """One a check would end a suite of a thousand tests; the judge beside this process grows with what it is told."""
+    pytester.makeconftest(
+        """
+        import os
+        def pytest_runtest_logfinish():
+            with open("descriptors.txt", "a") as file:
+                print(len(os.listdir("/proc/self/fd")), file=file)
+        """
+    )
+    pytester.makepyfile(
+        test_many="""
+        import pytest
+        KEPT = []
+
+        @pytest.mark.parametrize("i", range(5))
+        def test_clean(i):
+            pass
+
+        def test_leaky():
+            KEPT.append([])
+        """
+    )
+    result = pytester.runpytest_subprocess(*QUIET)
+    result.assert_outcomes(passed=5, failed=1)
+    counts = (pytester.path / "descriptors.txt").read_text().split()
+    assert len(set(counts[1:5])) == 1, counts
+    result.stdout.no_fnmatch_line("*children_rss*")
