@@ -327,15 +327,6 @@ TABLE: tuple[Option, ...] = (
         metavar="FILE",
     ),
     Option(
-        "page",
-        "text",
-        "write the checks of the session to this file: one HTML page, with the evidence of each leak",
-        None,
-        ("pytest",),
-        metavar="FILE",
-        pytest_key="leak_report",
-    ),
-    Option(
         "strict", "switch", "fail tests whose body cannot be repeated, instead of skipping them", False, ("pytest",)
     ),
     Option("skip", "text", "why this test is not checked", None, ("marker",), metavar="REASON"),

@@ -36,7 +36,6 @@ MOST_FAMILIES = 200
 MOST_RETAINERS = 100
 MOST_FILES = 200
 """What one table or tree may list, so that a page stays small enough to open."""
-SEVERITY = {"FAIL": 0, "NOT_JUDGED": 1}
 GRADES = {
     **dict.fromkeys(("PASS", "CERTIFIED", "PROVEN", "KNOWN"), "good"),
     **dict.fromkeys(("FAIL", "LEAK", "NOT_FIXED", "INVALID", "NOT_REPRODUCED"), "bad"),
@@ -45,8 +44,8 @@ GRADES = {
 
 
 def page(documents: Sequence[Document], material: Material | None = None) -> str:
-    """The page of these documents: results of run, certificates, proofs, calibrations, investigations, and the checks
-    of a session of pytest. ``material`` is what the files at hand add."""
+    """The page of these documents: results of run, certificates, proofs, calibrations, investigations. ``material``
+    is what the files at hand add."""
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(
@@ -73,12 +72,6 @@ def _section(document: Document, material: Material, anchor: str) -> dict[str, A
     if kind == "calibrate":
         calibration = detection(document)
         return {"anchor": anchor, "kind": kind, "title": document["scenario"], "calibration": calibration}
-    if kind == "session":
-        inner = [_section(result, material, f"{anchor}r{at}") for at, result in enumerate(document["results"], 1)]
-        rows = sorted(document["rows"], key=lambda row: SEVERITY.get(row["verdict"], 2))
-        return {"anchor": anchor, "kind": kind, "title": "leak checks of a test run", **document, "rows": rows} | {
-            "inner": inner
-        }
     return _measured(document, material, anchor)
 
 

@@ -90,3 +90,42 @@ def test_the_newest_calibration_of_a_scenario_is_taken(tmp_path: Path) -> None:
     (tmp_path / "3").mkdir()
     (tmp_path / "3" / "calibration.json").write_text("[]")
     assert calibrations_in(tmp_path)["s"]["rows"][0]["runs"] == 200
+
+
+def test_a_calibration_and_an_investigation_are_pages_too() -> None:
+    """What the commands print as JSON; an investigation of an older version has less."""
+    row = {"planted": "one object", "repeats": 3, "found": 3, "not_judged": 0, "runs": 250, "seen": "250"}
+    calibration = {
+        "schema": "leakharness.calibrate/1",
+        "scenario": "s",
+        "false_alarm_rate": 0.0,
+        "reason": None,
+        "rows": [row],
+    }
+    family = {
+        "type": "app.<Session>",
+        "size_delta": 4096,
+        "count_delta": 64,
+        "evidence": "held by REGISTRY",
+        "path": ["(root)", "app.REGISTRY"],
+        "rose_in": [1, 1],
+        "file": None,
+    }
+    investigation = {
+        "schema": "leakharness.investigation/1",
+        "command": "report investigate x",
+        "lane": "gw0",
+        "pid": 7,
+        "snapshots": 3,
+        "before": "a",
+        "after": "b",
+        "nodes": [1, 2, 3],
+        "likely": "runtime objects",
+        "families": [family],
+        "imported": [],
+        "loaded_before": 0,
+    }
+    page = render_documents([calibration, investigation], "html")
+    assert "one object" in page
+    assert "app.&lt;Session&gt;" in page
+    assert "app.<Session>" not in page
