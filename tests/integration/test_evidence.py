@@ -88,10 +88,15 @@ def test_embedded_run_is_explained_to_the_cell(tmp_path: Path, monkeypatch: pyte
 def test_fix_has_no_retainers_and_the_same_counters_with_snapshots(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Clean twin: writing six snapshots beside the runs leaves no trace in any exact counter."""
+    """Clean twin: writing snapshots beside the runs leaves no trace in any exact counter.
+
+    There is one of the baseline and of each planned batch; where more are made, of ever fewer.
+    """
     monkeypatch.chdir(tmp_path)
     result = leakharness.run("embedded-run")
-    assert (result.verdict, result.retained, result.retainers, len(result.snapshots)) == ("PASS", 0, (), 6)
+    written = [n for n in range(len(result.series)) if n <= 5 or n & (n - 1) == 0]
+    assert (result.verdict, result.retained, result.retainers) == ("PASS", 0, ())
+    assert len(result.snapshots) == len(written) >= 6
 
 
 def test_an_object_held_twice_shows_both_ways(held_twice: Path) -> None:
