@@ -74,7 +74,7 @@ def diff_command(
     min_kb: Annotated[int, typer.Option(help="KiB by which a family must have grown.")] = 64,
     by: Annotated[
         str | None,
-        typer.Option(help="name: by type and name. path: by who holds them [name; path for a lane of V8's files]."),
+        typer.Option(help="name: by type and name. path: by who holds them [name; path for a lane]."),
     ] = None,
     rank: Annotated[str, typer.Option(help="shallow or retained: the growth by which rows are ordered.")] = "shallow",
     raw: Annotated[bool, typer.Option("--raw", help="V8's files by the names and sizes that they give.")] = False,

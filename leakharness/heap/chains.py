@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from leakharness.heap.names import Names
 from leakharness.heap.paths import PathTree, sums_upwards
 from leakharness.heap.v8_objects import VALUE, edge_names
-from leakharness.heap.wording import Names, holding_index, path_entries
+from leakharness.heap.wording import holding_index, path_entries
 
 __all__ = ["Chained", "alike_paths", "chained", "edges_to_cut", "entries_of_their_own"]
 

@@ -48,7 +48,7 @@ _NAME_TABLE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         MODULE_GRAPH,
         "",
         (
-            r"(module|type|code)( .+)?|abc\.ABCMeta|enum\.Enum(Type|Meta)",
+            r"(module|type|code)( .+)?|\((module|type|code|function)\)|abc\.ABCMeta|enum\.Enum(Type|Meta)",
             r"(_?frozen_)?importlib\..+|_frozen_importlib(_external)?\..+|zipimport\..+",
             r"staticmethod|classmethod|property|(getset|member|wrapper|method|classmethod)_descriptor",
             r"builtin_function_or_method|re\.Pattern|sre_.+|linecache\..+|_?ast\..+|tokenize\..+",
@@ -114,6 +114,7 @@ _OWN_CLASS = re.compile(r"[A-Za-z_][\w.]*\.(<locals>\.)?[A-Z]\w*|[A-Z][A-Za-z0-9
 
 _MODULE_PATH = re.compile(
     r"linecache\.cache|re\._cache|\b_cache \(dict\)|importlib|__spec__|_pytest\.|path_importer_cache"
+    r"|\(closure\)\.shared\b|\(code\)"  # V8: sources, constants and templates, which a program's objects never hang on
 )
 _RUNTIME_PATH = re.compile(
     r"closure cell|local '|context '|_callbacks|\bTask\b|\bFuture\b|\[\*\]|\[<|value in WeakMap|listeners|_events"
@@ -126,6 +127,10 @@ _MODULE_RECORD = re.compile(
 )
 _ROOT_LIST = re.compile(r"\([A-Z][\w+ -]*\)")  # V8's lists of roots: an entry of one is no store of the program
 _ENTRY = re.compile(r"\[\*\]|value in WeakMap|listeners|_events")
+# Python: what is an attribute of a class, a function or a code object came with it; what is an entry of such may not
+_PART_OF_CODE = re.compile(r"(type|code|function|module) |staticmethod$|classmethod$|property$|abc\.|_abc")
+_OWN_ENTRY = re.compile(r"(?<!__)(?<!co_consts)(?<!co_names)(?<!co_varnames)(\[\*\]|\[[^\]]*\])$|closure cell")
+_COLLECTIONS = frozenset({"Array", "Map", "Set", "WeakMap", "WeakSet", "Object"})
 _PARTS_OF_CODE = frozenset({"code", "closure", "object shape", "hidden"})
 
 
@@ -141,8 +146,14 @@ def classify_name(kind: str, name: str) -> str:
     return AMBIGUOUS
 
 
-def classify_path(kind: str, name: str, path: Sequence[str]) -> Classification:
-    """The class of a node with its retainer path: what the name says, else what holds it says."""
+def classify_path(
+    kind: str, name: str, path: Sequence[str], owner: str = "", *, in_place: bool = False
+) -> Classification:
+    """The class of a node with its retainer path: what the name says, else what holds it says.
+
+    ``owner`` is the whole name of the nearest holder that is no container. ``in_place``: the node was there before and
+    has become larger.
+    """
     by_name = classify_name(kind, name)
     holders = " -> ".join(step for step in path[:-1] if not _ROOT_LIST.match(step))
     if _MODULE_PATH.search(holders):
@@ -153,6 +164,10 @@ def classify_path(kind: str, name: str, path: Sequence[str]) -> Classification:
     if records:  # a module of JavaScript: what a store of it holds came while it ran
         stored = _ENTRY.search(holders, records[-1].end())
         return Classification(RUNTIME_OBJECTS if stored else MODULE_GRAPH, BY_RETAINERS)
+    if _PART_OF_CODE.match(owner) and not (path and _OWN_ENTRY.search(path[-2])):
+        return Classification(MODULE_GRAPH, BY_RETAINERS)
+    if in_place and name in _COLLECTIONS:  # it was there and has got entries
+        return Classification(RUNTIME_OBJECTS, BY_RETAINERS)
     if (_ENTRY if kind in _PARTS_OF_CODE else _RUNTIME_PATH).search(holders):
         return Classification(RUNTIME_OBJECTS, BY_RETAINERS)
     if holders.startswith("sys.modules[") and len(path) <= 3:  # straight in a module's namespace

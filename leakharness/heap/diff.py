@@ -17,6 +17,7 @@ from leakharness.heap import v8
 from leakharness.heap.classify import (
     AMBIGUOUS,
     BY_NAME,
+    BY_RETAINERS,
     DECIDING_SHARE,
     Classification,
     classify_growth,
@@ -26,8 +27,9 @@ from leakharness.heap.classify import (
 from leakharness.heap.dominators import dominators, retained_sizes
 from leakharness.heap.families import Families, retained_of_families
 from leakharness.heap.graph import HeapGraph
-from leakharness.heap.growth_by_path import FAMILIES, growth_by_path
+from leakharness.heap.growth_by_path import FAMILIES, PathGrowth, growth_by_path
 from leakharness.heap.lane import Pair, lane_of, lane_pair
+from leakharness.heap.path_groups import OTHER_WAYS
 
 __all__ = ["MIN_KB", "TOP", "DiffRow", "Pair", "SnapshotDiff", "diff", "diff_graphs", "diff_lane"]
 
@@ -180,15 +182,15 @@ def diff_lane(
 ) -> list[SnapshotDiff]:
     """`diff` of every process and thread of a lane that has two snapshots, the one with most snapshots first.
 
-    Without ``by``, V8's files are compared by path (each worker holds its own modules, and names alone say nothing of
-    who holds what), ours by name.
+    Without ``by`` they are compared by path: each worker holds its own modules, and names alone say nothing of who
+    holds what.
     """
     lanes = [lane for lane in lane_of(lane_dir, pid, thread) if len(lane.snapshots) > 1]
     if not lanes:
         lane_pair(lane_dir, pid, thread)  # says what is missing
     found = []
     for lane in lanes:
-        way = by or ("path" if v8.read(lane.pair.after, edges=False).of_v8 and not options.get("raw") else "name")
+        way = by or ("name" if options.get("raw") else "path")
         found.append(_diff(lane.pair, Settings(by=way, **options).checked()))
     return found
 
@@ -328,21 +330,29 @@ def _by_path(
     small, small_rows = Counter(dict(names.growth.left_by_class)), names.growth.rows_left_out
     for row in names.rows[FAMILIES:]:
         small[row.classification.kind] += row.size_delta
+    other: dict[tuple[str, str, str], PathGrowth] = {}
     for ((kind, name), fingerprint), found in growth_by_path(keys, graphs, families).items():
         path = tuple(found.path)
-        classification = classify_path(kind, name, path)
-        if found.size >= settings.min_kb * 1024:
+        classification = classify_path(kind, name, path, found.owner, in_place=found.in_place)
+        if found.size >= settings.min_kb * 1024 and path:
             figures = retained[kind, name], found.born, found.gone
             rows.append(DiffRow(kind, fingerprint, found.size, found.count, classification, path, *figures))
         elif found.size > 0:
-            small[classification.kind] += found.size
-            small_rows += 1
+            other.setdefault((kind, name, classification.kind), PathGrowth((kind, name))).add(found)
+    for (kind, name, growth_kind), found in other.items():  # small alone, and maybe not together
+        if found.size >= settings.min_kb * 1024:
+            classification = Classification(growth_kind, BY_RETAINERS)
+            figures = retained[kind, name], found.born, found.gone
+            rows.append(DiffRow(kind, f"{name} {OTHER_WAYS}", found.size, found.count, classification, (), *figures))
+        else:
+            small[growth_kind] += found.size
+            small_rows += found.ways
     rows.sort(key=lambda row: (-(row.retained_delta or 0), -row.size_delta, -row.count_delta, row.name))
     shown = sum(row.size_delta for row in rows)
     left = max(0, names.growth.grown - shown)
     growth = replace(
         names.growth, left_out=left, rows_left_out=max(small_rows, int(left > 0)), left_by_class=tuple(small.items())
     )
-    kind, evidence = _conclusion(rows, growth, "by retainers")
+    kind, evidence = _conclusion(rows, growth, BY_RETAINERS)
     whole = replace(names, rows=tuple(rows), kind=kind, evidence=evidence, growth=growth)
     return _cut_to(whole, settings.top)

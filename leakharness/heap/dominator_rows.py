@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from leakharness.heap.dominators import Dominators
 from leakharness.heap.graph import HeapGraph
+from leakharness.heap.names import Names
 from leakharness.heap.paths import Links
-from leakharness.heap.wording import Names
 
 __all__ = ["DominatorRow", "dominator_chain", "dominator_rows"]
 

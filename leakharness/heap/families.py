@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from leakharness.heap.definitions import definition_kind
 from leakharness.heap.dominators import Dominators
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.v8_objects import NAMED_BY_TEXT, PARTS_OF_CODE, size_owners
@@ -30,13 +31,25 @@ def family_names(graph: HeapGraph) -> tuple[npt.NDArray[np.int32], list[str]]:
     """What each node is called, as numbers of the strings given back: equal texts have one number."""
     names, strings = _same_text_once(graph), graph.strings
     if not graph.of_v8:
-        return names, strings
+        return _definitions_by_kind(names, strings)
     kinds = [number for number, kind in enumerate(graph.node_kinds) if kind in NAMED_BY_TEXT + PARTS_OF_CODE]
     own = np.full(len(graph.node_kinds), -1, np.int64)
     own[kinds] = len(strings) + np.arange(len(kinds))
     of_kind = own[graph.node_kind]
     found = np.where(of_kind >= 0, of_kind, names).astype(np.int32)
     return found, [*strings, *(f"({graph.node_kinds[kind]})" for kind in kinds)]
+
+
+def _definitions_by_kind(names: npt.NDArray[np.int32], strings: list[str]) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """Python's classes, functions, modules and code under one name a kind: each has a name of its own, and a thousand
+    small rows say less than one. What was defined while the program ran (``<locals>``) keeps its name."""
+    words = [definition_kind(text) for text in strings]
+    kinds = sorted({word for word in words if word})
+    if not kinds:
+        return names, strings
+    number = {word: len(strings) + place for place, word in enumerate(kinds)}
+    folded = np.array([number.get(word, place) for place, word in enumerate(words)], np.int32)
+    return folded[names], [*strings, *(f"({word})" for word in kinds)]
 
 
 def _same_text_once(graph: HeapGraph) -> npt.NDArray[np.int32]:

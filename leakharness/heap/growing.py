@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from leakharness.heap.dominators import strong_edges
 from leakharness.heap.graph import HeapGraph
+from leakharness.heap.names import Names
 from leakharness.heap.path_groups import PathGroup
 from leakharness.heap.paths import PathTree, path_tree
-from leakharness.heap.wording import LRU_CACHE, Names, container_name
+from leakharness.heap.wording import LRU_CACHE, container_name
 
 __all__ = ["GrowthOf", "container_names", "parting_nodes", "replacing"]
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from leakharness.heap.dominators import strong_edges
 from leakharness.heap.families import Families, credited_sizes
 from leakharness.heap.graph import HeapGraph
-from leakharness.heap.path_groups import path_families
+from leakharness.heap.path_groups import PathFamily, path_families
 from leakharness.heap.paths import path_tree
 from leakharness.heap.v8_objects import objects_of
 
@@ -32,14 +32,31 @@ SAME_SHARE = 0.5  # of the ids in both files that must be of one family for ids 
 
 @dataclass
 class PathGrowth:
-    """What came, less what went, of one family by one path. ``born`` and ``gone`` count objects."""
+    """What came, less what went, of one family by one path, or by ``ways`` of them. ``born`` and ``gone`` count
+    objects."""
 
     key: Key
     path: list[str] = field(default_factory=list)
+    owner: str = ""
     size: int = 0
     count: int = 0
     born: int = 0
     gone: int = 0
+    ways: int = 0
+    by_id: bool = False
+
+    @property
+    def in_place(self) -> bool:
+        """Whether no object came: those that were there before have become larger."""
+        return self.by_id and self.size > 0 and not self.born and not self.gone
+
+    def add(self, other: PathGrowth) -> None:
+        """Take in what another way adds."""
+        self.size += other.size
+        self.count += other.count
+        self.born += other.born
+        self.gone += other.gone
+        self.ways += 1
 
 
 def growth_by_path(
@@ -75,22 +92,19 @@ def growth_by_path(
     _add(found, new, wanted, plus, 1)
     if any(len(nodes) for nodes, _ in minus):
         _add(found, old, wanted, minus, -1)
+    for row in found.values():
+        row.by_id = by_id
     return found
 
 
-def holders_of(
-    graph: HeapGraph, families: Sequence[Sequence[int]]
-) -> list[list[tuple[str, list[str], tuple[int, ...]]]]:
-    """The nodes of each family by retainer path: fingerprint, path as shown, nodes."""
+def holders_of(graph: HeapGraph, families: Sequence[Sequence[int]]) -> list[list[PathFamily]]:
+    """The nodes of each family by retainer path."""
     keep = strong_edges(graph)
     objects = objects_of(graph)
     if objects is not None:
         keep &= ~objects.repeated
     tree = path_tree(graph, keep)
-    return [
-        [(group.fingerprint, group.path, group.members) for group in groups]
-        for groups in path_families(graph, tree, families)
-    ]
+    return list(path_families(graph, tree, families))
 
 
 def _members(families: Families, wanted: Sequence[Key]) -> dict[Key, Ints]:
@@ -127,13 +141,13 @@ def _add(
     for key, (nodes, weights), place, groups in zip(wanted, members, places, holders_of(graph, samples), strict=True):
         scale = len(nodes) / max(1, len(place))
         weight = dict(zip(nodes[place].tolist(), weights[:, place].T.tolist(), strict=True))
-        for fingerprint, path, group in groups:
-            row = found.setdefault((key, fingerprint), PathGrowth(key))
-            figures = np.array([weight[node] for node in group])
+        for group in groups:
+            row = found.setdefault((key, group.fingerprint), PathGrowth(key))
+            figures = np.array([weight[node] for node in group.members])
             size, count = round(float(figures[:, 0].sum()) * scale), round(float(figures[:, 1].sum()) * scale)
             row.size += sign * size
             row.count += sign * count
             if sign > 0:
-                row.path, row.born = path, row.born + count
+                row.path, row.owner, row.born = group.path, group.owner, row.born + count
             else:
-                row.path, row.gone = row.path or path, row.gone + count
+                row.path, row.owner, row.gone = row.path or group.path, row.owner or group.owner, row.gone + count

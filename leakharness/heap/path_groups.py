@@ -11,17 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from leakharness.heap.chains import Chained, alike_paths, chained
+from leakharness.heap.definitions import DEFINITION_OWNER, DEFINITIONS, definition_kind, parts_of_definitions
 from leakharness.heap.graph import HeapGraph
+from leakharness.heap.names import Names
 from leakharness.heap.paths import PathTree
 from leakharness.heap.v8_objects import PLACE, objects_of
-from leakharness.heap.wording import Names, alike_root, shown_path
+from leakharness.heap.wording import alike_root, shown_path
 
 __all__ = ["OTHER_WAYS", "PathFamily", "PathGroup", "PathGroups", "path_families"]
 
 Ints = npt.NDArray[np.int64]
 
-OTHER_WAYS = "(in many other ways)"
-_TOLD_GROUPS = 100  # groups of a family that are put into words; what is held in still more ways is no one way
+OTHER_WAYS = "(in other ways)"
+_TOLD_GROUPS = 1_000  # groups of a family that are put into words (.3 ms each); the rest is in still other ways
 _SEPARATE_KEYS = 3  # up to so many keys of one dict stay apart; more are one registry, shown as [*]
 # steps of a repeated piece of a path (a linked list, a chain of parents) that counts once
 _LONGEST_PERIOD = 4
@@ -225,18 +227,29 @@ class PathFamily:
     fingerprint: str
     path: list[str]
     members: tuple[int, ...]
+    owner: str = ""
+    """The whole name of what holds them, with only containers between: "type app.Session"."""
 
 
 def path_families(graph: HeapGraph, tree: PathTree, families: Iterable[Sequence[int]]) -> Iterator[list[PathFamily]]:
     """The nodes of each family grouped by retainer fingerprint, most first. Sizes of sets are not asked for."""
     names = Names(graph)
     grouping = PathGroups(names, tree)
-    for nodes in families:
+    for family in families:
+        nodes, found = family, []
+        if not graph.of_v8:
+            wanted = np.asarray(family, np.int64)
+            parts = parts_of_definitions(names, tree, wanted)
+            if parts.any():
+                nodes = wanted[~parts].tolist()
+                first = int(wanted[parts][0])
+                kind = definition_kind(names.name(first))
+                path = [DEFINITIONS, f"({kind})" if kind else names.short(first)]
+                found.append(PathFamily(" -> ".join(path), path, tuple(wanted[parts].tolist()), DEFINITION_OWNER))
         groups = grouping.groups(nodes, [""] * len(nodes))
-        found = []
         for group in groups[:_TOLD_GROUPS]:
             one = shown_path(names, tree, group.heads)
-            found.append(PathFamily(one.fingerprint, one.path, tuple(group.members)))
+            found.append(PathFamily(one.fingerprint, one.path, tuple(group.members), one.owner))
         if rest := [node for group in groups[_TOLD_GROUPS:] for node in group.members]:
             found.append(PathFamily(OTHER_WAYS, [], tuple(rest)))
         yield found

@@ -241,13 +241,17 @@ def path_tree(graph: HeapGraph, keep: Mask, closed: Mask | None = None) -> PathT
 
     Nodes that a better-ranked root reaches get their path from it; among those the cheapest path wins, where
     a step over an unnamed or far-fetched edge costs more; among equals the first edge of the file. No path
-    goes through a ``closed`` node (the harness).
+    goes through a ``closed`` node (the harness). What V8's passing roots (`_PASSING_ROOTS`) hold has its path from them
+    where nothing else leads to it.
     """
     n = graph.node_count
     tree = PathTree(np.full(n, NOBODY, np.int64), np.full(n, NOBODY, np.int64), np.full(n, UNKNOWN, np.int8))
     settled = np.zeros(n, bool) if closed is None else closed.copy()
     settled[0] = True
-    search = _Search(graph, keep, tree, settled)
+    passing, passing_sources = _edges_of_passing_roots(graph, keep)
+    lasting = keep.copy()
+    lasting[passing] = False
+    search = _Search(graph, lasting, tree, settled)
     root_edges = np.arange(int(graph.edge_start[0]), int(graph.edge_start[1]))
     root_edges = root_edges[keep[root_edges]]
     ranks = np.array([root_rank(_root_name(graph, edge)) for edge in root_edges.tolist()], np.int64)
@@ -256,6 +260,7 @@ def path_tree(graph: HeapGraph, keep: Mask, closed: Mask | None = None) -> PathT
     for rank in range(UNKNOWN + 1):
         chosen = root_edges[ranks == rank]
         search.run(chosen, np.zeros(len(chosen), np.int64), rank)
+    search.run(passing, passing_sources, THREAD)
     orphans = _orphans(graph, keep, settled)
     settled[orphans] = True
     edges = ragged(graph.edge_start, orphans)
@@ -263,6 +268,17 @@ def path_tree(graph: HeapGraph, keep: Mask, closed: Mask | None = None) -> PathT
     kept = keep[edges]
     search.run(edges[kept], sources[kept], UNKNOWN)
     return tree
+
+
+def _edges_of_passing_roots(graph: HeapGraph, keep: Mask) -> tuple[Ints, Ints]:
+    """The edges out of V8's passing roots, and their sources; none for other files."""
+    names = [number for number, text in enumerate(graph.strings) if text in _PASSING_ROOTS] if graph.of_v8 else []
+    synthetic = [number for number, kind in enumerate(graph.node_kinds) if kind == "synthetic"]
+    roots = np.flatnonzero(np.isin(graph.node_name, names) & np.isin(graph.node_kind, synthetic))
+    edges = ragged(graph.edge_start, roots)
+    sources = np.repeat(roots, graph.edge_start[roots + 1] - graph.edge_start[roots])
+    kept = keep[edges]
+    return edges[kept], sources[kept]
 
 
 def _orphans(graph: HeapGraph, keep: Mask, settled: Mask) -> Ints:
@@ -299,17 +315,26 @@ def _edge_costs(graph: HeapGraph) -> npt.NDArray[np.int8]:
     return cost
 
 
-# V8's roots that hold what runs right now or is known to everybody; a path through them says little
+# V8's roots that hold what runs right now or is known to everybody: a path through them says little, and one of the
+# program's own says more at any length
 _PASSING_ROOTS = frozenset(
-    {"(Stack roots)", "(Handle scope)", "(Internalized strings)", "(Read-only roots)", "(Builtins)", "(Relocatable)"}
+    {
+        "(Builtins)",
+        "(Handle scope)",
+        "(Internalized strings)",
+        "(Read-only roots)",
+        "(Relocatable)",
+        "(Shareable object cache)",
+        "(Stack roots)",
+        "(Startup object cache)",
+    }
 )
 
 
 def _costs_in_v8(graph: HeapGraph, objects: Objects, cost: npt.NDArray[np.int8]) -> None:
     """What is V8's own (shapes, code, feedback, cells) is a detour; a store and a scope are steps like any other."""
     own = [number for number, kind in enumerate(graph.node_kinds) if kind in ("hidden", "code", "object shape")]
-    passing = [number for number, text in enumerate(graph.strings) if text in _PASSING_ROOTS]
-    detour = np.isin(graph.node_kind, own) | np.isin(graph.node_name, passing)
+    detour = np.isin(graph.node_kind, own)
     detour[int(graph.edge_start[0])] = False
     cost[detour[graph.edge_to]] = _DETOUR
     cost[objects.into_stores | objects.into_scopes] = _STEP

@@ -14,10 +14,11 @@ from leakharness.heap.chains import edges_to_cut, entries_of_their_own
 from leakharness.heap.dominators import strong_edges
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.growing import GrowthOf, replacing
+from leakharness.heap.names import Names
 from leakharness.heap.path_groups import PathGroup, PathGroups
 from leakharness.heap.paths import UNKNOWN, Links, PathTree, links, path_tree, ragged, reachable, root_rank
 from leakharness.heap.v8_objects import edge_names, objects_of
-from leakharness.heap.wording import Names, sentence, shown_path
+from leakharness.heap.wording import sentence, shown_path
 
 __all__ = ["RetainerGroup", "Way", "entry_edges", "explain"]
 

@@ -154,10 +154,11 @@ def _stayed(graph: HeapGraph, families: Families, ids: Sequence[Ints], min_kb: i
     rows: list[Stayed] = []
     for row, groups in zip(wanted, holders_of(graph, members), strict=True):
         kind, name = families.key(row)
-        for _, path, group in groups:
-            size = int(sizes[list(group)].sum())
+        for group in groups:
+            size = int(sizes[list(group.members)].sum())
             if size >= min_kb * 1024:
-                rows.append(Stayed(kind, name, len(group), size, tuple(path), classify_path(kind, name, path).kind))
+                growth = classify_path(kind, name, group.path, group.owner)
+                rows.append(Stayed(kind, name, len(group.members), size, tuple(group.path), growth.kind))
     return sorted(rows, key=lambda row: (-row.size, -row.count, row.path))
 
 
@@ -186,7 +187,7 @@ def _growing(graph: HeapGraph, entries: Sequence[dict[int, int]]) -> list[Collec
     rows = rows[:_STAYED_FAMILIES]
     number = {int(one): node for node, one in enumerate(graph.node_id.tolist())}
     nodes = [number[one] for one, _ in rows]
-    paths = [groups[0][1] for groups in holders_of(graph, [[node] for node in nodes])]
+    paths = [groups[0].path for groups in holders_of(graph, [[node] for node in nodes])]
     return [
         Collection(graph.type_name(node), counts, tuple(path))
         for node, (_, counts), path in zip(nodes, rows, paths, strict=True)

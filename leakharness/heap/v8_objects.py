@@ -42,6 +42,8 @@ _STORE_KINDS = ("array", "hidden")
 _SCOPE_EDGES = ("context", "previous")
 SCOPE = "system / Context"
 _CELL = "system / PropertyCell"
+_MOST_PARTS = 32  # parts of a string that are put together to name a key
+_NAMES_OF_V8 = ("system / ", "(code", "(bytecode")
 _COLLECTIONS = frozenset({"Array", "Map", "Set", "WeakMap", "WeakSet"})
 NAMED_BY_TEXT = ("string", "concatenated string", "sliced string", "number", "symbol", "bigint", "regexp")
 PARTS_OF_CODE = ("closure", "code", "object shape")
@@ -101,6 +103,43 @@ class Objects:
         return found
 
     @cached_property
+    def tables(self) -> Mask:
+        """Nodes that are the stores of a Map or a Set, where each entry has its place behind that of its key."""
+        tables = np.zeros(self.graph.node_count, bool)
+        tables[self.graph.edge_to[self._named("table") & self.into_stores]] = True
+        return tables
+
+    def key_of(self, edge: int) -> str | None:
+        """The text of the key of a Map's entry; None where the edge is no value of one, or the key is no string."""
+        graph = self.graph
+        source = graph.edge_source(edge)
+        if not self.tables[source] or not self.internal[edge] or edge == int(graph.edge_start[source]):
+            return None
+        place, before = graph.edge_text(edge), graph.edge_text(edge - 1)
+        key = int(graph.edge_to[edge - 1])
+        if not (place.isdigit() and before == str(int(place) - 1)) or key == int(graph.edge_to[edge]):
+            return None
+        return self._text(key)
+
+    def _text(self, node: int) -> str | None:
+        """What a string says, put together from its parts; None where it is no string or has too many of them."""
+        graph, found, waiting = self.graph, "", [node]
+        for _ in range(_MOST_PARTS):
+            if not waiting:
+                return found
+            node = waiting.pop()
+            kind = graph.node_kinds[int(graph.node_kind[node])]
+            if kind == "string":
+                found += graph.type_name(node)
+                continue
+            if kind != "concatenated string":
+                return None
+            edges = range(int(graph.edge_start[node]), int(graph.edge_start[node + 1]))
+            parts = {graph.edge_text(edge): int(graph.edge_to[edge]) for edge in edges}
+            waiting += [parts[name] for name in ("second", "first") if name in parts]
+        return None
+
+    @cached_property
     def into_scopes(self) -> Mask:
         """Edges from a closure to its scope, and from there to the one around it."""
         numbers = [number for number, text in enumerate(self.graph.strings) if text == SCOPE]
@@ -142,8 +181,12 @@ class Objects:
 
     @cached_property
     def named_by_text(self) -> Mask:
-        """Nodes that V8 names by what they say: strings, numbers and the like. Their kind is their family."""
-        return np.isin(self.graph.node_kind, self._of_kind(*NAMED_BY_TEXT))
+        """Nodes that V8 names by what they say, strings, numbers and the like, or, code, by the function or file
+        whose it is. Their kind is their family."""
+        own = np.array([text.startswith(_NAMES_OF_V8) for text in self.graph.strings], bool)
+        code = np.isin(self.graph.node_kind, self._of_kind("code")) & ~own[self.graph.node_name]
+        found: Mask = code | np.isin(self.graph.node_kind, self._of_kind(*NAMED_BY_TEXT))
+        return found
 
     @cached_property
     def leaves(self) -> Mask:

@@ -11,32 +11,26 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from leakharness.heap.graph import HeapGraph
+from leakharness.heap.names import CONTAINERS, LINE_NUMBER, VALUE_TEXT, Names, clip
 from leakharness.heap.paths import UNKNOWN, PathTree, root_rank
-from leakharness.heap.v8_objects import PLACE, SCOPE, objects_of
+from leakharness.heap.v8_objects import SCOPE
 from leakharness.units import size
 from leakharness.worker.capture.columns import HIDDEN
 
 __all__ = [
-    "CONTAINERS",
     "LRU_CACHE",
-    "LINE_NUMBER",
     "alike_root",
     "Entry",
-    "Names",
     "ShownPath",
-    "clip",
     "container_name",
     "holding_index",
     "path_entries",
     "sentence",
-    "short_name",
     "shown_path",
 ]
 
@@ -49,30 +43,10 @@ _COMPARED_STEPS = 200_000  # steps of their paths in all: one path may be as lon
 _LONG_PATH = 100  # steps from which on what a path says again is left out
 _LONGEST_REPEATED = 4  # steps of a piece that it says again
 
-CONTAINERS = frozenset(
-    {
-        "dict",
-        "list",
-        "tuple",
-        "set",
-        "frozenset",
-        "mappingproxy",
-        "collections.deque",
-        "collections.OrderedDict",
-        "collections.defaultdict",
-        "numpy.ndarray",
-        "weakref.WeakSet",
-    }
-)
-_DESCRIBED = re.compile(r"^(function|module|type|frame|coroutine|generator|async_generator|code) (.+)$", re.DOTALL)
 _THREAD_NUMBER = re.compile(r"^(thread \S*?-)\d+(?=[ :(]|$)")
-LINE_NUMBER = re.compile(r":\d+(?=\)| |$)")
 _NOT_A_LOCAL = re.compile(r"^(f_|gi_|cr_|ag_|__|<)")
-VALUE_TEXT = "value in WeakMap"
 _PLUMBING = "hamt"  # the tree inside a context: hamt, hamt_bitmap_node, hamt_array_node, hamt_collision_node
 _SUSPENDED = ("frame ", "coroutine ", "generator ", "async_generator ")
-_LABEL_WIDTH = 70
-_FINGERPRINT_LABEL_WIDTH = 300  # V8 names strings by their text
 
 
 class Held(Protocol):
@@ -134,115 +108,6 @@ def sentence(group: HeldGroup) -> str:
 def alike_root(text: str) -> str:
     """A root's name without what differs between alike ones: line numbers, and the numbers of threads, "Thread-7"."""
     return _THREAD_NUMBER.sub(r"\1*", LINE_NUMBER.sub("", text))
-
-
-class Names:
-    """Words for the nodes and edges of one graph."""
-
-    def __init__(self, graph: HeapGraph) -> None:
-        self.graph = graph
-        self.objects = objects_of(graph)
-
-    def name(self, node: int) -> str:
-        if self.objects is not None and self.objects.named_by_text[node]:
-            return self._nameless(node)
-        return self.graph.strings[int(self.graph.node_name[node])]
-
-    def kind(self, edge: int) -> str:
-        return self.graph.edge_kinds[int(self.graph.edge_kind[edge])]
-
-    def edge_text(self, edge: int) -> str | None:
-        """The edge's name, None where it has a position only."""
-        kind, name = self.kind(edge), int(self.graph.edge_name[edge])
-        if kind in ("element", "hidden"):
-            return None
-        if kind == "internal" and self.objects is not None:
-            read_as = int(self.objects.read_as[name])
-            if read_as < 0:
-                return None if read_as == PLACE else VALUE_TEXT
-        return self.graph.strings[name]
-
-    def is_container(self, node: int) -> bool:
-        """Whether what the node holds are its entries."""
-        if self.objects is not None:
-            return bool(self.objects.collections[node])
-        return self.name(node) in CONTAINERS
-
-    def is_leaf(self, node: int) -> bool:
-        """Whether V8 names the node by its text or its function."""
-        return self.objects is not None and bool(self.objects.leaves[node])
-
-    @cached_property
-    def between(self) -> npt.NDArray[np.bool_]:
-        """Nodes that a path tells as steps from one object to the next: containers, cells, stores, scopes."""
-        if self.objects is not None:
-            return self.objects.collections | self.objects.parts
-        told = [number for number, text in enumerate(self.graph.strings) if text in CONTAINERS or text == "cell"]
-        return np.isin(self.graph.node_name, told)
-
-    def is_inner(self, edge: int) -> bool:
-        """Whether an edge of V8 leads to a part of the object itself: its store of entries, its scope."""
-        return self.objects is not None and bool(self.objects.into_stores[edge] or self.objects.into_scopes[edge])
-
-    def named_with_type(self, node: int) -> bool:
-        """Whether a container that ``node`` has as an attribute is told with its type."""
-        return self.objects is not None or self.name(node).startswith("module ")
-
-    def _bound(self, node: int) -> str:
-        """The function of a bound method; empty where that is not known."""
-        begin, end = int(self.graph.edge_start[node]), int(self.graph.edge_start[node + 1])
-        called = (self.name(int(self.graph.edge_to[e])) for e in range(begin, end) if self.edge_text(e) == "__func__")
-        return described(next(called, "")).partition(" (")[0]
-
-    def short(self, node: int) -> str:
-        """``gateway.Transcript`` -> ``Transcript``; functions and modules by their own name."""
-        name = self.name(node) or self._nameless(node)
-        function = self._bound(node) if name == "method" else ""
-        return clip(f"method {function}") if function else short_name(name)
-
-    def shorts(self, nodes: Sequence[int]) -> list[str]:
-        """`short` of each node; what differs by the node alone (methods, the nameless) is asked for one by one."""
-        known: dict[int, str] = {}
-        found = []
-        for node, number in zip(nodes, self.graph.node_name[nodes].tolist(), strict=True):
-            text = known.get(number)
-            if text is None:
-                text = self.short(node)
-                if self.objects is None and self.graph.strings[number] not in ("", "method"):
-                    known[number] = text
-            found.append(text)
-        return found
-
-    def full(self, node: int) -> str:
-        """The module-qualified type, without line numbers: it goes into fingerprints."""
-        return LINE_NUMBER.sub("", clip(described(self.name(node) or self._nameless(node)), _FINGERPRINT_LABEL_WIDTH))
-
-    def label(self, node: int) -> str:
-        """The whole name, as it is listed."""
-        return clip(self.name(node) or self._nameless(node))
-
-    def _nameless(self, node: int) -> str:
-        return f"({self.graph.node_kinds[int(self.graph.node_kind[node])]})"
-
-
-def described(name: str) -> str:
-    """``function f (x.py:3)`` -> ``f (x.py:3)``, ``module m`` -> ``m``, ``type m.T`` -> ``m.T``; others as is."""
-    match = _DESCRIBED.match(name)
-    return match[2] if match and match[1] in ("function", "module", "type") else name
-
-
-def short_name(name: str) -> str:
-    """A name for display: without module, without ``<locals>``, at most `_LABEL_WIDTH` characters."""
-    if _DESCRIBED.match(name):
-        return clip(described(name))
-    if " " in name or "(" in name:
-        return clip(name)
-    return clip(name.rsplit(".", 1)[-1] or name)
-
-
-def clip(text: str, width: int = _LABEL_WIDTH) -> str:
-    text = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 @dataclass(frozen=True)
@@ -312,7 +177,7 @@ def _access(names: Names, edge: int, source: int, *, through_dict: bool, show_po
     if name is None and held_in == SCOPE:
         return f" {_context_word(held_in)} 'unnamed'"
     if name is None:
-        return f"[{names.graph.edge_text(edge)}]" if show_position else "[*]"
+        return f"[{names.place(edge)}]" if show_position else "[*]"
     if name == HIDDEN:
         return name
     name = clip(name)
@@ -341,6 +206,8 @@ class ShownPath:
     fingerprint: str
     holding: str
     registered_in: str | None
+    owner: str
+    """The whole name of what holds the target, with only containers between them: "type app.Session"."""
 
 
 def shown_path(names: Names, tree: PathTree, members: list[int]) -> ShownPath:
@@ -350,10 +217,7 @@ def shown_path(names: Names, tree: PathTree, members: list[int]) -> ShownPath:
     steps = tree.steps(sample)
     few = members[: max(2, min(_COMPARED, _COMPARED_STEPS // (int(depths.max()) + 1)))]
     compared = [tree.steps(node) for node in few]
-    if int(depths.max()) > len(steps):  # of different lengths, they share nothing
-        shared, keys = set[int](), set[str]()
-    else:
-        shared, keys = _shared_positions(names, steps, compared), _varying_keys(names, steps, compared)
+    shared, keys = _shared_positions(names, steps, compared), _varying_keys(names, steps, compared)
     kept = _without_repetitions(names, steps)
     left_out = len(steps) - len(kept)
     if left_out:
@@ -380,7 +244,7 @@ def shown_path(names: Names, tree: PathTree, members: list[int]) -> ShownPath:
         head, tail = (path[:half], path[-half:]) if len(path) > _SHOWN_STEPS else (path[:-1], path[-1:])
         path = [*head, f"… {len(path) - len(head) - len(tail) + left_out} more …", *tail]
     holding, registered = _in_words(entries, keys)
-    return ShownPath(path, fingerprint, holding, registered)
+    return ShownPath(path, fingerprint, holding, registered, names.name(entries[-1].node) if entries[-1].node else "")
 
 
 def _folded(path: list[str]) -> list[str]:
@@ -391,8 +255,11 @@ def _folded(path: list[str]) -> list[str]:
 
 def _without_the_last_name(path: list[str], name: str, names: Names, node: int) -> list[str]:
     """A path to closures, strings and the like of many names, with the kind in place of one member's own."""
+    if len(path) < 2:
+        return path
     kind = f"({names.graph.node_kinds[int(names.graph.node_kind[node])]})"
-    return [*path[:-2], path[-2].removesuffix(f".{clip(name)}") + "[*]", kind] if len(path) > 1 else path
+    holder = path[-2]
+    return [*path[:-2], holder if holder.endswith("[*]") else holder.removesuffix(f".{clip(name)}") + "[*]", kind]
 
 
 def _without_repetitions(names: Names, steps: list[int]) -> list[int]:
@@ -452,14 +319,24 @@ def _shared_positions(names: Names, steps: list[int], compared: list[list[int]])
 
 def _varying_keys(names: Names, steps: list[int], compared: list[list[int]]) -> set[str]:
     """Dict keys of the shown path that are not those of all members."""
-    if any(len(other) != len(steps) for other in compared):
-        return set()
+    graph = names.graph
     varying: set[str] = set()
-    for k, edge in enumerate(steps):
-        name = names.edge_text(edge)
-        if name is not None and any(names.edge_text(other[k]) != name for other in compared):
-            varying.add(clip(name))
+    for other in compared:
+        for mine, theirs in zip(steps, other, strict=False):
+            if len(other) != len(steps) and not _alike(graph, mine, theirs):
+                break  # from here on its steps are others
+            name = names.edge_text(mine)
+            if name is not None and names.edge_text(theirs) != name:
+                varying.add(clip(name))
     return varying
+
+
+def _alike(graph: HeapGraph, one: int, other: int) -> bool:
+    """Whether two edges are of one kind and lead to the same kind of thing."""
+    if graph.edge_kind[one] != graph.edge_kind[other]:
+        return False
+    nodes = int(graph.edge_to[one]), int(graph.edge_to[other])
+    return bool(graph.node_kind[nodes[0]] == graph.node_kind[nodes[1]])
 
 
 def _general(text: str, keys: set[str]) -> str:

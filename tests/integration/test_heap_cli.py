@@ -82,8 +82,11 @@ def lane(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_diff_of_a_lane_says_what_was_compared_and_what_grew(lane: Path) -> None:
-    """Files, PID, node totals, filter, then signed size and count by family."""
+    """Files, PID, node totals, filter, then signed size and count by family; without --by a lane is told by path."""
     done = run("diff", "--lane-dir", lane)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "class:  runtime-objects (by retainers)"
+    done = run("diff", "--lane-dir", lane, "--by", "name")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].endswith("baseline-77-1000.heapsnapshot")

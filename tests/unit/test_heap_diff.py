@@ -52,7 +52,7 @@ def test_rows_are_those_of_the_definition(
     """Families of the later snapshot that grew by min_kb, by size, then count, then first appearance; top of them."""
     old, new = registry([(n, s * 1024) for n, s in before]), registry([(n, s * 1024) for n, s in after])
     found = diff_graphs(PAIR, old, new, top=top, min_kb=min_kb)
-    sizes: dict[str, int] = dict.fromkeys(["<root>", "module m", "list"], 0)  # they are in both, in this order
+    sizes: dict[str, int] = dict.fromkeys(["<root>", "(module)", "list"], 0)  # they are in both, in this order
     counts: Counter[str] = Counter()
     for sign, heap in ((1, after), (-1, before)):
         for name, size in heap:
