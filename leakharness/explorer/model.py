@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from leakharness.heap.dominators import Dominators, dominators, retained_sizes
 from leakharness.heap.graph import HeapGraph
+from leakharness.heap.names import Names
 from leakharness.heap.paths import Links
 from leakharness.heap.v8_objects import objects_of
-from leakharness.heap.wording import Names
 
 __all__ = ["Entry", "Heap", "TypeRow"]
 

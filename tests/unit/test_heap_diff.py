@@ -242,3 +242,47 @@ def test_a_whole_has_a_class_only_by_a_clear_majority() -> None:
     assert classify_growth([(RUNTIME_OBJECTS, 50), (AMBIGUOUS, 50)]) == AMBIGUOUS
     assert classify_growth([(NATIVE, 10), (RUNTIME_OBJECTS, -90)]) == NATIVE
     assert classify_growth([]) == AMBIGUOUS
+
+
+def imported(n: int, entries: int = 0) -> HeapGraph:
+    """``n`` modules with a class each, its docstring, its ``__dict__``, a method and its code; and a registry
+    that a class has, with ``entries`` in it."""
+    names, sizes = ["<root>", "module app", "type app.Registry", "dict"], [0, 100, 100, 100]
+    edges = [
+        (0, "property", "sys.modules['app']", 1),
+        (1, "property", "Registry", 2),
+        (2, "property", "items", 3),
+    ]
+
+    def add(holder: int, edge: str, name: str, size: int) -> int:
+        names.append(name)
+        sizes.append(size)
+        edges.append((holder, "property", edge, len(names) - 1))
+        return len(names) - 1
+
+    for i in range(n):
+        module = add(0, f"sys.modules['m{i}']", f"module m{i}", 100)
+        owner = add(module, "C", f"type m{i}.C", 1500)
+        add(owner, "__doc__", f"str#{10 * i}", 300)
+        space = add(owner, "__dict__", f"dict#{10 * i}", 800)
+        method = add(space, "f", f"function C.f (m{i}.py:3)", 160)
+        add(add(method, "__code__", f"code C.f (m{i}.py:3)", 500), "co_consts", f"tuple#{10 * i}", 200)
+    for i in range(entries):
+        add(3, f"k{i}", f"list#{i}", 2000)
+    return build(names, edges, sizes)
+
+
+def test_imported_modules_are_few_rows_and_a_module_graph() -> None:
+    """Each class, function and code has a name of its own: told one by one they are a thousand small rows."""
+    for by in ("name", "path"):
+        found = diff_graphs(PAIR, imported(3), imported(603), by=by, min_kb=64)
+        assert found.growth.explained > 0.9
+        assert {row.classification.kind for row in found.rows if row.type != "string"} <= {"module-graph", "ambiguous"}
+    assert found.kind == "module-graph"
+    assert {row.classification.kind for row in found.rows} == {"module-graph"}
+
+
+def test_the_entries_of_a_registry_that_a_class_has_are_no_part_of_the_class() -> None:
+    found = diff_graphs(PAIR, imported(3), imported(3, entries=500), by="path", min_kb=64)
+    assert found.kind == "runtime-objects"
+    assert found.rows[0].path[:3] == ("sys.modules['app']", "app.Registry", "app.Registry.items[*]")

@@ -425,3 +425,119 @@ def test_closures_of_one_holder_are_one_row_whatever_they_are_called(tmp_path: P
 def test_what_v8s_lists_of_roots_hold_is_in_no_store_of_the_program(tmp_path: Path) -> None:
     path = ["(GC roots)", "(GC roots)[1]", "(Internalized strings)[*]", "(string)"]
     assert classify_path("string", "(string)", path).kind == "ambiguous"
+
+
+def module_graph(n: int) -> V8File:
+    """``n`` modules in a loader's cache, each with a function, its script and its source."""
+    file = V8File()
+    cache = file.held(file.top(), "property", "moduleCache", "object", "Map")
+    table = file.held(cache, "internal", "table", "array", "")
+    internalized = file.held(1, "element", 1, "synthetic", "(Internalized strings)", 0)
+    for i in range(n):
+        key = file.held(table, "internal", str(3 * i + 5), "string", f"/src/m{i}.js", 32)
+        exports = file.held(table, "internal", str(3 * i + 6), "object", "Module", 64)
+        function = file.held(exports, "property", "run", "closure", "run", 64)
+        script = file.held(
+            file.held(function, "internal", "shared", "code", f"f{i}", 56),
+            "internal",
+            "script_or_debug_info",
+            "code",
+            f"/src/m{i}.js",
+            96,
+        )
+        source = file.held(script, "internal", "source", "string", f"import {i}", 20_000)
+        file.edge(internalized, source, "element", i)
+        file.edge(internalized, key, "element", n + i)
+    return file
+
+
+def test_the_sources_of_modules_are_one_row_of_the_module_graph(tmp_path: Path) -> None:
+    """Each script and each function's code has a name of its own, and V8's table of strings holds
+    the sources as well."""
+    found = grown(tmp_path, module_graph(1), module_graph(401), by="path")
+    assert found.kind == "module-graph"
+    assert found.rows[0].size_delta == 400 * 20_000
+    assert found.rows[0].path[-3:] == ("(code).script_or_debug_info", "(code).source", "(string)")
+    assert not any("Internalized" in step for row in found.rows for step in row.path)
+
+
+def test_what_only_a_passing_root_holds_is_told_by_it(tmp_path: Path) -> None:
+    file = V8File()
+    stack = file.held(1, "element", 1, "synthetic", "(Stack roots)", 0)
+    held = file.top()
+    for _ in range(60):  # a way of the program's own goes before the stack at any length
+        held = file.held(held, "internal", "part", "hidden", "system / Part")
+    both = file.held(held, "property", "it", "object", "Both")
+    file.edge(stack, both, "element", 0)
+    file.held(stack, "element", 1, "object", "Local")
+    graph, (group,) = groups_of(tmp_path, file, "Both")
+    assert "(Stack roots)" not in " ".join(group.path)
+    (group,) = explain(graph, named(graph, "Local"))
+    assert "(Stack roots)" in " ".join(group.path)
+
+
+@pytest.mark.parametrize("parts", [1, 3, 40])
+def test_an_entry_of_a_map_is_told_by_its_key(tmp_path: Path, parts: int) -> None:
+    """Of a key that is put together, too; one of many parts, and one that is no string, is a position."""
+    file = V8File()
+    table = file.held(file.held(file.top(), "property", "routes", "object", "Map"), "internal", "table", "array", "", 8)
+    key = file.node("string", "/a", 16)
+    for _ in range(parts - 1):
+        whole = file.node("concatenated string", "(concatenated string)", 32)
+        file.edge(whole, key, "internal", "first")
+        file.edge(whole, file.node("string", "/b", 16), "internal", "second")
+        key = whole
+    file.edge(table, key, "internal", "7")
+    entry = file.held(table, "internal", "8", "object", "Entry")
+    file.held(table, "internal", "11", "object", "Other")
+    file.held(entry, "property", "leaf", "object", "Leaf")
+    graph, (group,) = groups_of(tmp_path, file, "Leaf")
+    place = "'/a" + "/b" * (parts - 1) + "'" if parts < 32 else "8"
+    assert group.path == ["global", f"global.routes (Map)[{place}]", "Entry.leaf", "Leaf"]
+    (group,) = explain(graph, named(graph, "Other"))
+    assert group.path[1] == "global.routes (Map)[11]"
+
+
+def test_keys_that_differ_are_entries_where_the_paths_have_different_lengths(tmp_path: Path) -> None:
+    """Texts put together from parts, in an object used as a cache: no one key stands for all of them."""
+
+    def heap(n: int) -> V8File:
+        file = V8File()
+        cache = file.held(file.top(), "property", "cache", "object", "Object")
+        for i in range(n):
+            part = file.held(cache, "property", f"/p/{i}", "concatenated string", "(concatenated string)", 32)
+            for _ in range(i % 3):
+                part = file.held(part, "internal", "first", "concatenated string", "(concatenated string)", 32)
+            file.held(part, "internal", "second", "string", f"text {i}", 1000)
+        return file
+
+    found = grown(tmp_path, heap(40), heap(540), by="path", min_kb=1)
+    assert found.kind == "runtime-objects"
+    assert not any("/p/" in step for row in found.rows for step in row.path)
+    assert any(row.path[1] == "global.cache (Object)[*]" for row in found.rows if row.type == "string")
+
+
+def test_a_collection_that_became_larger_has_got_entries(tmp_path: Path) -> None:
+    def heap(size: int) -> V8File:
+        file = V8File()
+        log = file.held(file.top(), "property", "log", "object", "Array")
+        file.held(log, "internal", "elements", "array", "(object elements)", size)
+        return file
+
+    (row,) = grown(tmp_path, heap(16), heap(1 << 20), by="path").rows
+    assert (row.count_delta, row.classification.kind) == (0, "runtime-objects")
+
+
+def test_small_ways_of_one_class_are_one_row(tmp_path: Path) -> None:
+    """Each way is below the filter, and together they are most of what grew."""
+
+    def heap(n: int) -> V8File:
+        file = V8File()
+        top = file.top()
+        for i in range(n):
+            holder = file.held(top, "property", f"p{i}", "object", f"Owner{i}")
+            file.held(holder, "property", "job", "object", "Job", 20_000)
+        return file
+
+    (row,) = grown(tmp_path, heap(1), heap(21), by="path").rows
+    assert (row.name, row.size_delta, row.count_delta, row.path) == ("Job (in other ways)", 400_000, 20, ())

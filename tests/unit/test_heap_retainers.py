@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from leakharness.heap.dominator_rows import dominator_chain, dominator_rows
 from leakharness.heap.dominators import dominators, retained_sizes, strong_edges
 from leakharness.heap.graph import HeapGraph
+from leakharness.heap.names import Names
 from leakharness.heap.path_groups import PathGroups
 from leakharness.heap.paths import path_tree
 from leakharness.heap.retainers import explain
-from leakharness.heap.wording import Names, sentence
+from leakharness.heap.wording import sentence
 
 
 def named(heap: HeapGraph, name: str) -> list[int]:
