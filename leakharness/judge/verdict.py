@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from leakharness.judge.doubling import Doubling
 from leakharness.judge.policy import (
     _FLOORS,
     CONTROL_FACTOR,
@@ -110,7 +109,7 @@ def assess(
     over = _over_limits(readings, max_tracked_retention, max_rss_growth_bytes)
     growing = [g for g in growth if g.grows]
     if growing or over:
-        why = over or "; ".join(_in_words(g, trends[g.counter]) for g in growing)
+        why = over or "; ".join(f"{g.counter} {signed(g.per_run)} a run" for g in growing)
         if resident is not None and [g.counter for g in growing] == ["rss"]:
             why = f"{why}, {resident.why}"
         return Assessment("grows", tuple(growth), why, tuple(forgiven))
@@ -193,8 +192,6 @@ def _trends(
         )
         if final and found.state == "undecided":
             found = _close(rule, found)
-        if rule.tables and found.state != "grows":
-            found = _in_doublings(rule, found, warm_up, rows, final=final)
         found = _beside_others(rule, found, trends, resident)
         trends[rule.counter] = found
     return trends
@@ -377,41 +374,6 @@ def _close(rule: Rule, found: Trend) -> Trend:
         why = f"{found.why}: a store that is nearly full, about {_number(max(1.0, round(found.to_come)))} more to come"
         return Trend("steady", 0.0, found.rise, found.swing, why)
     return found
-
-
-def _in_words(growth: Growth, trend: Trend) -> str:
-    steps = f", in {trend.why}" if trend.in_steps else ""
-    return f"{growth.counter} {signed(growth.per_run)} a run{steps}"
-
-
-def _in_doublings(
-    rule: Rule, found: Trend, warm_up: Sequence[Reading], readings: Sequence[Reading], *, final: bool
-) -> Trend:
-    """Growth that shows as tables that double, over the warm-up and the measurement; ``found`` where there is none.
-
-    It is called when a step has just come, or no more runs can be made: between two steps the store may have stopped.
-    """
-    built = [row for row in warm_up if row.runs >= FIRST_RUNS]  # what the first runs build is no step
-    early, late = _values(built, rule.counter) or [], _values(readings, rule.counter) or []
-    first = built[-1].runs if early else 0
-    runs = [row.runs for row in built] * bool(early) + [first + row.runs - readings[0].runs for row in readings]
-    series = Series(*_without_twice(runs, early + late))
-    steps = Doubling.of(series.runs, series.low) if series.batches else None
-    if steps is None or steps.sizes[-1] <= rule.floor or series.runs[-1] > steps.overdue:
-        return found
-    rise, why = late[-1] - late[0], steps.in_words(first)
-    lately = steps.seen_lately(series.runs[-1]) or final
-    if lately and steps.at[-1] > first:
-        return Trend("grows", steps.per_run, rise, found.swing, why, in_steps=True)
-    if final:
-        return found
-    return Trend("undecided", steps.per_run, rise, found.swing, f"{why}; the next one is due", lasting=True)
-
-
-def _without_twice(runs: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:
-    """One value a run: where two readings are of the same, the later one."""
-    last = dict(zip(runs, values, strict=True))
-    return list(last), list(last.values())
 
 
 def _over_limits(readings: Sequence[Reading], max_tracked: int | None, max_rss_bytes: float | None) -> str | None:
