@@ -26,6 +26,7 @@ __all__ = [
     "DEFAULTS",
     "PLACES",
     "TABLE",
+    "TESTS",
     "Option",
     "Place",
     "checked",
@@ -140,8 +141,8 @@ _COMMANDS: tuple[Place, ...] = ("run", "check", "prove", "bisect")
 _FILES: tuple[Place, ...] = ("pyproject", "scenario", "function")
 _RUNS: tuple[Place, ...] = ("run", "check", *_FILES)
 _CALIBRATE: tuple[Place, ...] = ("calibrate",)
-_TESTS: tuple[Place, ...] = ("pytest", "marker", "callable")
-_MEASURED: tuple[Place, ...] = (*_COMMANDS, *_FILES, *_TESTS)
+TESTS: tuple[Place, ...] = ("pytest", "marker", "callable")
+_MEASURED: tuple[Place, ...] = (*_COMMANDS, *_FILES, *TESTS)
 
 TABLE: tuple[Option, ...] = (
     Option("iters", "whole", "Runs a batch", 50, _MEASURED, plan=True, least=1, metavar="N"),
@@ -195,7 +196,7 @@ TABLE: tuple[Option, ...] = (
         "whole",
         "Budget of runs for an unclear case",
         10_000,
-        (*_COMMANDS, *_CALIBRATE, *_FILES, *_TESTS),
+        (*_COMMANDS, *_CALIBRATE, *_FILES, *TESTS),
         plan=True,
         least=1,
         metavar="N",
@@ -205,7 +206,7 @@ TABLE: tuple[Option, ...] = (
         "number",
         "Budget of seconds for an unclear case",
         20.0,
-        (*_COMMANDS, *_CALIBRATE, *_FILES, *_TESTS),
+        (*_COMMANDS, *_CALIBRATE, *_FILES, *TESTS),
         plan=True,
         least=0,
         metavar="SECONDS",
@@ -265,7 +266,7 @@ TABLE: tuple[Option, ...] = (
         "choice",
         "html: a page beside the stored result",
         None,
-        (*_COMMANDS, "pyproject"),
+        ("run", "check", "prove", "pyproject"),
         choices=("html",),
         metavar="FORMAT",
     ),

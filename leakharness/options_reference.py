@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from leakharness.options import PLACES, TABLE, Place
+from leakharness.options import PLACES, TABLE, TESTS
 
 __all__ = ["reference"]
-
-TESTS: tuple[Place, ...] = ("pytest", "marker", "callable")
 
 
 def reference() -> str:

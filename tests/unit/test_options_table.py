@@ -228,3 +228,8 @@ def test_the_names_of_the_documents_are_pinned() -> None:
     }
     assert names >= {"run", "check", "checks", "prove", "verify", "hotspots", "trace", "shape", "new", "diff", "list"}
     assert not any("." in name for name in names)
+
+
+def test_a_page_is_asked_for_only_where_one_is_written() -> None:
+    """``bisect`` keeps its steps and writes none: an option that does nothing would promise one."""
+    assert {place for place in COMMANDS if "report" in names_at(place)} == {"run", "check", "prove"}
