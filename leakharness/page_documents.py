@@ -27,7 +27,7 @@ class CalibrateDocument(TypedDict):
     rows: list[CalibrationRow]
 
 
-class _GrownFamily(TypedDict):
+class GrownFamily(TypedDict):
     type: str
     size_delta: int
     count_delta: int
@@ -37,34 +37,14 @@ class _GrownFamily(TypedDict):
     file: str | None
 
 
-class GrownFamily(_GrownFamily, total=False):
-    sizes: list[int]
-
-
-class LaneFile(TypedDict):
-    file: str
-    run_bytes: int
-    import_bytes: int
-    tests: int
-    objects: int
-    blocks: int
-
-
-class LaneRow(TypedDict):
-    name: str
-    pids: list[int]
-    peak_bytes: int
-    peak_at: str
-    total_bytes: int
-    files: list[LaneFile]
-
-
 class ImportedPackage(TypedDict):
     package: str
     modules: int
 
 
-class _InvestigationDocument(TypedDict):
+class InvestigationDocument(TypedDict):
+    """What ``report investigate --json`` prints."""
+
     schema: Literal["leakharness.investigation/1"]
     command: str
     lane: str
@@ -77,13 +57,4 @@ class _InvestigationDocument(TypedDict):
     families: list[GrownFamily]
     imported: list[ImportedPackage]
     loaded_before: int
-
-
-class InvestigationDocument(_InvestigationDocument, total=False):
-    """What ``report investigate --json`` prints."""
-
-    headline: str
-    because: list[str]
-    change: list[str]
-    verified: list[str]
-    lane_files: list[LaneRow]
+    lanes: list[str]

@@ -12,6 +12,7 @@ __all__ = [
     "KIB",
     "MIB",
     "duration",
+    "in_bytes",
     "mebibytes",
     "number",
     "seconds_of",
@@ -50,6 +51,11 @@ def size(count: float) -> str:
 def signed_size(count: float) -> str:
     """`size` with a plus sign where something was gained."""
     return ("+" if count > 0 else "") + size(count)
+
+
+def in_bytes(name: str) -> bool:
+    """Whether a counter, or a figure that is called after one, is in bytes."""
+    return name.endswith(("_bytes", "rss"))
 
 
 def mebibytes(count: float) -> str:

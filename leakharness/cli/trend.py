@@ -99,7 +99,7 @@ def _table(title: str, points: tuple[Point, ...], style: object) -> object:
     from rich.text import Text
 
     from leakharness.printable import one_line
-    from leakharness.report.trend import figure_text
+    from leakharness.report.trend import GROWTH, figure_text
     from leakharness.units import sparkline
 
     table = Table(title=Text(title), title_justify="left", box=style, pad_edge=False)  # type: ignore[arg-type]
@@ -110,7 +110,9 @@ def _table(title: str, points: tuple[Point, ...], style: object) -> object:
         )
     seen = ("detectable.objects", "detectable.native_bytes", "duration_s")
     for point in points:
-        grows = ", ".join(f"{name[7:]} {figure_text(name, point.figures[name])}" for name in sorted(point.grows))
+        grows = ", ".join(
+            f"{name.removeprefix(GROWTH)} {figure_text(name, point.figures[name])}" for name in sorted(point.grows)
+        )
         cells = [point.label, point.verdict, grows or "-", *(figure_text(n, point.figures.get(n)) for n in seen)]
         table.add_row(*(Text(one_line(cell)) for cell in (*cells, point.subject or point.source)))
     if len(points) > 1:

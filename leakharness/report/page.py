@@ -10,8 +10,9 @@ from typing import Any
 
 from leakharness.model import COUNTERS
 from leakharness.report.material import Material
-from leakharness.report.plots import counter_rows, curve, detection, icicle, pace_of, scales
+from leakharness.report.plots import counter_rows, detection, icicle, pace_of, scales
 from leakharness.report.retainer_tree import PLACE, retainer_tree, vanished_edge
+from leakharness.report.templating import templates
 from leakharness.report.text import check_command
 from leakharness.units import number, signed, signed_size, size
 
@@ -34,7 +35,6 @@ ABSENT: Mapping[str, Any] = {
 """What a stored result may leave out."""
 MOST_FAMILIES = 200
 MOST_RETAINERS = 100
-MOST_FILES = 200
 """What one table or tree may list, so that a page stays small enough to open."""
 GRADES = {
     **dict.fromkeys(("PASS", "CERTIFIED", "PROVEN", "KNOWN"), "good"),
@@ -46,12 +46,8 @@ GRADES = {
 def page(documents: Sequence[Document], material: Material | None = None) -> str:
     """The page of these documents: results of run, certificates, proofs, calibrations, investigations. ``material``
     is what the files at hand add."""
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(
-        loader=PackageLoader("leakharness.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(number=number, signed=signed, size=size, signed_size=signed_size, curve=curve)
+    environment = templates()
+    environment.filters.update(number=number, signed=signed, size=size, signed_size=signed_size)
     environment.filters.update(grade=lambda verdict: GRADES.get(verdict, "open"), places=_places)
     template = environment.get_template("page.html.j2")
     known = material or Material()
@@ -158,29 +154,25 @@ def _edges(proof: Document) -> dict[str, list[dict[str, Any]]]:
     paths = proof.get("paths", {})
     after = [row["path"] for key in ("remaining", "new") for row in paths.get(key, ())]
     return {
-        key: [
-            {
-                **row,
-                "tree": retainer_tree(
-                    [row], {0: vanished_edge(row["path"], after)} if key == "vanished" and row["path"] else None
-                ),
-                "edge": _edge(row["path"], after) if key == "vanished" else (),
-            }
-            for row in paths.get(key, ())
-        ]
+        key: [_way(row, after if key == "vanished" else None) for row in paths.get(key, ())]
         for key in ("vanished", "remaining", "new")
     }
 
 
-def _edge(path: Sequence[str], after: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """The two ends of the edge that is gone; none where a path has one step alone."""
-    at = vanished_edge(path, after) if path else 0
-    return (path[at - 1], path[at]) if at > 0 else ()
+def _way(row: Document, after: Sequence[Sequence[str]] | None) -> dict[str, Any]:
+    """One way as a tree; where it vanished, with the two ends of the edge that none of ``after`` has, none where its
+    path has one step alone."""
+    path = row["path"]
+    at = vanished_edge(path, after) if after is not None and path else None
+    return {
+        **row,
+        "tree": retainer_tree([row], None if at is None else {0: at}),
+        "edge": (path[at - 1], path[at]) if at else (),
+    }
 
 
 def _investigation(document: Document) -> dict[str, Any]:
-    """An investigation of a lane: families over time, and who holds them; lanes and files."""
-    families = [{"sizes": (), **row} for row in document["families"]]
+    """An investigation of a lane: the families that grew, and who holds them."""
     groups = [
         {
             "target": row["type"],
@@ -188,21 +180,7 @@ def _investigation(document: Document) -> dict[str, Any]:
             "retained_bytes": max(0, row["size_delta"]),
             "path": row["path"],
         }
-        for row in families
+        for row in document["families"]
         if row["path"] and len(row["path"]) > 1
     ]
-    lanes = [
-        {**lane, "files": lane["files"][:MOST_FILES], "most": max([1, *(_left(file) for file in lane["files"])])}
-        for lane in document.get("lane_files", ())
-    ]
-    return {
-        **document,
-        "verdict": document["likely"],
-        "families": families,
-        "tree": retainer_tree(groups),
-        "lanes": lanes,
-    }
-
-
-def _left(file: Document) -> int:
-    return int(file["run_bytes"] + file["import_bytes"])
+    return {**document, "verdict": document["likely"], "tree": retainer_tree(groups)}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from leakharness.model import COUNTERS
-from leakharness.units import number, signed, signed_size, size
+from leakharness.units import in_bytes, number, signed, signed_size, size
 
-__all__ = ["Scale", "counter_rows", "curve", "detection", "icicle", "pace_of", "scales"]
+__all__ = ["Scale", "counter_rows", "detection", "icicle", "pace_of", "scales"]
 
 Document = Mapping[str, Any]
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 260.0, 96.0, 4.0, 4.0, 14.0, 14.0
@@ -90,7 +90,7 @@ def _plot(arm: Document, growth: Document, scale: Scale) -> dict[str, Any]:
     counter = growth["counter"]
     points, net, floor = _lines(arm, growth)
     last = points[-1][1] if points else 0.0
-    show = size if _in_bytes(counter) else number
+    show = size if in_bytes(counter) else number
     per_run = arm.get("detectable", {}).get(FLOORS.get(counter, ""))
     return {
         **growth,
@@ -131,26 +131,11 @@ def _declared(growth: Document) -> float:
 
 def pace_of(counter: str, per_run: float) -> str:
     """What a counter gains a run, in its unit."""
-    return (signed_size if _in_bytes(counter) else signed)(per_run)
-
-
-def _in_bytes(counter: str) -> bool:
-    return counter.endswith("_bytes") or counter in ("rss", "children_rss")
+    return (signed_size if in_bytes(counter) else signed)(per_run)
 
 
 def _svg(scale: Scale, points: Points) -> str:
     return " ".join("{:.1f},{:.1f}".format(*scale.place(*point)) for point in points)
-
-
-def curve(values: Sequence[float], width: float = 120.0, height: float = 26.0) -> str:
-    """Points of a line through ``values`` from left to right, on axes that begin at zero; empty for fewer than two."""
-    if len(values) < 2 or not all(map(math.isfinite, values)):
-        return ""
-    most = max(*values, 1.0)
-    step = (width - 4) / (len(values) - 1)
-    return " ".join(
-        f"{2 + at * step:.1f},{2 + (height - 4) * (1 - max(0.0, value) / most):.1f}" for at, value in enumerate(values)
-    )
 
 
 def detection(calibration: Document) -> dict[str, Any]:

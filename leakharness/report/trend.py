@@ -9,9 +9,20 @@ from typing import Any
 
 from leakharness.errors import OptionError
 from leakharness.model import COUNTERS
-from leakharness.units import number, signed, size
+from leakharness.units import in_bytes, number, signed, signed_size, size
 
-__all__ = ["Budget", "Excess", "Point", "Trend", "budget_from", "figure_name", "figure_text", "points_of", "trend_of"]
+__all__ = [
+    "GROWTH",
+    "Budget",
+    "Excess",
+    "Point",
+    "Trend",
+    "budget_from",
+    "figure_name",
+    "figure_text",
+    "points_of",
+    "trend_of",
+]
 
 Document = Mapping[str, Any]
 GROWTH, DETECTABLE, DURATION = "growth.", "detectable.", "duration_s"
@@ -220,6 +231,6 @@ def figure_text(figure: str, value: float | None) -> str:
         return "-"
     if figure == DURATION:
         return f"{value:.1f} s"
-    if figure.endswith(("bytes", "rss")):
-        return ("+" if figure.startswith(GROWTH) and value > 0 else "") + size(value)
-    return signed(value) if figure.startswith(GROWTH) else number(value)
+    if figure.startswith(GROWTH):
+        return (signed_size if in_bytes(figure) else signed)(value)
+    return (size if in_bytes(figure) else number)(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from leakharness.report.templating import templates
 from leakharness.report.trend import GROWTH, Point, Trend, figure_name, figure_text
 
 __all__ = ["trend_page"]
@@ -15,11 +16,6 @@ WIDTH, HEIGHT, MARGIN, LOW = 320, 110, 8, 18
 
 def trend_page(trend: Trend) -> str:
     """The page. Every text is escaped by jinja2; coordinates are numbers of ours."""
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(
-        loader=PackageLoader("leakharness.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     over = {(one.scenario, one.mode, one.figure) for one in trend.over}
     arms = [
         {
@@ -32,11 +28,19 @@ def trend_page(trend: Trend) -> str:
         }
         for (scenario, mode), points in trend.arms.items()
     ]
-    shown = [{**one.document(), "shown": figure_text(one.figure, one.value)} for one in trend.over]
-    for one, excess in zip(shown, trend.over, strict=True):
-        one["limit"], one["name"] = figure_text(excess.figure, excess.allowed), figure_name(excess.figure)
-    return environment.get_template("trend.html.j2").render(
-        outcome=trend.outcome, arms=arms, over=shown, notes=trend.notes, text=figure_text
+    shown = [
+        {
+            **one.document(),
+            "name": figure_name(one.figure),
+            "shown": figure_text(one.figure, one.value),
+            "limit": figure_text(one.figure, one.allowed),
+        }
+        for one in trend.over
+    ]
+    return (
+        templates()
+        .get_template("trend.html.j2")
+        .render(outcome=trend.outcome, arms=arms, over=shown, notes=trend.notes, text=figure_text, growth=GROWTH)
     )
 
 

@@ -37,6 +37,12 @@ def document(file: str, *snapshots: str) -> dict[str, Any]:
     return result.document()
 
 
+def calibration(runs: int) -> dict[str, Any]:
+    row = {"planted": "one object", "repeats": 3, "found": 3, "not_judged": 0, "runs": runs, "seen": "250"}
+    about = {"schema": "leakharness.calibrate/1", "scenario": "s", "false_alarm_rate": 0.0, "reason": None}
+    return {**about, "rows": [row]}
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "project").mkdir()
@@ -78,15 +84,7 @@ def test_the_newest_calibration_of_a_scenario_is_taken(tmp_path: Path) -> None:
     """What is none is passed over."""
     for number, runs in (("1", 100), ("2", 200)):
         (tmp_path / number).mkdir()
-        row = {"planted": "one", "repeats": 3, "found": 3, "not_judged": 0, "runs": runs, "seen": "250"}
-        calibration = {
-            "schema": "leakharness.calibrate/1",
-            "scenario": "s",
-            "false_alarm_rate": 0.0,
-            "reason": None,
-            "rows": [row],
-        }
-        (tmp_path / number / "calibration.json").write_text(json.dumps(calibration))
+        (tmp_path / number / "calibration.json").write_text(json.dumps(calibration(runs)))
     (tmp_path / "3").mkdir()
     (tmp_path / "3" / "calibration.json").write_text("[]")
     assert calibrations_in(tmp_path)["s"]["rows"][0]["runs"] == 200
@@ -94,14 +92,6 @@ def test_the_newest_calibration_of_a_scenario_is_taken(tmp_path: Path) -> None:
 
 def test_a_calibration_and_an_investigation_are_pages_too() -> None:
     """What the commands print as JSON; an investigation of an older version has less."""
-    row = {"planted": "one object", "repeats": 3, "found": 3, "not_judged": 0, "runs": 250, "seen": "250"}
-    calibration = {
-        "schema": "leakharness.calibrate/1",
-        "scenario": "s",
-        "false_alarm_rate": 0.0,
-        "reason": None,
-        "rows": [row],
-    }
     family = {
         "type": "app.<Session>",
         "size_delta": 4096,
@@ -124,8 +114,10 @@ def test_a_calibration_and_an_investigation_are_pages_too() -> None:
         "families": [family],
         "imported": [],
         "loaded_before": 0,
+        "lanes": ["gw0 files=2"],
     }
-    page = render_documents([calibration, investigation], "html")
+    page = render_documents([calibration(250), investigation], "html")
     assert "one object" in page
+    assert "gw0 files=2" in page
     assert "app.&lt;Session&gt;" in page
     assert "app.<Session>" not in page
