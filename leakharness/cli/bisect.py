@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from leakharness.cli.measuring import Given, Scenario, measuring, report_folder
-from leakharness.cli.prove import Subject
+from leakharness.cli.prove import EnvDir, OnPath, RealMode, Subject, Wheels
 
 if TYPE_CHECKING:
     from leakharness.documents import BisectDocument
@@ -38,17 +37,10 @@ def bisect_command(
         list[str] | None,
         typer.Option("--with", metavar="REQUIREMENT", help="Installed beside every revision.", show_default=False),
     ] = None,
-    mode: Annotated[str, typer.Option(help="The mode that runs the real code.")] = "production",
-    on_path: Annotated[
-        bool, typer.Option("--on-path", help="Import a revision from its tree, in --python, instead of installing it.")
-    ] = False,
-    wheels: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Install from this folder only, never from an index.", show_default=False),
-    ] = None,
-    env_dir: Annotated[
-        Path | None, typer.Option(help="Where environments are kept [the user's cache].", show_default=False)
-    ] = None,
+    mode: RealMode = "production",
+    on_path: OnPath = False,
+    wheels: Wheels = None,
+    env_dir: EnvDir = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Measure anew what an earlier call of the same command has kept.")
     ] = False,
@@ -123,11 +115,12 @@ def bisection_block(document: BisectDocument, *, width: int = 80) -> str:
 
 def _step_lines(document: BisectDocument, width: int) -> list[str]:
     from leakharness.printable import one_line
+    from leakharness.proof.revisions import SHORT
     from leakharness.report.text import cut, wrapped
 
     lines = ["", "  measured, in this order"]
     for step in document["steps"]:
-        lines.append(cut(f"    {step['verdict']:<12}{step['revision'][:10]:<12}{one_line(step['subject'])}", width))
+        lines.append(cut(f"    {step['verdict']:<12}{step['revision'][:SHORT]:<12}{one_line(step['subject'])}", width))
         if step["verdict"] == "NOT_JUDGED":
             lines += wrapped(one_line(step["reason"]), " " * 16, width)[:MOST_LINES_OF_A_REASON]
     if document["control"] is not None:

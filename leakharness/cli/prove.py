@@ -28,6 +28,17 @@ Subject = Annotated[
         show_default=False,
     ),
 ]
+RealMode = Annotated[str, typer.Option(help="The mode that runs the real code.")]
+OnPath = Annotated[
+    bool, typer.Option("--on-path", help="Import a revision from its tree, in --python, instead of installing it.")
+]
+Wheels = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Install from this folder only, never from an index.", show_default=False),
+]
+EnvDir = Annotated[
+    Path | None, typer.Option(help="Where environments are kept [the user's cache].", show_default=False)
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -54,17 +65,10 @@ def prove_command(
         list[str] | None,
         typer.Option("--with", metavar="REQUIREMENT", help="Installed on both sides.", show_default=False),
     ] = None,
-    mode: Annotated[str, typer.Option(help="The mode that runs the real code.")] = "production",
-    on_path: Annotated[
-        bool, typer.Option("--on-path", help="Import a revision from its tree, in --python, instead of installing it.")
-    ] = False,
-    wheels: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Install from this folder only, never from an index.", show_default=False),
-    ] = None,
-    env_dir: Annotated[
-        Path | None, typer.Option(help="Where environments are kept [the user's cache].", show_default=False)
-    ] = None,
+    mode: RealMode = "production",
+    on_path: OnPath = False,
+    wheels: Wheels = None,
+    env_dir: EnvDir = None,
     given: Given,
 ) -> None:
     """Measure the real code before a change and after it."""

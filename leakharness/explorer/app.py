@@ -120,9 +120,11 @@ class Explorer(App[None]):
     def on_tree_node_expanded(self, event: Tree.NodeExpanded[Row]) -> None:
         node = event.node
         if node.data is not None and not node.children:
-            kind, number = node.data
-            below = self.heap.holders(number) if kind == "holders" else self.heap.dominated(number)
-            self._add(node, kind, below)
+            self._add(node, node.data[0], self._below(*node.data))
+
+    def _below(self, kind: str, number: int) -> list[Entry]:
+        """What hangs below an object in a tree of that kind."""
+        return self.heap.holders(number) if kind == "holders" else self.heap.dominated(number)
 
     def _add(self, parent: TreeNode[Row], kind: str, entries: list[Entry]) -> None:
         for entry in entries:
@@ -177,7 +179,7 @@ class Explorer(App[None]):
         tree = self._tree
         title = "held by" if kind == "holders" else "frees"
         tree.reset(Text(one_line(f"{self.heap.names.label(number)} {title}")), data=(kind, number))
-        self._add(tree.root, kind, self.heap.holders(number) if kind == "holders" else self.heap.dominated(number))
+        self._add(tree.root, kind, self._below(kind, number))
         self._enter(tree)
 
     def _enter(self, tree: Tree[Row]) -> None:

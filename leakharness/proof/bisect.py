@@ -22,7 +22,7 @@ from leakharness.measure.worker_process import interpreter
 from leakharness.model import RunResult
 from leakharness.proof.bisection import Answer, Found, search
 from leakharness.proof.history import Range, range_of
-from leakharness.proof.revisions import resolved
+from leakharness.proof.revisions import SHORT, resolved
 from leakharness.proof.sides import Control, Question, SideMeasurer, check_early, make_side
 from leakharness.report.document import to_json
 from leakharness.resolve import pyproject_options
@@ -31,9 +31,6 @@ from leakharness.scratch import scratch
 from leakharness.store import write_atomically
 
 __all__ = ["Bisection", "bisect"]
-
-SHOWN = 10
-"""Characters of a commit's name in messages."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ class _Search:
 
     def ask(self, name: str, left: int) -> Answer:
         """The verdict of a revision: the one that is kept, else a new one."""
-        shown = f"{name[:SHOWN]} {_subject(self.asked, name)}"
+        shown = f"{name[:SHORT]} {_subject(self.asked, name)}"
         self.say(f"step {len(self.steps) + 1}: {shown} ({left} may still be the one)")
         step = self._kept(name)
         again = "" if step is None else ", measured before"
@@ -141,7 +138,7 @@ class _Search:
     def control(self, name: str) -> RunResult:
         """The mode with a planted leak, in the environment of a revision that passes: it must FAIL there."""
         kept = self.trees / "c"
-        side = make_side(name[:SHOWN], self.asked.subjects[name], self.bench.question, self.cwd, kept, self.say)
+        side = make_side(name[:SHORT], self.asked.subjects[name], self.bench.question, self.cwd, kept, self.say)
         return self.bench.controls(side, [Control(self.bench.question.mode, "FAIL", planted=True)])[0]
 
     def _file(self, name: str) -> Path:
@@ -161,8 +158,8 @@ class _Search:
         more: dict[str, Any] = {}
         try:
             subject = self.asked.subjects[name]
-            side = make_side(name[:SHOWN], subject, self.bench.question, self.cwd, place, self.say)
-            result = self.bench.arm(side, self.bench.question.mode, name[:SHOWN])
+            side = make_side(name[:SHORT], subject, self.bench.question, self.cwd, place, self.say)
+            result = self.bench.arm(side, self.bench.question.mode, name[:SHORT])
             verdict, reason, more = result.verdict, result.reason, {"result": result.document()}
         except NotJudged as exc:
             verdict, reason = "NOT_JUDGED", str(exc)

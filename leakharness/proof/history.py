@@ -20,7 +20,7 @@ from leakharness.errors import NotJudged, OptionError
 from leakharness.measure.worker_process import run_step
 from leakharness.proof.bisection import History
 from leakharness.proof.environments import clean_environment
-from leakharness.proof.revisions import Revision, git
+from leakharness.proof.revisions import SHORT, Revision, git
 
 __all__ = ["Range", "commits_between", "range_of", "versions_between"]
 
@@ -89,7 +89,7 @@ def commits_between(good: Revision, bad: Revision, cwd: Path) -> Range:
     names = [str(base), *history.parents]
     return Range(
         history,
-        {name: replace(good, asked=(name[:10], *good.requirements), commit=name) for name in names},
+        {name: replace(good, asked=(name[:SHORT], *good.requirements), commit=name) for name in names},
         {line.partition(" ")[0]: line.partition(" ")[2] for line in (first, *told.splitlines())},
     )
 

@@ -14,7 +14,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from leakharness.errors import OptionError
 
-__all__ = ["OBJECT_NAME", "Revision", "git", "is_of_index", "parse_subject", "requirement", "resolved"]
+__all__ = ["OBJECT_NAME", "SHORT", "Revision", "git", "is_of_index", "parse_subject", "requirement", "resolved"]
 
 GIT_TIMEOUT_S = 60.0
 DISTRIBUTION_SUFFIXES = (".whl", ".tar.gz", ".zip")
@@ -23,6 +23,8 @@ URL_SCHEMES = ("https", "http", "file", "git+https", "git+http", "git+ssh", "git
 PROJECT_FILES = ("pyproject.toml", "setup.py")
 OBJECT_NAME = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 """SHA-1 or SHA-256, as git names a commit."""
+SHORT = 10
+"""Characters of a commit's name in messages, as git's own abbreviations have about as many."""
 
 
 @dataclass(frozen=True)

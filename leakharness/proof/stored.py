@@ -8,14 +8,12 @@ from typing import Any
 
 from leakharness.documents import CheckDocument, RunDocument, parsed, read_document, validated
 from leakharness.errors import UsageError
-from leakharness.proof.revisions import git
+from leakharness.proof.revisions import SHORT, git
 from leakharness.report.trend import Point, points_of
 
 __all__ = ["from_folders", "from_git"]
 
 KINDS: dict[str, Any] = {"leakharness.check/1": CheckDocument, "leakharness.run/1": RunDocument}
-SHOWN = 10
-"""Characters of a commit's name."""
 MARK = "\x01"
 """Begins the line of a commit in git's listing: no name of a file has it, for git quotes it there."""
 
@@ -42,23 +40,8 @@ def from_git(paths: Sequence[Path], cwd: Path) -> tuple[list[Point], list[str]]:
         raise UsageError(f"--from-git: {cwd} is not in a git work tree")
     where = ["--", *(str(path) for path in paths)]
     form = f"--format={MARK}%H %cI %s"
-    listed = (
-        git(
-            [
-                "-c",
-                "core.quotePath=false",
-                "log",
-                "--reverse",
-                form,
-                "--name-only",
-                "--relative",
-                "--diff-filter=AMR",
-                *where,
-            ],
-            cwd,
-        )
-        or ""
-    )
+    names = ["--name-only", "--relative", "--diff-filter=AMR"]
+    listed = git(["-c", "core.quotePath=false", "log", "--reverse", form, *names, *where], cwd) or ""
     points: list[Point] = []
     notes: list[str] = []
     commit = at = subject = ""
@@ -69,9 +52,9 @@ def from_git(paths: Sequence[Path], cwd: Path) -> tuple[list[Point], list[str]]:
         text = git(["show", f"{commit}:./{line}"], cwd) if line.endswith(".json") else None
         if text is None:
             continue
-        source = f"{commit[:SHOWN]}:{line}"
+        source = f"{commit[:SHORT]}:{line}"
         try:
-            points += _points(parsed(text, source), at, commit[:SHOWN], subject, source)
+            points += _points(parsed(text, source), at, commit[:SHORT], subject, source)
         except UsageError as exc:
             notes.append(f"left out: {exc}")
     return _some(points, notes, f"the commits that changed {', '.join(map(str, paths))}")

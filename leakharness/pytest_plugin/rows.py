@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from leakharness.sensitivity import Sensitivity
 from leakharness.units import signed
 
 __all__ = ["NOT_REPEATABLE", "Row", "causes_of", "row_from", "words_for"]
@@ -13,9 +14,9 @@ NOT_REPEATABLE = "the body passed once, and run"
 """How the reason begins where a later run of a body failed."""
 TESTS_NAMED = 3
 BYTES = ("malloc_bytes", "mapped_bytes", "rss")
-SMALL_BYTES = 4096
-"""Bytes a run, as the default sensitivity has them: what grows by less beside objects, entries or blocks is their own
-memory, which grows in steps, and so now and then does not grow in the runs of one check."""
+SMALL_BYTES = Sensitivity(1).native_bytes
+"""Bytes a run that a PASS need not have seen by default: what grows by less beside objects, entries or blocks is their
+own memory, which grows in steps, and so now and then does not grow in the runs of one check."""
 
 
 class Row(NamedTuple):

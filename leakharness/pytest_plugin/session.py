@@ -17,13 +17,13 @@ from leakharness.pytest_plugin.baseline import Baseline
 from leakharness.pytest_plugin.judge_messages import CheckOutcome
 from leakharness.pytest_plugin.options import setting
 from leakharness.pytest_plugin.rows import Row, causes_of, row_from, words_for
+from leakharness.units import seconds_of
 
 __all__ = ["CheckSession", "check_session", "row_of"]
 
 _SESSION = pytest.StashKey["CheckSession"]()
 CACHE_KEY = "leakharness/checked"
 SLOWEST = 5
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
 
 def check_session(config: pytest.Config) -> CheckSession:
@@ -35,14 +35,10 @@ def check_session(config: pytest.Config) -> CheckSession:
     return session
 
 
-def seconds_of(text: str) -> float:
+def _budget_seconds(text: str) -> float:
     """``90``, ``90s``, ``10m``, ``1h`` as seconds. Raises OptionError."""
-    number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h") else (text, "")
-    try:
-        seconds = float(number) * UNITS[unit]
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < float("inf"):
+    seconds = seconds_of(text)
+    if seconds is None:
         raise OptionError(f"--leak-budget {text}: a duration such as 90s, 10m or 1h")
     return seconds
 
@@ -58,7 +54,7 @@ class CheckSession:
         self._spent = 0.0
         budget = setting(config, "leak_budget")
         try:
-            self._budget = None if budget is None else seconds_of(str(budget))
+            self._budget = None if budget is None else _budget_seconds(str(budget))
         except OptionError as exc:
             raise pytest.UsageError(str(exc)) from None
         path = setting(config, "leak_baseline")

@@ -43,7 +43,7 @@ def can_fork() -> bool:
 def start_copy(work: Callable[..., bool], *arguments: Any) -> int:
     """Fork, and call ``work(*arguments)`` in the copy, which then ends: with status 0 where that gives true. Returns
     the copy's pid, which the caller must :func:`reap`. Raises OSError where it cannot fork."""
-    if not can_fork():
+    if hinders_forks():
         raise OSError("a process with sub-interpreters cannot fork before Python 3.13: the copy would hang")
     pid = _quiet_fork()
     if pid == 0:
