@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
@@ -86,14 +86,7 @@ class Excess:
     why: str
 
     def document(self) -> dict[str, Any]:
-        return {
-            "scenario": self.scenario,
-            "mode": self.mode,
-            "figure": self.figure,
-            "value": self.value,
-            "allowed": self.allowed,
-            "why": self.why,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True)
