@@ -246,3 +246,39 @@ def test_from_a_built_wheel(tmp_path: Path) -> None:
     assert document["certificate"] == "CERTIFIED"
     rows = [(arm["mode"], arm["tracked"]["retained"]) for arm in document["arms"]]
     assert rows == [("closure-extracted", 0), ("closure-inline", 250), ("synthetic-leak", 250)]
+
+FREE_ITERATORS = """
+import asyncio, faulthandler, gc, sys
+from leakharness.worker.capture.snapshot import write_capture
+from leakharness.worker.time_bounds import release_times
+
+async def awaits_a_future():
+    loop = asyncio.get_running_loop()
+    settled = loop.create_future()
+    loop.call_soon(settled.set_result, None)
+    await settled
+
+faulthandler.dump_traceback_later(20, exit=True)
+for look in (lambda: release_times(None), lambda: write_capture(sys.argv[1])):
+    asyncio.run(awaits_a_future())  # leaves an iterator on the list of free ones
+    look()
+    gc.unfreeze()
+    gc.collect()
+print("collected")
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_looks_inside_the_process_leave_a_modules_free_objects_alone(python: str, tmp_path: Path) -> None:
+    """On 3.12 ``_asyncio`` shows its list of free iterators: asked for what it refers to, the list becomes a ring, in
+    which the next collection never ends."""
+    done = subprocess.run(
+        [python, "-c", FREE_ITERATORS, str(tmp_path / "heap.capture")],
+        cwd=Path(leakharness.__file__).parent.parent,
+        env=clean_environment(PYTHONPATH=str(Path(leakharness.__file__).parent.parent)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "collected\n", done.stderr

@@ -224,6 +224,10 @@ class Walk:
         return -1, header
 
     def _write_referents(self, chunk: list[Any]) -> None:
+        """Of a module only its namespace where the process lives on: on 3.12 ``_asyncio`` shows its list of free
+        iterators, which then holds each of them twice, and every later collection goes round in it for ever."""
+        if self._gentle:
+            chunk = [[vars(item)] if type(item) is types.ModuleType else item for item in chunk]
         fenced: list[Any] = [self._fence] * (2 * len(chunk))
         fenced[0::2] = chunk
         flat = gc.get_referents(*fenced)
