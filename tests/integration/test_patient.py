@@ -247,6 +247,7 @@ def test_from_a_built_wheel(tmp_path: Path) -> None:
     rows = [(arm["mode"], arm["tracked"]["retained"]) for arm in document["arms"]]
     assert rows == [("closure-extracted", 0), ("closure-inline", 250), ("synthetic-leak", 250)]
 
+
 FREE_ITERATORS = """
 import asyncio, faulthandler, gc, sys
 from leakharness.worker.capture.snapshot import write_capture
