@@ -37,7 +37,7 @@ COUNTERS: Mapping[str, str] = {
     "fds": "open descriptors",
     "threads": "OS threads",
     "children": "child processes",
-    "tasks": "asyncio tasks",
+    "tasks": "tasks of the event loop",
     "interpreters": "sub-interpreters",
     "watches": "inotify watches and epoll registrations",
     "locks": "locks of files",

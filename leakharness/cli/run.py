@@ -120,7 +120,8 @@ def check_command(
     from leakharness.cli.pages import page_wanted, write_page
     from leakharness.cli.terminal import Progress, emit_json, say
     from leakharness.errors import OptionError
-    from leakharness.proof.certify import check_found
+    from leakharness.printable import one_line
+    from leakharness.proof.certify import check_found, left_out
     from leakharness.proof.seal import seal_certificate
     from leakharness.report.text import certificate_block
     from leakharness.scenario.find import all_scenarios, find
@@ -137,7 +138,10 @@ def check_command(
         return write_page(document, place) if wanted else place
 
     certificates = []
-    for place in found:
+    lacking = left_out(found, settings) if all_ else {}
+    for place, why in lacking.items():
+        typer.echo(one_line(f"{place.name} left out: {why}"), err=True)
+    for place in [place for place in found if place not in lacking]:
         with Progress(quiet=given.silent) as progress:
             certificate = check_found(place, settings, progress)
         sealed = seal_certificate(certificate, place, settings)
@@ -155,8 +159,9 @@ def check_command(
 
 
 def _worst(codes: list[int]) -> int:
-    """The exit code of several certificates: INVALID before LEAK before NOT_JUDGED before CERTIFIED."""
+    """The exit code of several certificates: INVALID before LEAK before NOT_JUDGED before CERTIFIED. None at all is
+    NOT_JUDGED."""
     for code in (4, 1, 3):
         if code in codes:
             return code
-    return 0
+    return 0 if codes else 3

@@ -11,7 +11,7 @@ from typing import Any
 
 from leakharness.errors import LeakHarnessError
 from leakharness.measure.arm import Listener, Settings, control_rise, run_found
-from leakharness.measure.describe import declaration_of
+from leakharness.measure.describe import declaration_of, describe
 from leakharness.measure.jobs import side_by_side
 from leakharness.measure.worker_process import interpreter
 from leakharness.model import Certificate, CertificateVerdict, RunResult
@@ -21,7 +21,7 @@ from leakharness.scenario.declare import SYNTHETIC_LEAK
 from leakharness.scenario.find import ScenarioRef
 from leakharness.worker.protocol import ScenarioFacts
 
-__all__ = ["check_found"]
+__all__ = ["check_found", "lacks", "left_out"]
 
 
 def check_found(found: ScenarioRef, settings: Settings, listener: Listener | None = None) -> Certificate:
@@ -38,6 +38,29 @@ def check_found(found: ScenarioRef, settings: Settings, listener: Listener | Non
     results = [replace(result, must=must, control=noise) for result, (_, must) in zip(results, arms, strict=True)]
     notes += _shape_notes(scenario, found, python)
     return certify(scenario.name, results, notes)
+
+
+def left_out(found: Sequence[ScenarioRef], settings: Settings) -> dict[ScenarioRef, str]:
+    """Which of them cannot be measured at all, since no mode does without a package that is not installed where it is
+    measured; and which package. What is wrong with a scenario in any other way is left to its own check."""
+    pyproject = pyproject_options(Path.cwd())
+    python = interpreter(settings.python or pyproject.get("python"))
+    answers = describe([ref.path for ref in found], python)
+    return {
+        ref: lacking
+        for ref in found
+        for scenario in answers[str(ref.path.resolve())].scenarios
+        if scenario.name == ref.name and (lacking := lacks(scenario))
+    }
+
+
+def lacks(scenario: ScenarioFacts) -> str:
+    """The package that is not there and without which no mode can be measured, in a sentence; empty where there is
+    none."""
+    missing = [mode.missing for mode in scenario.modes]
+    module, hint = next(iter(missing[0].items()), ("", ""))
+    needed = module and all(module in others for others in missing)
+    return f"{module} is not installed where it is measured ({hint})" if needed else ""
 
 
 def certify(name: str, arms: Sequence[RunResult], notes: Sequence[str] = ()) -> Certificate:

@@ -115,6 +115,14 @@ class _LeakItem(pytest.Item):
     def skip_without_target(self, mode: ModeFacts) -> bool:
         return mode.needs_target and not (setting(self.config, "leak_target") or self.parent.declared.target)
 
+    def skip_what_cannot_be_measured(self) -> None:
+        """As for ``check --all``."""
+        from leakharness.proof.certify import lacks
+
+        lacking = lacks(self.parent.declared)
+        if lacking:
+            pytest.skip(lacking)
+
     def skip_without_module(self, mode: ModeFacts) -> bool:
         """As for the certificate: not where it was asked for by naming a target."""
         asked = mode.needs_target and bool(setting(self.config, "leak_target"))
@@ -131,6 +139,7 @@ class ModeItem(_LeakItem):
     def runtest(self) -> None:
         from leakharness.report.text import run_block
 
+        self.skip_what_cannot_be_measured()
         if self.skip_without_target(self._mode):
             pytest.skip("imports the real code: say which with --leak-target module:attribute")
         if self.skip_without_module(self._mode):
@@ -154,6 +163,7 @@ class CertificateItem(_LeakItem):
         from leakharness.proof.certify import certify, check_found
         from leakharness.report.text import certificate_block
 
+        self.skip_what_cannot_be_measured()
         measured = self.parent.stash[_ARMS]
         wanted = [
             mode

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar, overload
 
 from leakharness.errors import ScenarioError
 from leakharness.options import default_of, names_at
+from leakharness.scenario.never_set import NeverSet
 
 __all__ = ["ABORT_STYLES", "SYNTHETIC_LEAK", "Abort", "Known", "Mode", "Must", "Run", "Scenario"]
 
@@ -21,9 +22,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 Abort = Literal["cancel", "timeout", "raise", "none"]
 Must = Literal["PASS", "FAIL"]
+Backend = Literal["asyncio", "trio"]
 
 ABORT_STYLES: Final[tuple[Abort, ...]] = ("cancel", "timeout", "raise", "none")
 MUSTS: Final[tuple[Must, ...]] = ("PASS", "FAIL")
+BACKENDS: Final[tuple[Backend, ...]] = ("asyncio", "trio")
 USUAL_MUST: Final[Mapping[str, Must]] = {
     "closure-extracted": "PASS",
     "production": "PASS",
@@ -31,6 +34,8 @@ USUAL_MUST: Final[Mapping[str, Must]] = {
 }
 """What the modes of the usual names must give, where the declaration does not say."""
 SYNTHETIC_LEAK: Final = "synthetic-leak"
+TRIO: Final[Mapping[str, str]] = {"trio": "pip install trio"}
+"""What the modes of a scenario need whose backend it is."""
 DEFAULT_SCOPE_BYTES: Final[int] = default_of("scope_bytes")
 DEFAULT_DEADLINE_S: Final = 0.01
 """Deadline of ``abort="timeout"``, seconds: long enough for the run to reach its wait, short enough to loop."""
@@ -86,7 +91,8 @@ class Run:
         if self._recorder is None:
             import asyncio
 
-            return asyncio.get_running_loop().create_future()
+            loop = asyncio._get_running_loop()
+            return NeverSet() if loop is None else loop.create_future()
         return self._recorder.wedged()
 
     def hold(self, obj: T) -> T:
@@ -170,9 +176,15 @@ class Scenario:
         target: str | None = None,
         known: tuple[Known, ...] | list[Known] = (),
         bounded: Mapping[str, int] | None = None,
+        backend: Backend = "asyncio",
+        loop_factory: Callable[[], Any] | None = None,
         **options: Any,
     ) -> None:
-        """``bounded``: stores of the program that stop growing at so many entries, ``{"module:ATTRIBUTE": 5000}``."""
+        """``bounded``: stores of the program that stop growing at so many entries, ``{"module:ATTRIBUTE": 5000}``.
+
+        ``backend``: what async modes run under; trio is needed only where it is measured. ``loop_factory``: makes
+        asyncio's event loop [as its policy does], for example ``uvloop.new_event_loop``.
+        """
         where = _caller()
         if not isinstance(name, str) or not name.strip() or any(c in name for c in ":/\\ "):
             raise ScenarioError(f"{where}: a scenario's name is one word without ':' or '/', not {name!r}")
@@ -181,6 +193,13 @@ class Scenario:
         if bounded is not None and not _are_bounds(bounded):
             raise ScenarioError(
                 f"{where}: scenario {name!r}: bounded={bounded!r}: write it as {{'module:ATTRIBUTE': most entries}}"
+            )
+        if backend not in BACKENDS:
+            raise ScenarioError(f"{where}: scenario {name!r}: backend={backend!r}: it is one of {', '.join(BACKENDS)}")
+        if loop_factory is not None and (backend != "asyncio" or not callable(loop_factory)):
+            raise ScenarioError(
+                f"{where}: scenario {name!r}: loop_factory={loop_factory!r}: a function without arguments that makes "
+                "an event loop of asyncio"
             )
         unknown = sorted(set(options) - SCENARIO_OPTIONS)
         if unknown:
@@ -197,6 +216,8 @@ class Scenario:
         self.target = target
         self.known = tuple(known)
         self.bounded: dict[str, int] = dict(bounded or {})
+        self.backend = backend
+        self.loop_factory = loop_factory
         self.options: dict[str, Any] = options
         self.where = where
         self.set_up: Callable[..., Any] | None = None
@@ -296,7 +317,8 @@ class Scenario:
         if must is None:
             must = USUAL_MUST.get(name, "PASS" if default else None)
         after = abort_after if abort_after is not None else (DEFAULT_DEADLINE_S if style == "timeout" else 0.0)
-        return Mode(name, function, must, style, float(after), default, dict(needs or {}), needs_target, where)
+        needs = {**(TRIO if self.backend == "trio" else {}), **(needs or {})}
+        return Mode(name, function, must, style, float(after), default, needs, needs_target, where)
 
     @property
     def modes(self) -> dict[str, Mode]:

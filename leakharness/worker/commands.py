@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, BinaryIO, Protocol
 
 from leakharness.errors import ScenarioError
-from leakharness.scenario.declare import Mode, Run
+from leakharness.scenario.declare import Mode, Run, Scenario
 from leakharness.worker import protocol
 from leakharness.worker.build import FREE_THREADED, is_free_threaded
 from leakharness.worker.children import adopt_orphans
@@ -256,13 +256,13 @@ class Loaded:
                 f"{mode.where}: mode {mode.name!r} of {scenario.name!r} imports the real code: "
                 "say which with --target module:attribute"
             )
-        loop = self._counters.loop = _loop_for(mode, scenario.set_up)
+        loop = self._counters.loop = _loop_for(mode, scenario)
         recorder = ScenarioRecorder(self._tracker, loop, target, self._plant)
         run = Run(scope_bytes=scope_bytes, mode=mode.name, recorder=recorder)
         if target is not None and (mode.needs_target or mode.name == "production"):
             self._import_target(recorder)
         tear_down = _set_up(scenario.set_up, run, loop)
-        runs = Runs(mode, run, loop, recorder.after_run if self._plant is not None else None)
+        runs = _runs_of(scenario)(mode, run, loop, recorder.after_run if self._plant is not None else None)
 
         def finish() -> list[str]:
             if tear_down is not None:
@@ -411,13 +411,26 @@ def _stop_tracing() -> list[str]:
     return []
 
 
-def _loop_for(mode: Mode, set_up: Callable[..., Any] | None) -> Any:
+def _runs_of(scenario: Scenario) -> type[Runs]:
+    if scenario.backend != "trio":
+        return Runs
+    from leakharness.worker.trio_loop import TrioRuns
+
+    return TrioRuns
+
+
+def _loop_for(mode: Mode, scenario: Scenario) -> Any:
     """An event loop where the mode or the set-up needs one, else None."""
+    set_up = scenario.set_up
     if not (mode.is_async or inspect.iscoroutinefunction(set_up) or inspect.isasyncgenfunction(set_up)):
         return None
+    if scenario.backend == "trio":
+        from leakharness.worker.trio_loop import TrioLoop
+
+        return TrioLoop()
     import asyncio
 
-    loop = asyncio.new_event_loop()
+    loop = asyncio.new_event_loop() if scenario.loop_factory is None else scenario.loop_factory()
     asyncio.set_event_loop(loop)
     return loop
 
@@ -427,6 +440,9 @@ def _set_up(function: Callable[..., Any] | None, run: Run, loop: Any) -> Callabl
     if function is None:
         return None
     started = function(run) if inspect.signature(function).parameters else function()
+    on_trio = getattr(loop, "set_up", None)
+    if on_trio is not None and (inspect.iscoroutine(started) or inspect.isasyncgen(started)):
+        return on_trio(started)  # type: ignore[no-any-return]
     if inspect.iscoroutine(started):
         loop.run_until_complete(started)
         return None

@@ -152,11 +152,15 @@ class Counters:
 
 
 def count_tasks(loop: Any) -> int:
-    """Tasks that are not done, of every event loop in any thread, where asyncio lists them all; else those of ``loop``.
+    """Tasks that are not done: asyncio's, of every event loop in any thread where they are all listed, else those of
+    ``loop``; and trio's, by its statistics.
 
     Up to 3.11 there is one set (``_all_tasks``), then two, and from 3.14 on each thread has a list of its own.
     """
     tasks = sys.modules.get("asyncio.tasks")
+    living = getattr(loop, "living_tasks", None)
+    if living is not None:  # trio's: of asyncio there may be tasks beside them
+        return living() + (count_tasks(None) if tasks is not None else 0)  # type: ignore[no-any-return]
     if tasks is None:
         return 0
     found = [getattr(tasks, name, None) for name in ("_all_tasks", "_scheduled_tasks", "_eager_tasks")]

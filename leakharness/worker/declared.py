@@ -29,7 +29,13 @@ class Declared:
         self._held_weight = NOTHING
 
     def wedge(self, future: Any) -> None:
-        """Keep a future that the harness has made for this call, and nobody else knows yet."""
+        """Keep a future that the harness has made for this call, and nobody else knows yet.
+
+        In asyncio's debug mode it has a list of the frames that made it: ours, which say nothing.
+        """
+        origin = _origin_of(future)
+        if origin:
+            origin.clear()
         self.wedged.append(future)
 
     def hold(self, obj: Any) -> None:
@@ -58,8 +64,10 @@ class Declared:
     def weight(self) -> Weight:
         """What the declared objects weigh by themselves."""
         futures = len(self.wedged)
-        each = weigh(self.wedged[0]) if futures else NOTHING
-        objects = sum(map(gc.is_tracked, self.wedged))
+        origin = _origin_of(self.wedged[0]) if futures else None
+        beside = NOTHING if origin is None else weigh(origin)
+        each = _sum((weigh(self.wedged[0]), beside)) if futures else NOTHING
+        objects = sum(map(gc.is_tracked, self.wedged)) + futures * beside.objects
         wedged = Weight(objects, futures * each.blocks, futures * each.small_bytes, futures * each.malloc_bytes, 0)
         return _sum((wedged, self._held_weight))
 
@@ -72,6 +80,11 @@ class Declared:
         tables = [sys.getsizeof(table) - sys.getsizeof([]) for table in (self.wedged, self.held, self._arrived)]
         large = sum(malloc_chunk(size) for size in tables if size > BLOCK_LIMIT_BYTES)
         return Weight(0, sum(1 for size in tables if size), 0, large, 0)
+
+
+def _origin_of(future: Any) -> list[Any] | None:
+    """The frames that asyncio's debug mode has noted for it."""
+    return getattr(future, "_source_traceback", None)
 
 
 def _sum(weights: Iterable[Weight]) -> Weight:

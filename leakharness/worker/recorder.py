@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any
 
+from leakharness.scenario.never_set import NeverSet
 from leakharness.worker.declared import Declared
 from leakharness.worker.tracker import Tracker
 
@@ -81,9 +82,12 @@ class ScenarioRecorder:
             self.plant.on_track(obj)
 
     def wedged(self) -> Any:
-        import asyncio
+        loop = self._loop
+        if loop is None:  # a plain mode that brings a loop of its own
+            import asyncio
 
-        future = (self._loop or asyncio.get_running_loop()).create_future()
+            loop = asyncio._get_running_loop()
+        future = NeverSet() if loop is None else loop.create_future()
         self.declared.wedge(future)
         return future
 

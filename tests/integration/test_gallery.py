@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import sys
 import time
 from pathlib import Path
@@ -36,6 +37,7 @@ MECHANISMS = {
     "logging-filter",
     "weakref-finalizer",
     "c-lost-reference",
+    "trio-service-nursery",
 }
 REAL = {
     "pyzmq-poll-cancel",
@@ -97,9 +99,15 @@ def test_a_scenario_says_why_it_leaks_and_what_the_fix_is(file: Path) -> None:
     assert imported <= {*sys.stdlib_module_names, "leakharness"}
 
 
+def _needs_what_is_not_here(file: Path) -> bool:
+    return file.stem.startswith("trio") and importlib.util.find_spec("trio") is None
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_inline_leaks_and_extracted_does_not(file: Path) -> None:
     """The twins, each in a fresh process: FAIL by every run, and PASS with nothing retained."""
+    if _needs_what_is_not_here(file):
+        pytest.skip("trio is not installed")
     inline, extracted = verdict(file, "closure-inline"), verdict(file, "closure-extracted")
     assert inline.verdict == "FAIL", inline.reason
     assert any(g.grows and g.counter in ("tracked", "fds", "references") and g.per_run == 1.0 for g in inline.growth)
@@ -113,5 +121,7 @@ def test_the_gallery_is_certified(name: str, tmp_path: Path, monkeypatch: pytest
     """Every arm with the defaults, from an empty folder."""
     monkeypatch.chdir(tmp_path)
     found: ScenarioRef = find(name)
+    if _needs_what_is_not_here(found.path):
+        pytest.skip("trio is not installed")
     certificate = check_found(found, Settings())
     assert certificate.verdict == "CERTIFIED", certificate.reason

@@ -92,6 +92,7 @@ def test_nothing_of_ours_but_the_probe_is_there(seen: Any, bare: Path) -> None:
         "leakharness._version",
         "leakharness.scenario",
         "leakharness.scenario.declare",
+        "leakharness.scenario.never_set",
         "leakharness.errors",
         "leakharness.options",
         "leakharness.worker",
@@ -177,6 +178,24 @@ def test_a_module_that_is_missing_there(
     result = leakharness.run(path, python=str(bare), snapshots="never")
     assert result.verdict == "NOT_JUDGED"
     assert f"needs the module 'numpy' in {bare / 'bin' / 'python'}: pip install numpy" in result.reason
+
+
+def test_all_leaves_out_what_needs_a_package_that_is_missing_there(
+    bare: Path, tmp_path: Path, scenario_file: Callable[..., Path], quick_cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a note; by its name it is NOT_JUDGED. A check of nothing at all is no success."""
+    plain, lacking = "@s.mode('m', abort='none')\ndef m(run): pass\n", "@s.mode('m')\nasync def m(run): pass\n"
+    scenario_file("s = Scenario('plain')\n" + plain, "scenarios/plain.py")
+    scenario_file("s = Scenario('lacking', backend='trio')\n" + lacking, "scenarios/lacking.py")
+    monkeypatch.setattr("leakharness.scenario.find.packaged_folder", lambda: tmp_path / "nothing")
+    words = ("--python", str(bare), "--iters", "5", "--warmup", "10", "--quiet")
+    done = quick_cli("check", "--all", *words)
+    assert (done.code, "CERTIFIED  plain" in done.stdout) == (0, True), done.stdout
+    note = "lacking left out: trio is not installed where it is measured (pip install trio)"
+    assert note in done.stderr
+    assert quick_cli("check", "lacking", *words).code == 3
+    (tmp_path / "scenarios" / "plain.py").unlink()
+    assert quick_cli("check", "--all", *words).code == 3
 
 
 def installed_scenarios(site: Path) -> None:

@@ -173,6 +173,12 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "known alone": (lambda: Scenario("one", known=Known("A", "because")), "write it as"),  # type: ignore[arg-type]
     "known of no text": (lambda: Known(3, "because"), "needs a type or fingerprint"),  # type: ignore[arg-type]
+    "unknown backend": (
+        lambda: Scenario("one", backend="curio"),  # type: ignore[arg-type]
+        "scenario 'one': backend='curio': it is one of asyncio, trio",
+    ),
+    "loop of trio": (lambda: Scenario("one", backend="trio", loop_factory=dict), "loop_factory=<class 'dict'>: a func"),
+    "loop that is none": (lambda: Scenario("one", loop_factory=3), "loop_factory=3: a function without"),  # type: ignore[arg-type]
     "no parameter": (no_parameter, r"mode 'a': the function is called with one argument, the Run, and cannot be"),
     "two parameters": (two_parameters, "mode 'a': the function is called with one argument"),
     "a word of its own": (a_word_of_its_own, "mode 'a': the function is called with one argument"),
@@ -205,6 +211,13 @@ def test_whatever_takes_one_argument_is_a_mode(function: Callable[..., Any]) -> 
     scenario = Scenario("one")
     scenario.mode("a")(function)
     assert scenario.modes["a"].function is function
+
+
+def test_modes_under_trio_need_it() -> None:
+    """Where it is measured, and nowhere else; what else a mode needs is said by itself."""
+    scenario = Scenario("one", backend="trio")
+    scenario.mode("a", needs={"zmq": "pip install pyzmq"})(anoop)
+    assert scenario.modes["a"].needs == {"trio": "pip install trio", "zmq": "pip install pyzmq"}
 
 
 def test_the_line_is_that_of_the_declaration(tmp_path: Path) -> None:
