@@ -328,6 +328,16 @@ TABLE: tuple[Option, ...] = (
         metavar="FILE",
     ),
     Option(
+        "session_report",
+        "text",
+        "write one HTML page of the session: every check, each cause with its evidence, and the memory of the test "
+        "files where they are traced",
+        None,
+        ("pytest",),
+        metavar="FILE",
+        pytest_key="leak_report",
+    ),
+    Option(
         "strict", "switch", "fail tests whose body cannot be repeated, instead of skipping them", False, ("pytest",)
     ),
     Option("skip", "text", "why this test is not checked", None, ("marker",), metavar="REASON"),

@@ -34,7 +34,8 @@ MOST_PLACES = 200
 MOST_REGISTRATIONS = 4
 MOST_HEAPS = 6
 """What one page may take of each, so that it stays small and is made soon."""
-HEAP_TOP, HEAP_LEVELS = 8, 8
+HEAP_TOP, HEAP_LEVELS, HEAP_LEAST = 12, 12, 0.003
+"""Of a dominator tree: bars below one, levels, and the share of the heap below which a bar is left out."""
 
 Document = Mapping[str, Any]
 Function = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -78,7 +79,8 @@ def calibrations_in(folder: Path) -> dict[str, Document]:
 
 
 def dominator_document(snapshot: Path) -> dict[str, Any]:
-    """The dominator tree of ``snapshot`` as ``dominators --json`` has it. Raises SnapshotError."""
+    """The dominator tree of ``snapshot`` as ``dominators --json`` has it, but for what is below several objects of one
+    type: what all of them hold. Raises SnapshotError."""
     from leakharness.heap import v8
     from leakharness.heap.dominator_rows import dominator_rows
     from leakharness.heap.dominators import dominators, retained_sizes
@@ -86,7 +88,7 @@ def dominator_document(snapshot: Path) -> dict[str, Any]:
     graph = v8.read(snapshot)
     tree = dominators(graph)
     retained = retained_sizes(graph, tree)
-    rows = dominator_rows(graph, tree, retained, top=HEAP_TOP, levels=HEAP_LEVELS)
+    rows = dominator_rows(graph, tree, retained, top=HEAP_TOP, levels=HEAP_LEVELS, least=HEAP_LEAST, folded=True)
     return {"reachable_bytes": int(retained[0]), "rows": [row.document() for row in rows]}
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from leakharness.heap.dominators import Dominators
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.names import Names
-from leakharness.heap.paths import Links
+from leakharness.heap.paths import Links, ragged
 
 __all__ = ["DominatorRow", "dominator_chain", "dominator_rows"]
 
@@ -20,7 +20,7 @@ __all__ = ["DominatorRow", "dominator_chain", "dominator_rows"]
 @dataclass(frozen=True)
 class DominatorRow:
     """``count`` objects of one type below one dominator: what they are, their own and their retained size,
-    and what is below the largest of them.
+    and what is below the largest of them, or below all of them where it was asked for.
     """
 
     name: str
@@ -49,21 +49,22 @@ def dominator_rows(
     top: int = 10,
     levels: int = 4,
     least: float = 0.01,
+    folded: bool = False,
 ) -> list[DominatorRow]:
     """The largest retained sizes below the root, by type of what one dominator holds, ``levels`` deep.
 
-    At most ``top`` rows a level, none below the fraction ``least`` of the whole heap.
+    At most ``top`` rows a level, none below the fraction ``least`` of the whole heap. Below several objects of one type
+    is what the largest of them holds; ``folded``: what all of them hold, as one.
     """
     children = Links.of(graph.node_count, np.where(tree.parent >= 0, tree.parent, 0), np.arange(graph.node_count))
     floor = least * float(retained[0])
     names = Names(graph)
 
-    def below(node: int, depth: int) -> list[DominatorRow]:
+    def below(nodes: npt.NDArray[np.int64], depth: int) -> list[DominatorRow]:
         if depth == 0:
             return []
-        begin, end = int(children.start[node]), int(children.start[node + 1])
-        kids = children.to[begin:end]
-        kids = kids[(kids != node) & (tree.parent[kids] == node)]
+        kids = children.to[ragged(children.start, nodes)]
+        kids = kids[(kids != 0) & (tree.parent[kids] >= 0)]  # the root, and what cannot be reached, have no dominator
         by_type: Counter[int] = Counter()
         total = np.bincount(graph.node_name[kids], weights=retained[kids]) if len(kids) else np.empty(0)
         for name in np.flatnonzero(total >= max(floor, 1.0)).tolist():
@@ -79,12 +80,12 @@ def dominator_rows(
                     shallow_bytes=int(graph.self_size[same].sum()),
                     retained_bytes=size,
                     node=largest,
-                    children=tuple(below(largest, depth - 1)),
+                    children=tuple(below(same if folded else np.array([largest]), depth - 1)),
                 )
             )
         return rows
 
-    return below(0, levels)
+    return below(np.array([0]), levels)
 
 
 def dominator_chain(graph: HeapGraph, tree: Dominators, node: int) -> list[int]:

@@ -30,6 +30,7 @@ CONTAINERS = frozenset(
     }
 )
 _DESCRIBED = re.compile(r"^(function|module|type|frame|coroutine|generator|async_generator|code) (.+)$", re.DOTALL)
+_PLACED = re.compile(r" \([^()]+:\d+\)$")
 LINE_NUMBER = re.compile(r":\d+(?=\)| |$)")
 VALUE_TEXT = "value in WeakMap"
 _LABEL_WIDTH = 70
@@ -137,9 +138,12 @@ def described(name: str) -> str:
 
 
 def short_name(name: str) -> str:
-    """A name for display: without module, without ``<locals>``, at most `_LABEL_WIDTH` characters."""
+    """A name for display: without module, without ``<locals>``, at most `_LABEL_WIDTH` characters; more where it
+    names a place in a file."""
     if _DESCRIBED.match(name):
-        return clip(described(name))
+        text = described(name)
+        # A place in a file is worth nothing without its end: the file's name and the line.
+        return clip(text, _FINGERPRINT_LABEL_WIDTH if _PLACED.search(text) else _LABEL_WIDTH)
     if " " in name or "(" in name:
         return clip(name)
     return clip(name.rsplit(".", 1)[-1] or name)

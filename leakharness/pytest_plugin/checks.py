@@ -20,6 +20,7 @@ from leakharness.pytest_plugin.item_body import TestBody
 from leakharness.pytest_plugin.options import setting
 from leakharness.pytest_plugin.rows import Row
 from leakharness.pytest_plugin.session import CheckSession, check_session, row_of
+from leakharness.pytest_plugin.session_page import carry, carry_row
 from leakharness.pytest_plugin.timeout_signal import ending_by_sigterm
 from leakharness.scenario.declare import Mode, Run, Scenario
 from leakharness.worker.runs import Runs
@@ -125,7 +126,7 @@ class _Measured:
                     raise
                 outcome = CheckOutcome("NOT_JUDGED", error_text(exc), {"reason": hung})
             else:
-                session.ended(row_of(item.nodeid, outcome, time.monotonic() - began))
+                session.ended(row_of(item.nodeid, outcome, time.monotonic() - began), outcome.document)
         _say(outcome, session, strict=bool(setting(item.config, "leak_strict")))
 
     @contextlib.contextmanager
@@ -164,13 +165,17 @@ class LeakHarness:
         """``leakharness.run``: one mode in a fresh process, as a RunResult."""
         from leakharness.api import run
 
-        return run(scenario, mode, **self._with_settings(options, snapshots="on-fail"))
+        result = run(scenario, mode, **self._with_settings(options, snapshots="on-fail"))
+        carry(self._config, self._nodeid, result)
+        return result
 
     def check(self, scenario: str | os.PathLike[str] | Scenario, **options: Any) -> Any:
         """``leakharness.check``: every arm, as a Certificate."""
         from leakharness.api import check
 
-        return check(scenario, **self._with_settings(options))
+        certificate = check(scenario, **self._with_settings(options))
+        carry(self._config, self._nodeid, certificate)
+        return certificate
 
     def assert_no_leak(
         self,
@@ -196,7 +201,10 @@ class LeakHarness:
             raise UsageError(f"assert_no_leak takes a scenario or a callable, not {subject!r}")
         if mode is not None:
             raise UsageError("assert_no_leak: only a scenario has modes")
-        _raise_unless_passed(self._measure(subject, options))
+        began = time.monotonic()
+        outcome = self._measure(subject, options)
+        carry_row(self._config, row_of(self._nodeid, outcome, time.monotonic() - began), outcome.document)
+        _raise_unless_passed(outcome)
 
     def _measure(self, function: Callable[..., Any], options: dict[str, Any]) -> CheckOutcome:
         __tracebackhide__ = True

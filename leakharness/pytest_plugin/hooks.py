@@ -40,6 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
         from leakharness.pytest_plugin.tracer import start_trace
 
         start_trace(config)
+    if setting(config, "leak_report"):
+        from leakharness.pytest_plugin.session_page import start_session_page
+
+        start_session_page(config)
     if setting(config, "leak_snapshots"):
         from leakharness.pytest_plugin.snapshots import start_snapshots
 

@@ -15,6 +15,7 @@ import pytest
 
 from leakharness.errors import LeakFound, LeakHarnessError, NotJudged, UsageError
 from leakharness.pytest_plugin.options import setting
+from leakharness.pytest_plugin.session_page import carry
 from leakharness.worker.protocol import ModeFacts, ScenarioFacts
 
 __all__ = ["scenario_file"]
@@ -146,6 +147,7 @@ class ModeItem(_LeakItem):
             module, hint = next(iter(self._mode.missing.items()))
             pytest.skip(f"{module} is not installed ({hint})")
         result = self.parent.measured(self._mode)
+        carry(self.config, self.nodeid, result)
         if result.as_demanded:
             return
         text = run_block(result)
@@ -178,6 +180,7 @@ class CertificateItem(_LeakItem):
             certificate = certify(self.parent.name, [replace(arm, must=arm.must or "PASS") for arm in arms])
         else:
             certificate = check_found(self.parent.found(), self.parent.settings())
+        carry(self.config, self.nodeid, certificate)
         if certificate.exit_code == 0:
             return
         text = certificate_block(certificate)

@@ -17,6 +17,7 @@ from leakharness.pytest_plugin.baseline import Baseline
 from leakharness.pytest_plugin.judge_messages import CheckOutcome
 from leakharness.pytest_plugin.options import setting
 from leakharness.pytest_plugin.rows import Row, causes_of, row_from, words_for
+from leakharness.pytest_plugin.session_page import carry_row
 from leakharness.units import seconds_of
 
 __all__ = ["CheckSession", "check_session", "row_of"]
@@ -80,8 +81,8 @@ class CheckSession:
     def seconds_left(self) -> float | None:
         return None if self._budget is None else max(0.0, self._budget - self._spent)
 
-    def ended(self, row: Row) -> None:
-        """A check has come to this."""
+    def ended(self, row: Row, document: Mapping[str, Any] | None = None) -> None:
+        """A check has come to this; ``document``: its result."""
         if row.verdict == "FAIL" and self.baseline is not None:
             if self.baseline.is_new:
                 row = row._replace(verdict="KNOWN", what=f"{row.what} (in the new baseline)")
@@ -89,6 +90,7 @@ class CheckSession:
                 row = row._replace(verdict="KNOWN", what=f"{row.what} (in the baseline {self.baseline.path.name})")
         self.latest = row
         self._spent += row.seconds
+        carry_row(self._config, row, document)
 
     def take_pending(self) -> Row | None:
         """The row that no report has taken along yet."""

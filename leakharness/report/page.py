@@ -5,6 +5,7 @@ Every text of a document is escaped by jinja2; plots are inline SVG, whose coord
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,18 +42,21 @@ GRADES = {
     **dict.fromkeys(("FAIL", "LEAK", "NOT_FIXED", "INVALID", "NOT_REPRODUCED"), "bad"),
 }
 """How a verdict is coloured; all others are open."""
+UNCHECKED = ("NOT_CHECKED", "NOT_REPEATABLE")
+"""Rows of tests that were not measured."""
 
 
 def page(documents: Sequence[Document], material: Material | None = None) -> str:
-    """The page of these documents: results of run, certificates, proofs, calibrations, investigations. ``material``
-    is what the files at hand add."""
+    """The page of these documents: results of run, certificates, proofs, calibrations, investigations, a session of
+    pytest before its results. ``material`` is what the files at hand add."""
     environment = templates()
     environment.filters.update(number=number, signed=signed, size=size, signed_size=signed_size)
     environment.filters.update(grade=lambda verdict: GRADES.get(verdict, "open"), places=_places)
     template = environment.get_template("page.html.j2")
     known = material or Material()
     sections = [_section(document, known, f"s{at}") for at, document in enumerate(documents, 1)]
-    return template.render(sections=sections, material=known, counters=COUNTERS)
+    listed = len(sections) > 1 and sections[0]["kind"] != "session"  # which names the others by their causes
+    return template.render(sections=sections, listed=listed, material=known, counters=COUNTERS)
 
 
 def _places(text: str) -> list[tuple[str, int]]:
@@ -68,7 +72,27 @@ def _section(document: Document, material: Material, anchor: str) -> dict[str, A
     if kind == "calibrate":
         calibration = detection(document)
         return {"anchor": anchor, "kind": kind, "title": document["scenario"], "calibration": calibration}
+    if kind == "session":
+        return {"anchor": anchor, "kind": kind, "title": "leak checks of a test session", **_session(document)}
     return _measured(document, material, anchor)
+
+
+def _session(document: Document) -> dict[str, Any]:
+    """A session of pytest: its checks, the worst first, and how many came to what."""
+    order = {"bad": 0, "open": 1, "good": 2}
+    grades = [GRADES.get(row["verdict"], "open") for row in document["rows"]]
+    rows = sorted(document["rows"], key=lambda row: order[GRADES.get(row["verdict"], "open")])
+    judged = {verdict for row in rows if (verdict := row["verdict"]) not in UNCHECKED}
+    verdict = "FAIL" if "bad" in grades else "NOT_JUDGED" if "NOT_JUDGED" in judged else "PASS" if judged else ""
+    most = max((abs(row["left"]) for row in document["files"]), default=0) or 1
+    return {
+        **document,
+        "rows": rows,
+        "verdict": verdict,
+        "counts": Counter(row["verdict"] for row in rows),
+        "quick": sum(row["how"] == "quick" for row in rows),
+        "files": [{**row, "share": round(100 * max(0, row["left"]) / most, 1)} for row in document["files"]],
+    }
 
 
 def _measured(document: Document, material: Material, anchor: str) -> dict[str, Any]:
@@ -78,7 +102,11 @@ def _measured(document: Document, material: Material, anchor: str) -> dict[str, 
         verdict, arms = document["certificate"], [("", arm) for arm in document["arms"]]
     elif proof:
         verdict = document["verdict"]
-        arms = [(side, arm) for side in ("before", "after") for arm in document[side]["arms"]]
+        arms = [
+            (f"{side} {at}" if len(document[side]["arms"]) > 1 else side, arm)
+            for side in ("before", "after")
+            for at, arm in enumerate(document[side]["arms"], 1)
+        ]
         arms += [("control", arm) for arm in document["controls"]]
     else:
         verdict, arms = document["verdict"], [("", document)]
@@ -134,25 +162,38 @@ def _arm(role: str, arm: Document, material: Material, anchor: str) -> dict[str,
 
 
 def _sides(proof: Document) -> list[dict[str, Any]]:
-    """Before and after, each with what it was and what was held in it."""
-    return [
-        {
-            "name": side,
-            **proof[side],
-            "asked": " ".join(proof[side].get("asked", ())),
-            "retained": [f"{arm['tracked']['retained']}/{arm['tracked']['born']}" for arm in proof[side]["arms"]],
-            "tree": retainer_tree(
-                (next((arm["retainers"] for arm in proof[side]["arms"] if arm["retainers"]), []))[:MOST_RETAINERS]
-            ),
-        }
-        for side in ("before", "after")
-    ]
+    """Before and after, each with what it was and what was held in it; of before the edges that are gone."""
+    after = _paths_after(proof)
+    vanished = {row["fingerprint"] for row in proof.get("paths", {}).get("vanished", ())}
+    sides = []
+    for name in ("before", "after"):
+        side = proof[name]
+        held: list[Document] = next((arm["retainers"] for arm in side["arms"] if arm["retainers"]), [])
+        held = held[:MOST_RETAINERS]
+        gone = [
+            at for at, row in enumerate(held) if name == "before" and row["fingerprint"] in vanished and row["path"]
+        ]
+        sides.append(
+            {
+                "name": name,
+                **side,
+                "asked": " ".join(side.get("asked", ())),
+                "retained": [f"{arm['tracked']['retained']}/{arm['tracked']['born']}" for arm in side["arms"]],
+                "tree": retainer_tree(held, {at: vanished_edge(held[at]["path"], after) for at in gone}),
+                "shown": [row["fingerprint"] for row in held],
+            }
+        )
+    return sides
+
+
+def _paths_after(proof: Document) -> list[Sequence[str]]:
+    return [row["path"] for key in ("remaining", "new") for row in proof.get("paths", {}).get(key, ())]
 
 
 def _edges(proof: Document) -> dict[str, list[dict[str, Any]]]:
     """The ways of being held, by what became of them, each with the edge that is gone where it vanished."""
     paths = proof.get("paths", {})
-    after = [row["path"] for key in ("remaining", "new") for row in paths.get(key, ())]
+    after = _paths_after(proof)
     return {
         key: [_way(row, after if key == "vanished" else None) for row in paths.get(key, ())]
         for key in ("vanished", "remaining", "new")

@@ -106,6 +106,7 @@ def _plot(arm: Document, growth: Document, scale: Scale) -> dict[str, Any]:
         "top": show(scale.most) if scale.most > scale.least else "",
         "runs": number(scale.runs),
         "warm_up": arm.get("warmup_runs", 0),
+        "state": "grows" if growth["grows"] else "undecided" if growth["rule"].startswith("undecided") else "steady",
         "what": COUNTERS.get(counter, counter),
     }
 
@@ -177,5 +178,11 @@ def icicle(heap: Document) -> dict[str, Any]:
             left += width
 
     put(heap["rows"], 0.0, 1, None, "")
+    begin = max((cell["x"] + cell["width"] for cell in cells if cell["level"] == 1), default=0.0)
+    rest = {
+        "x": begin,
+        "width": round(100.0 - begin, 4),
+        "size": total - sum(c["retained_bytes"] for c in heap["rows"]),
+    }
     deepest = max((cell["level"] for cell in cells), default=0)
-    return {"cells": cells, "height": (deepest + 1) * ROW_HEIGHT, "row": ROW_HEIGHT - 1, "total": total}
+    return {"cells": cells, "height": (deepest + 1) * ROW_HEIGHT, "row": ROW_HEIGHT - 1, "total": total, "rest": rest}

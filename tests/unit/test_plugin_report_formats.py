@@ -173,7 +173,10 @@ def test_a_proof_has_a_report_in_every_format(tmp_path: Path) -> None:
         assert "before: production" in text.replace("%3A", ":") or name == "sarif"
     page = render_documents(documents, "html")
     assert re.search(r"PROVEN</span>\s+s", page)
-    assert "Vanished" in page
+    assert re.search(r'class="gone"[^<]*>✂ </span><span class="cut">Transcript</span>', page)  # in the tree of before
+    assert "Vanished" not in page  # what the tree of before shows is not shown again
+    unseen = {**proof, "paths": {**proof["paths"], "vanished": [{**path, "fingerprint": "another"}]}}
+    assert "Vanished" in render_documents([unseen], "html")
     assert "sys.modules[&#39;app&#39;]" in page
     assert '<code>app.KEPT[*]</code> → <code class="bad">Transcript</code>' in page
 

@@ -67,6 +67,7 @@ for (const ice of all("svg.ice")) {
       cell.style.display = above || inside ? "" : "none";
       cell.setAttribute("x", above ? "0%" : 100 * (x - left) / width + "%");
       cell.setAttribute("width", above ? "100%" : 100 * w / width + "%");
+      cell.classList.toggle("thin", !above && w / width < 0.04);
     }
     says.textContent = chosen.getAttribute("aria-label");
   };
