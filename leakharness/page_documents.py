@@ -27,7 +27,7 @@ class CalibrateDocument(TypedDict):
     rows: list[CalibrationRow]
 
 
-class GrownFamily(TypedDict):
+class _GrownFamily(TypedDict):
     type: str
     size_delta: int
     count_delta: int
@@ -37,14 +37,39 @@ class GrownFamily(TypedDict):
     file: str | None
 
 
+class GrownFamily(_GrownFamily, total=False):
+    class_: str
+    sizes: list[int]
+
+
+class LaneRow(TypedDict):
+    lane: str
+    files: int
+    peak: int
+    total: int
+    at: str
+
+
+class FileRow(TypedDict):
+    file: str
+    lane: str
+    left: int
+    by_import: int
+    objects: int
+    blocks: int
+
+
+class MemoryOfFiles(TypedDict):
+    lanes: list[LaneRow]
+    files: list[FileRow]
+
+
 class ImportedPackage(TypedDict):
     package: str
     modules: int
 
 
-class InvestigationDocument(TypedDict):
-    """What ``report investigate --json`` prints."""
-
+class _InvestigationDocument(TypedDict):
     schema: Literal["leakharness.investigation/1"]
     command: str
     lane: str
@@ -58,3 +83,15 @@ class InvestigationDocument(TypedDict):
     imported: list[ImportedPackage]
     loaded_before: int
     lanes: list[str]
+
+
+class InvestigationDocument(_InvestigationDocument, total=False):
+    """What ``report investigate --json`` prints."""
+
+    class_: str
+    read: list[str]
+    headline: str
+    findings: list[str]
+    advice: list[str]
+    checked: list[str]
+    memory: MemoryOfFiles

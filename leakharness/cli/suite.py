@@ -102,7 +102,9 @@ def report_command(
     if runs == ["investigate"]:
         if lane_dir is None:
             raise OptionError("report investigate needs --lane-dir DIR, a folder that pytest --leak-snapshots wrote")
-        _investigate(lane_dir, pid, trace or [], command, top, min_kb, out, as_json=json)
+        if format_ not in ("markdown", "html"):
+            raise OptionError(f"--format {format_!r}: an investigation is rendered as markdown or html")
+        _investigate(lane_dir, pid, trace or [], command, top, min_kb, out, format_, as_json=json)
         return
     if lane_dir is not None or trace or command or pid is not None:
         raise OptionError("--lane-dir, --pid, --trace and --command belong to `report investigate`")
@@ -117,20 +119,30 @@ def _investigate(
     top: int,
     min_kb: int,
     out: Path | None,
+    format_: str,
     *,
     as_json: bool,
 ) -> None:
     from leakharness.cli.terminal import emit_json
     from leakharness.printable import for_terminal
+    from leakharness.report.formats import render_documents
     from leakharness.suite.investigate import investigate, report_markdown
 
     found = investigate(lane_dir, pid=pid, traces=traces, command=command, top=top, min_kb=min_kb)
+    html = format_ == "html"
+    text = (
+        ""
+        if as_json and out is None
+        else render_documents([found.document()], "html")
+        if html
+        else report_markdown(found)
+    )
     if out is not None:
-        _write(out, report_markdown(found))
+        _write(out, text)
     if as_json:
         emit_json(found.document())
     elif out is None:
-        typer.echo(for_terminal(report_markdown(found)), nl=False)
+        typer.echo(text if html else for_terminal(text), nl=False)
 
 
 def _render(runs: list[str], format_: str, out: Path | None, *, as_json: bool) -> None:

@@ -22,7 +22,7 @@ from leakharness.printable import for_terminal
 from leakharness.pytest_plugin.options import setting
 from leakharness.pytest_plugin.rows import Row, row_from
 from leakharness.pytest_plugin.tracer import runs_tests, trace_book
-from leakharness.suite.trace import LANE_VARIABLE, Lane, lanes_of
+from leakharness.suite.trace import LANE_VARIABLE, file_rows, lane_rows, lanes_of
 
 __all__ = ["carry", "carry_row", "start_session_page"]
 
@@ -173,22 +173,11 @@ class SessionPage:
                 }
                 for cause, group in sorted(groups.items(), key=lambda item: -len(item[1]))
             ],
-            "lanes": [
-                {"lane": lane.name, "files": lane.run_files, "peak": lane.peak, "total": lane.total, "at": lane.peak_at}
-                for lane in lanes
-            ],
-            "files": sorted(_files(lanes), key=lambda row: -int(row["left"]))[:MOST_FILES],
+            "lanes": lane_rows(lanes),
+            "files": file_rows(lanes)[:MOST_FILES],
         }
 
 
 def _cause(row: Row) -> str:
     """By what a check is one with others: the fingerprint of what it leaks; else it stands for itself."""
     return f"{row.verdict} {row.causes[0] if row.causes else row.nodeid}"
-
-
-def _files(lanes: list[Lane]) -> list[dict[str, Any]]:
-    return [
-        {"file": name, "lane": lane.name, "left": row["run"] + row["collect"], **row}
-        for lane in lanes
-        for name, row in lane.files.items()
-    ]

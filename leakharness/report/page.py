@@ -11,7 +11,7 @@ from typing import Any
 
 from leakharness.model import COUNTERS
 from leakharness.report.material import Material
-from leakharness.report.plots import counter_rows, detection, icicle, pace_of, scales
+from leakharness.report.plots import counter_rows, detection, icicle, pace_of, scales, sparkline
 from leakharness.report.retainer_tree import PLACE, retainer_tree, vanished_edge
 from leakharness.report.templating import templates
 from leakharness.report.text import check_command
@@ -51,7 +51,7 @@ def page(documents: Sequence[Document], material: Material | None = None) -> str
     pytest before its results. ``material`` is what the files at hand add."""
     environment = templates()
     environment.filters.update(number=number, signed=signed, size=size, signed_size=signed_size)
-    environment.filters.update(grade=lambda verdict: GRADES.get(verdict, "open"), places=_places)
+    environment.filters.update(grade=lambda verdict: GRADES.get(verdict, "open"), places=_places, coded=_coded)
     template = environment.get_template("page.html.j2")
     known = material or Material()
     sections = [_section(document, known, f"s{at}") for at, document in enumerate(documents, 1)]
@@ -84,14 +84,13 @@ def _session(document: Document) -> dict[str, Any]:
     rows = sorted(document["rows"], key=lambda row: order[GRADES.get(row["verdict"], "open")])
     judged = {verdict for row in rows if (verdict := row["verdict"]) not in UNCHECKED}
     verdict = "FAIL" if "bad" in grades else "NOT_JUDGED" if "NOT_JUDGED" in judged else "PASS" if judged else ""
-    most = max((abs(row["left"]) for row in document["files"]), default=0) or 1
     return {
         **document,
         "rows": rows,
         "verdict": verdict,
         "counts": Counter(row["verdict"] for row in rows),
         "quick": sum(row["how"] == "quick" for row in rows),
-        "files": [{**row, "share": round(100 * max(0, row["left"]) / most, 1)} for row in document["files"]],
+        "memory": _memory(document),
     }
 
 
@@ -224,4 +223,30 @@ def _investigation(document: Document) -> dict[str, Any]:
         for row in document["families"]
         if row["path"] and len(row["path"]) > 1
     ]
-    return {**document, "verdict": document["likely"], "tree": retainer_tree(groups)}
+    families = [{**row, "over_time": sparkline(row.get("sizes", ()))} for row in document["families"]]
+    memory = _memory(document.get("memory", {}))
+    return {
+        **document,
+        "families": families,
+        "memory": memory,
+        "verdict": document["likely"],
+        "tree": retainer_tree(groups),
+    }
+
+
+def _memory(memory: Document) -> dict[str, Any]:
+    """What test files left behind, each with its share of the most that one left."""
+    files = memory.get("files", ())
+    most = max((abs(row["left"]) for row in files), default=0) or 1
+    shares = [{**row, "share": round(100 * max(0, row["left"]) / most, 1)} for row in files]
+    return {"lanes": memory.get("lanes", ()), "files": shares}
+
+
+def _coded(text: str) -> Any:
+    """Text in which backticks stand around what is code, as markdown has it; escaped."""
+    from markupsafe import Markup, escape
+
+    parts = [
+        Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(text.split("`"))
+    ]
+    return Markup("").join(parts)

@@ -10,7 +10,7 @@ from typing import Any
 from leakharness.model import COUNTERS
 from leakharness.units import in_bytes, number, signed, signed_size, size
 
-__all__ = ["Scale", "counter_rows", "detection", "icicle", "pace_of", "scales"]
+__all__ = ["Scale", "counter_rows", "detection", "icicle", "pace_of", "scales", "sparkline"]
 
 Document = Mapping[str, Any]
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 260.0, 96.0, 4.0, 4.0, 14.0, 14.0
@@ -29,6 +29,8 @@ FLOORS = {
 """Under which key a result says how much a run it would have called a leak."""
 ROW_HEIGHT = 22
 """Of one level of an icicle, in CSS pixels."""
+SPARK = (120.0, 28.0, 3.0, 25.0)
+"""Of a sparkline: width, height, and where its highest and its lowest value are drawn."""
 HUES = (212, 28, 160, 280, 340, 96, 190, 48)
 NARROWEST = 0.15
 """Percent of the width below which a cell of an icicle is left out."""
@@ -148,6 +150,19 @@ def detection(calibration: Document) -> dict[str, Any]:
         share = row["found"] / judged if judged > 0 else 0.0
         rows.append({**row, "judged": judged, "share": round(100 * min(1.0, max(0.0, share)), 1), "clean": not number_})
     return {"rows": rows, "reason": calibration.get("reason")}
+
+
+def sparkline(sizes: Sequence[float]) -> dict[str, Any] | None:
+    """A line of a few values, as wide as a cell of a table; None for fewer than two, and for none that is
+    known."""
+    if len(sizes) < 2 or not any(sizes):
+        return None
+    width, height, least, most = SPARK
+    low, high = min(sizes), max(sizes)
+    step = (width - 2 * least) / (len(sizes) - 1)
+    heights = [most - (most - least) * (value - low) / (high - low) if high > low else most for value in sizes]
+    line = " ".join(f"{least + at * step:.1f},{y:.1f}" for at, y in enumerate(heights))
+    return {"line": line, "said": " → ".join(size(value) for value in sizes), "width": width, "height": height}
 
 
 def icicle(heap: Document) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leakharness.suite.trace import COMMAND_FILE, Lane, lanes_of, read_trace, summary_line
+from leakharness.suite.trace import COMMAND_FILE, Lane, file_rows, lane_rows, lanes_of, read_trace, summary_line
 from leakharness.units import signed_size, size
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class FamilyGrowth:
     """It rose in ``risen`` of ``intervals`` stretches between the snapshots that were read."""
     file: str | None = None
     """The test file in whose module it is held, where that is known."""
+    sizes: tuple[int, ...] = ()
+    """Shallow bytes of the type in each of the snapshots that were read."""
 
     @property
     def held(self) -> bool:
@@ -85,6 +87,8 @@ class Investigation:
     kind: str
     of_node: bool = False
     """Whether the lane is Node's: then nothing of pytest's is advised."""
+    read: tuple[str, ...] = ()
+    """Names of the snapshots that were read, first to last."""
     loaded_before: int = 0
     """Modules that had been loaded before the first snapshot: they cannot be what grew."""
 
@@ -132,12 +136,19 @@ class Investigation:
                     "path": list(f.path),
                     "rose_in": [f.risen, f.intervals],
                     "file": f.file,
+                    "sizes": list(f.sizes),
                 }
                 for f in self.families
             ],
             "loaded_before": self.loaded_before,
             "imported": [{"package": name, "modules": count} for name, count in self.imported],
             "lanes": [summary_line(lane) for lane in self.lanes],
+            "read": list(self.read),
+            "headline": _headline(self),
+            "findings": _findings(self),
+            "advice": _advice(self),
+            "checked": _checks(self),
+            "memory": {"lanes": lane_rows(self.lanes), "files": file_rows(self.lanes)},
         }
 
 
@@ -158,7 +169,8 @@ def investigate(
     lanes = lanes_of(row for path in traces for row in read_trace(path))
     (lane,) = lane_of(lane_dir, found.pair.pid, found.pair.thread)
     snapshots = lane.snapshots
-    series, imported, loaded, of_node = _over_time(_spread(snapshots), found)
+    read = _spread(snapshots)
+    series, imported, loaded, of_node = _over_time(read, found)
     not_recorded = NODE_UNRECORDED if of_node else "pytest --leak-snapshots DIR (the command was not recorded)"
     at_first: dict[tuple[str, str], int] = {}
     by_import: dict[str, int] = {}
@@ -187,6 +199,7 @@ def investigate(
         lanes=tuple(lanes),
         kind=found.kind,
         of_node=of_node,
+        read=tuple(path.name for path in read),
         loaded_before=loaded,
     )
 
@@ -199,9 +212,9 @@ def report_markdown(found: Investigation) -> str:
         f"## Reproduce\n\n```\n{found.command}\n```",
         _compared(found),
         _table(found),
-        _likely(found),
-        _change(found),
-        _verified(found),
+        _listed("What it is likely to be", _findings(found)),
+        _listed("What to change", _advice(found)),
+        _listed("What was verified, and what was not", _checks(found)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -270,6 +283,7 @@ def _family(row: DiffRow, series: Mapping[tuple[str, str], list[int]], files: It
         risen=risen,
         intervals=max(0, len(sizes) - 1),
         file=_file_of(row.path, files),
+        sizes=tuple(sizes),
     )
 
 
@@ -403,71 +417,73 @@ def _table(found: Investigation) -> str:
     return "\n".join(lines)
 
 
-def _likely(found: Investigation) -> str:
-    lines = ["## What it is likely to be", ""]
+def _listed(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"## {title}", "", *(f"- {line}" for line in lines)])
+
+
+def _findings(found: Investigation) -> list[str]:
+    lines = []
     for f in found.leaks:
         again = "rises again and again" if f.risen > 1 else "came in one step, so it may be a cache that filled once"
         lines.append(
-            f"- likely real leak: `{f.type}` ({signed_size(f.size_delta)}), confirmed by its retainer path; it {again}"
+            f"likely real leak: `{f.type}` ({signed_size(f.size_delta)}), confirmed by its retainer path; it {again}"
         )
     for f in found.seen_once:
         lines.append(
-            f"- leak or made once: `{f.type}` ({signed_size(f.size_delta)}), confirmed by its retainer path, but there "
+            f"leak or made once: `{f.type}` ({signed_size(f.size_delta)}), confirmed by its retainer path, but there "
             "are only two snapshots"
         )
     for f in found.module_growth:
-        lines.append(f"- likely module growth: `{f.type}` ({signed_size(f.size_delta)}), {f.evidence}")
+        lines.append(f"likely module growth: `{f.type}` ({signed_size(f.size_delta)}), {f.evidence}")
     if found.imported:
         total = sum(count for _, count in found.imported)
         most = ", ".join(f"{name} {count}" for name, count in found.imported[:6])
         before = f"; {found.loaded_before} had been loaded before the first" if found.loaded_before else ""
-        lines.append(f"- module growth: {total} modules were imported between the two snapshots ({most}){before}")
+        lines.append(f"module growth: {total} modules were imported between the two snapshots ({most}){before}")
     elif found.loaded_before:
-        lines.append(f"- no module was imported meanwhile: all {found.loaded_before} had been loaded before the first")
+        lines.append(f"no module was imported meanwhile: all {found.loaded_before} had been loaded before the first")
     for f in found.unsettled:
-        lines.append(f"- no label: `{f.type}` ({signed_size(f.size_delta)}): neither name nor retainers settle it")
-    return "\n".join(lines)
+        lines.append(f"no label: `{f.type}` ({signed_size(f.size_delta)}): neither name nor retainers settle it")
+    return lines
 
 
-def _change(found: Investigation) -> str:
-    lines = ["## What to change", ""]
+def _advice(found: Investigation) -> list[str]:
+    lines = []
     for f in found.leaks:
-        lines.append(
-            f"- break the edge {_holder(f)} -> `{f.type}`: mend the clean-up{f' in {f.file}' if f.file else ''}"
-        )
+        lines.append(f"break the edge {_holder(f)} -> `{f.type}`: mend the clean-up{f' in {f.file}' if f.file else ''}")
     if found.seen_once:
         given = "" if found.lanes or found.of_node else " and give the trace of the run (--trace)"
         how = "" if found.of_node else " (a shorter --leak-snapshot-interval)"
-        lines.append(f"- first take more snapshots{how}{given}: two decide nothing")
+        lines.append(f"first take more snapshots{how}{given}: two decide nothing")
     leaky = {f.file for f in (*found.leaks, *found.seen_once)}
     for lane in (lane for lane in found.lanes if lane.name == found.lane):
         for name, left in lane.growers():
             if left >= HEAVY_BYTES and name not in leaky and found.imported:
                 lines.append(
-                    f"- {name} leaves {size(left)} behind and holds no leak found here: isolate it (hotspots update)"
+                    f"{name} leaves {size(left)} behind and holds no leak found here: isolate it (hotspots update)"
                 )
     if found.imported and not found.leaks and not found.seen_once:
-        lines.append("- isolate the files that import this, or recycle the worker: nothing here is there to be mended")
-    if len(lines) == 2:
-        lines.append("- nothing yet: look at the families without a label with leakharness diff --by path")
-    return "\n".join(dict.fromkeys(lines))
+        lines.append("isolate the files that import this, or recycle the worker: nothing here is there to be mended")
+    if not lines:
+        lines.append("nothing yet: look at the families without a label with leakharness diff --by path")
+    return list(dict.fromkeys(lines))
 
 
-def _verified(found: Investigation) -> str:
-    lines = ["## What was verified, and what was not", ""]
+def _checks(found: Investigation) -> list[str]:
+    lines = []
     lines.append(
-        f"- retainer paths were computed for {sum(f.held for f in found.families)} of {len(found.families)} families"
+        f"retainer paths were computed for {sum(f.held for f in found.families)} of {len(found.families)} families"
     )
     if found.snapshots < 3:
-        lines.append("- two snapshots tell growth from none, but not a leak from a cache that fills once: take more")
+        lines.append("two snapshots tell growth from none, but not a leak from a cache that fills once: take more")
     if not found.lanes and not found.of_node:
-        lines.append("- no trace was given (--trace): which test file it is rests on module names alone")
+        lines.append("no trace was given (--trace): which test file it is rests on module names alone")
     how = "the same snapshots again" if found.of_node else "leakharness check or @pytest.mark.leakcheck"
     lines.append(
-        "- snapshots cost memory and time: the run was not timed, and resident sizes of a run that takes snapshots "
+        "snapshots cost memory and time: the run was not timed, and resident sizes of a run that takes snapshots "
         f"are higher than those of a plain one; confirm a fix with {how}"
     )
-    return "\n".join(lines)
+    return lines
 
 
 def _holder(f: FamilyGrowth) -> str:

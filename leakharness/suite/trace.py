@@ -11,7 +11,7 @@ from leakharness.documents import TraceRow, parsed, read_lines, validated
 from leakharness.errors import UsageError
 from leakharness.units import mebibytes, signed_mebibytes
 
-__all__ = ["COMMAND_FILE", "LANE_VARIABLE", "Lane", "lanes_of", "read_trace", "summary_line"]
+__all__ = ["COMMAND_FILE", "LANE_VARIABLE", "Lane", "file_rows", "lane_rows", "lanes_of", "read_trace", "summary_line"]
 
 COMMAND_FILE = "command.txt"
 """In the folder of the lanes: how these snapshots came about."""
@@ -71,6 +71,31 @@ def summary_line(lane: Lane) -> str:
         f"[leakharness][mem] summary {lane.name} files={lane.run_files} peak={mebibytes(lane.peak)} "
         f"totalDelta={signed_mebibytes(lane.total)} peakAt={lane.peak_at or '-'} top={top or '-'}"
     )
+
+
+def lane_rows(lanes: Iterable[Lane]) -> list[dict[str, Any]]:
+    """The lanes as a page shows them: sizes in bytes."""
+    return [
+        {"lane": lane.name, "files": lane.run_files, "peak": lane.peak, "total": lane.total, "at": lane.peak_at}
+        for lane in lanes
+    ]
+
+
+def file_rows(lanes: Iterable[Lane]) -> list[dict[str, Any]]:
+    """Each file in each lane, what left most behind first: bytes, of which so many by import, objects and blocks."""
+    rows = [
+        {
+            "file": name,
+            "lane": lane.name,
+            "left": row["run"] + row["collect"],
+            "by_import": row["collect"],
+            "objects": row["objects"],
+            "blocks": row["blocks"],
+        }
+        for lane in lanes
+        for name, row in lane.files.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["left"], row["lane"], row["file"]))
 
 
 def top_table(lanes: Iterable[Lane]) -> list[str]:

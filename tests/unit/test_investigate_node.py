@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from leakharness.cli import make_app
+from leakharness.documents import validated
+from leakharness.errors import UsageError
+from leakharness.page_documents import InvestigationDocument
 from leakharness.suite.investigate import FamilyGrowth, _holder, investigate, report_markdown
 
 from v8_files import V8File  # isort: skip
@@ -33,6 +41,7 @@ def test_an_export_behind_a_getter_is_named_by_the_getter() -> None:
 
 
 def lane(tmp_path: Path, steps: int) -> Path:
+    tmp_path.mkdir(exist_ok=True)
     for step in range(steps):
         worker(step).write(tmp_path / f"Heap.20260101.12000{step}.77.1.00{step}.heapsnapshot")
     return tmp_path
@@ -54,3 +63,30 @@ def test_two_snapshots_decide_nothing_and_advise_nothing_of_pytest(tmp_path: Pat
     assert "two snapshots" in text
     assert "pytest" not in text
     assert "--leak-snapshot-interval" not in text
+
+
+def test_it_is_a_page_and_a_document(tmp_path: Path) -> None:
+    """The families over time, who holds them, what the files left, and what to do; another format is refused."""
+    folder = lane(tmp_path / "gw<0>", 4)
+    counters = {"rss": 0, "objects": 0, "blocks": 0}
+    row = {"schema": "leakharness.trace/1", "lane": "gw0", "file": "tests/<a>.py", "phase": "run", "pid": 7, "tests": 2}
+    row |= {"delta_rss_bytes": 5 << 20, "peak_rss_bytes": 50 << 20, "before": counters, "after": counters}
+    (tmp_path / "trace.jsonl").write_text(json.dumps(row) + "\n")
+    words = ["report", "investigate", "--lane-dir", str(folder), "--trace", str(tmp_path / "trace.jsonl")]
+
+    def said(*more: str, code: int = 0) -> str:
+        done = CliRunner().invoke(make_app(), [*words, *more])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    page = said("--format", "html")
+    assert 'aria-label="0 B → 195 KiB → 391 KiB → 586 KiB"' in page
+    assert "<code>Session</code> (+" in page
+    assert "tests/&lt;a&gt;.py</code></td><td>gw0</td>" in page
+    assert "gw<0>" not in page
+    assert '<h2>What to change</h2><ul class="plain"><li>break the edge Module.REGISTRY' in page
+    document = validated(InvestigationDocument, json.loads(said("--json")), "stdout")
+    assert document["families"][0]["sizes"] == [0, 200_000, 400_000, 600_000]
+    assert document["memory"]["files"][0]["left"] == 5 << 20
+    with pytest.raises(UsageError, match="an investigation is rendered as markdown or html"):
+        CliRunner().invoke(make_app(), [*words, "--format", "sarif"], catch_exceptions=False)
