@@ -9,13 +9,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 
 from leakharness.judge import verdict as judge
 from leakharness.judge.policy import SEGMENTS
 from leakharness.measure.batches import Batches, is_310
 from leakharness.measure.bounded import _runs_to_fill, _runs_to_fill_declared, runs_to_fill_stores
-from leakharness.measure.following import cut_short, followed_far_enough, weighs_enough
+from leakharness.measure.following import cut_short, every_second, followed_far_enough, weighs_enough
 from leakharness.measure.idling import seconds_until_released
 from leakharness.measure.measurement import Measurement
 from leakharness.measure.resident import ResidentSize
@@ -25,7 +24,7 @@ from leakharness.measure.warm_up import (
     OPCODE_CACHES,
     WARM_UP_RUNS_310,
 )
-from leakharness.model import Verdict
+from leakharness.model import Reading, Verdict
 from leakharness.sensitivity import Sensitivity
 from leakharness.units import number, size
 from leakharness.worker.protocol import (
@@ -133,7 +132,18 @@ class Judging:
             return State.NOT_GROWING
         if self._out_of_budget or followed_far_enough(measurement, self._found):
             return State.SUSPECTED
+        self._follow_in_larger_batches()
         return State.BATCH
+
+    def _follow_in_larger_batches(self) -> None:
+        """Read half as often from here on, where half of the readings so far say the same as all of them."""
+        measurement = self._measurement
+        half = every_second(measurement.readings, self._found)
+        if half is None or self._soak is not None or self._spent + 2 * measurement.iters > self._most_runs:
+            return
+        if self._assessment_of(half).state == "grows":
+            measurement.readings[:] = half
+            measurement.iters *= 2
 
     def _suspected(self) -> State:
         measurement, batches = self._measurement, self._batches
@@ -222,23 +232,27 @@ class Judging:
         return Outcome("NOT_JUDGED", why)
 
     def _judged(self) -> judge.Assessment:
+        measurement = self._measurement
+        found = self._assessment_of(measurement.readings)
+        followed = self._out_of_budget or weighs_enough(measurement)
+        resident = self._resident.explained(found, self._spent, followed=followed)
+        measurement.assessment = found if resident is None else self._assessment_of(measurement.readings, resident)
+        return measurement.assessment
+
+    def _assessment_of(
+        self, readings: Sequence[Reading], resident: judge.ResidentGrowth | None = None
+    ) -> judge.Assessment:
         measurement, plan = self._measurement, self._measurement.plan
-        limit = None if plan.max_rss_growth_mb is None else plan.max_rss_growth_mb * 2**20
-        assessed = partial(
-            judge.assess,
-            measurement.readings,
+        return judge.assess(
+            readings,
             warm_up=measurement.warm_up,
             teeth=measurement.teeth,
             control=self.noise,
             max_tracked_retention=plan.max_tracked_retention,
-            max_rss_growth_bytes=limit,
+            max_rss_growth_bytes=None if plan.max_rss_growth_mb is None else plan.max_rss_growth_mb * 2**20,
             final=self._out_of_budget,
+            resident=resident,
         )
-        found = assessed()
-        followed = self._out_of_budget or weighs_enough(measurement)
-        resident = self._resident.explained(found, self._spent, followed=followed)
-        measurement.assessment = found if resident is None else assessed(resident=resident)
-        return measurement.assessment
 
 
 def _may_be_opcode_caches(measurement: Measurement, found: judge.Assessment) -> bool:
