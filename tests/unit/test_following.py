@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import pytest
-from test_runner_loop import STILL, FakeWorker, grown, growing, result_of
+from test_runner_loop import STILL, FakeWorker, growing, grown, result_of
 
 from leakharness.judge.verdict import assess
 from leakharness.measure.following import every_second
@@ -25,7 +26,7 @@ def test_a_small_batch_costs_no_more_readings_than_a_large_one(iters: int) -> No
     assert 2560 <= worker.runs <= 2560 + 512
     assert worker.asked.count("read") <= 45
     runs = [reading.runs for reading in result.series]
-    assert {b - a for a, b in zip(runs, runs[1:], strict=False)} == {runs[1]}, "equal batches"
+    assert {b - a for a, b in itertools.pairwise(runs)} == {runs[1]}, "equal batches"
 
 
 def test_half_of_the_readings_of_even_growth_are_enough() -> None:
@@ -43,7 +44,7 @@ def test_fewer_than_the_judge_needs_are_not_halved(count: int) -> None:
 
 def test_readings_that_show_a_fall_stay() -> None:
     """A store that is emptied about once in two batches would look like slow growth."""
-    objects = [100 * n - (30 if n % 2 else 0) for n in range(0, 21)]
+    objects = [100 * n - (30 if n % 2 else 0) for n in range(21)]
     objects = [value - (80 if n == 7 else 0) for n, value in enumerate(objects)]
     readings = series(*objects)
     assert every_second(readings, assess(readings)) is None
