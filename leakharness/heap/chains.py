@@ -20,6 +20,7 @@ from leakharness.heap.wording import holding_index, path_entries
 __all__ = ["Chained", "alike_paths", "chained", "edges_to_cut", "entries_of_their_own"]
 
 Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int32]
 
 _LOOKED_AT = 16  # steps from the end of a path among which the edge to cut lies
 _LONGEST_LINK = 8  # steps (attribute, dict, list, entry, ...) from one object of a chain to the next
@@ -165,7 +166,7 @@ def _walked(names: Names, tree: PathTree, nodes: Ints, most: int, *, by_name: bo
     return suffix[group], here[group]
 
 
-def _kinds_of_steps(names: Names, edges: Ints, nodes: Ints, *, by_name: bool) -> Ints:
+def _kinds_of_steps(names: Names, edges: Ints | Numbers, nodes: Ints, *, by_name: bool) -> Ints:
     """A number for each step (an edge and where it leads), equal for those that a path treats alike."""
     graph = names.graph
     kind = graph.edge_kind[edges].astype(np.int64)

@@ -20,12 +20,14 @@ import numpy.typing as npt
 from leakharness.heap.arrays import distinct
 from leakharness.heap.compiled import compiled
 from leakharness.heap.graph import HeapGraph
-from leakharness.heap.paths import Links, depths, links, ragged, reachable, sums_upwards
+from leakharness.heap.paths import AT_ONCE, Links, depths, links, pieces, ragged, reachable, sums_upwards
 from leakharness.heap.v8_objects import ephemeron_copies
 
 __all__ = ["Dominators", "dominators", "retained_sizes", "strong_edges"]
 
 Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
 UNREACHABLE = -1
 
 
@@ -35,8 +37,8 @@ class Dominators:
     where no strong path leads); ``depth[node]`` its distance from the root in the tree, -1 likewise.
     """
 
-    parent: Ints
-    depth: Ints
+    parent: Numbers
+    depth: Numbers
 
 
 def strong_edges(graph: HeapGraph, *, ephemerons: str = "key") -> npt.NDArray[np.bool_]:
@@ -61,7 +63,13 @@ def dominators(graph: HeapGraph, *, ephemerons: str = "key") -> Dominators:
     """The dominator tree of the nodes that `strong_edges` reach from node 0."""
     forward = links(graph, strong_edges(graph, ephemerons=ephemerons))
     search = compiled(_semi_nca)
-    parent = _peeled(forward, reachable(forward)) if search is None else _core(forward, search)
+    if search is not None:
+        parent = _core(forward, search)
+    else:
+        live = reachable(forward)
+        backward, outgoing = _telling(forward, live)
+        del forward  # as large as the graph, and not needed any more
+        parent = _peeled(backward, outgoing, live)
     return Dominators(parent, _depths(parent))
 
 
@@ -72,32 +80,43 @@ def retained_sizes(graph: HeapGraph, tree: Dominators) -> Ints:
     return sums_upwards(np.where(tree.depth >= 0, graph.self_size, 0), tree.parent, tree.depth)
 
 
-def _depths(parent: Ints) -> Ints:
+def _depths(parent: Numbers) -> Numbers:
     """Depth of each node below the root, which is its own parent."""
     above = parent.copy()
     above[0] = UNREACHABLE
-    return np.where(parent >= 0, depths(above), UNREACHABLE)
+    found = depths(above)
+    found[parent < 0] = UNREACHABLE
+    return found
 
 
-def _core(forward: Links, search: Any) -> Ints:
+def _core(forward: Links, search: Any) -> Numbers:
     """Semi-NCA over a whole graph; ``search`` is `_semi_nca`, compiled or plain."""
     n = len(forward.start) - 1
     backward = forward.reversed()
-    columns: list[Any] = [np.full(n, -1, np.int64) for _ in range(6)]
-    scratch: list[Any] = [np.zeros(n + 1, np.int64), forward.start[:-1].astype(np.int64)]
-    arrays: list[Any] = [forward.start, forward.to, backward.start, backward.to, *columns, *scratch]
+    given = [backward.to, backward.start, forward.to, forward.start]
+    del forward, backward  # each column goes once it is copied
+    arrays: list[Any]
     if search is _semi_nca:
         # As quick as lists for a plain loop, in a quarter of the memory: nodes and edges number below 2**31.
-        for place, column in enumerate(arrays):
-            arrays[place] = array("i", np.ascontiguousarray(column, np.int32).tobytes())
+        arrays = [_plain_array(given.pop()) for _ in range(4)]
+        arrays += [array("i", [UNREACHABLE]) * n for _ in range(6)]
+        arrays += [array("i", [0]) * (n + 1), arrays[0][:-1]]
     else:
-        arrays = [np.ascontiguousarray(column, np.int64) for column in arrays]
+        arrays = [np.ascontiguousarray(given.pop(), np.int64) for _ in range(4)]
+        arrays += [np.full(n, UNREACHABLE, np.int64) for _ in range(6)]
+        arrays += [np.zeros(n + 1, np.int64), arrays[0][:-1].copy()]
     found = search(*arrays)
-    vertex = np.asarray(arrays[4], np.int64)[:found]
-    above = np.asarray(arrays[5], np.int64)[:found]
-    parent = np.full(n, UNREACHABLE, np.int64)
+    vertex = np.asarray(arrays[4])[:found]
+    above = np.asarray(arrays[5])[:found]
+    parent = np.full(n, UNREACHABLE, np.int32)
     parent[vertex] = vertex[above]
     return parent
+
+
+def _plain_array(column: Numbers) -> array[int]:
+    found = array("i")
+    found.frombytes(np.ascontiguousarray(column, np.int32).data.cast("B"))
+    return found
 
 
 def _semi_nca(  # type: ignore[no-untyped-def]
@@ -168,39 +187,55 @@ def _semi_nca(  # type: ignore[no-untyped-def]
     return found
 
 
-def _peeled(forward: Links, live: npt.NDArray[np.bool_]) -> Ints:
+def _telling(forward: Links, live: Mask) -> tuple[Links, Numbers]:
+    """The predecessors of each node, and how many edges go out from it, by the edges that say something about
+    dominators: none from the dead, into the root, to itself, or beside an edge of the root."""
     n = len(forward.start) - 1
-    source = np.repeat(np.arange(n), np.diff(forward.start))
     below_root = np.zeros(n, bool)
     below_root[forward.to[: forward.start[1]]] = True
-    # Edges that say nothing about dominators: from the dead, into the root, to itself, and beside an edge of
-    # the root.
-    tells = live[source] & (forward.to != 0) & (source != forward.to) & ((source == 0) | ~below_root[forward.to])
-    backward = Links.of(n, forward.to[tells], source[tells])
-    layers, core = _peel(backward, live)
+    outgoing = np.zeros(n, np.int32)
+    pairs, count = np.empty(len(forward.to), np.int64), 0
+    for begin, end, first, last in pieces(forward.start):
+        source, to = np.repeat(np.arange(begin, end), np.diff(forward.start[begin : end + 1])), forward.to[first:last]
+        tells = live[source] & (to != 0) & (source != to) & ((source == 0) | ~below_root[to])
+        source, further = source[tells], count + int(np.count_nonzero(tells))
+        outgoing[begin:end] = np.bincount(source - begin, minlength=end - begin)
+        np.left_shift(to[tells], 32, out=pairs[count:further], dtype=np.int64)
+        pairs[count:further] |= source
+        count = further
+    return Links.of_pairs(n, pairs[:count]), outgoing
+
+
+def _peeled(backward: Links, outgoing: Numbers, live: Mask) -> Numbers:
+    layers, core = _peel(backward, outgoing, live)
     parent = _core_parents(backward, core)
     if layers:
         depth = _depths(parent)
         for layer in reversed(layers):
-            _attach(layer, backward, parent, depth)
+            for begin in range(0, len(layer), AT_ONCE):
+                _attach(layer[begin : begin + AT_ONCE], backward, parent, depth)
     return parent
 
 
-def _peel(backward: Links, live: npt.NDArray[np.bool_]) -> tuple[list[Ints], npt.NDArray[np.bool_]]:
-    """Rounds of nodes that have no outgoing edge left, and what remains."""
+def _peel(backward: Links, outgoing: Numbers, live: Mask) -> tuple[list[Numbers], Mask]:
+    """Rounds of nodes that have no outgoing edge left, and what remains. ``outgoing`` is counted down."""
     n = len(live)
     core = live.copy()
-    outgoing = np.bincount(backward.to, minlength=n)
-    outgoing[0] = n + len(backward.to)  # the root stays
-    layer = np.flatnonzero(core & (outgoing == 0))
+    outgoing[0] = np.iinfo(np.int32).max  # the root stays
+    layer = np.flatnonzero(core & (outgoing == 0)).astype(np.int32)
     least = max(8, n // _SMALLEST_ROUND)
-    layers: list[Ints] = []
+    layers: list[Numbers] = []
     while len(layer):
         core[layer] = False
         layers.append(layer)
-        lost, counts = np.unique(backward.to[ragged(backward.start, layer)], return_counts=True)
-        outgoing[lost] -= counts
-        layer = lost[(outgoing[lost] == 0) & core[lost]]
+        further = [np.zeros(0, np.int32)]
+        for begin in range(0, len(layer), AT_ONCE):
+            held_by = np.sort(backward.to[ragged(backward.start, layer[begin : begin + AT_ONCE])])
+            firsts = np.flatnonzero(np.concatenate([[True], held_by[1:] != held_by[:-1]])[: len(held_by)])
+            lost = held_by[firsts]
+            outgoing[lost] -= np.diff(firsts, append=len(held_by)).astype(np.int32)
+            further.append(lost[(outgoing[lost] == 0) & core[lost]])
+        layer = np.sort(np.concatenate(further))
         if len(layer) < least and len(layers) > 1:
             break
     return layers, core
@@ -209,37 +244,50 @@ def _peel(backward: Links, live: npt.NDArray[np.bool_]) -> tuple[list[Ints], npt
 _SMALLEST_ROUND = 200_000  # a round of fewer than this fraction of the nodes costs more than it saves
 
 
-def _core_parents(backward: Links, core: npt.NDArray[np.bool_]) -> Ints:
-    n = len(core)
-    nodes = np.flatnonzero(core)
-    position = np.full(n, -1, np.int64)
-    position[nodes] = np.arange(len(nodes))
-    target = np.repeat(np.arange(n), np.diff(backward.start))
-    inside = core[target] & core[backward.to]
-    small = Links.of(len(nodes), position[backward.to[inside]], position[target[inside]])
-    found = _core(small, _semi_nca)
-    parent = np.full(n, UNREACHABLE, np.int64)
+def _core_parents(backward: Links, core: Mask) -> Numbers:
+    nodes = np.flatnonzero(core).astype(np.int32)
+    found = _core(_within(backward, nodes), _semi_nca)
+    parent = np.full(len(core), UNREACHABLE, np.int32)
     reached = found >= 0
     parent[nodes[reached]] = nodes[found[reached]]
     return parent
 
 
-def _attach(layer: Ints, backward: Links, parent: Ints, depth: Ints) -> None:
-    """Hang a peeled layer into the tree: below the nearest common ancestor of the predecessors of each
+def _within(backward: Links, nodes: Numbers) -> Links:
+    """The edges between ``nodes`` alone, which are numbered by their places."""
+    position = np.full(len(backward.start) - 1, UNREACHABLE, np.int32)
+    position[nodes] = np.arange(len(nodes), dtype=np.int32)
+    degree = backward.start[nodes + 1] - backward.start[nodes]
+    pairs, count = np.empty(int(degree.sum(dtype=np.int64)), np.int64), 0
+    for begin in range(0, len(nodes), AT_ONCE):
+        some = nodes[begin : begin + AT_ONCE]
+        target = np.repeat(position[some], degree[begin : begin + AT_ONCE])
+        source = position[backward.to[ragged(backward.start, some)]]
+        inside = source >= 0
+        further = count + int(np.count_nonzero(inside))
+        np.left_shift(source[inside], 32, out=pairs[count:further], dtype=np.int64)
+        pairs[count:further] |= target[inside]
+        count = further
+    return Links.of_pairs(len(nodes), pairs[:count])
+
+
+def _attach(layer: Numbers, backward: Links, parent: Numbers, depth: Numbers) -> None:
+    """Hang nodes of a peeled layer into the tree: below the nearest common ancestor of the predecessors of each
     node.
     """
-    degree = np.diff(backward.start)[layer]
+    degree = backward.start[layer + 1] - backward.start[layer]
     single = layer[degree == 1]
     parent[single] = backward.to[backward.start[single]]
     several = layer[degree > 1]
     if len(several):
-        owner = np.repeat(several, np.diff(backward.start)[several])
-        nodes, ancestors = _common_ancestors(owner, backward.to[ragged(backward.start, several)], parent, depth)
+        owner = np.repeat(several, degree[degree > 1]).astype(np.int64)
+        pointer = backward.to[ragged(backward.start, several)].astype(np.int64)
+        nodes, ancestors = _common_ancestors(owner, pointer, parent, depth)
         parent[nodes] = ancestors
     depth[layer] = depth[parent[layer]] + 1
 
 
-def _common_ancestors(owner: Ints, pointer: Ints, parent: Ints, depth: Ints) -> tuple[Ints, Ints]:
+def _common_ancestors(owner: Ints, pointer: Ints, parent: Numbers, depth: Numbers) -> tuple[Ints, Ints]:
     """For each owner the nearest common ancestor of its pointers: all climb together until one is left."""
     n = np.int64(len(parent))
     done: list[tuple[Ints, Ints]] = []

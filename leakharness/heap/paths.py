@@ -1,12 +1,14 @@
 """Paths from the root: what is reachable, and the retainer path of a node that a person can read.
 
 Breadth first by numpy. A wide frontier goes through arrays, a narrow one (a linked list makes one node a
-level) through a plain loop, so neither shape is slow.
+level) through a plain loop, so neither shape is slow. Nodes and edges are numbers of 32 bits, and a wide frontier
+is walked in pieces, so that what is made on the way stays small beside the graph.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,12 +20,14 @@ from leakharness.heap.graph import HeapGraph
 from leakharness.heap.v8_objects import Objects, objects_of
 
 __all__ = [
+    "AT_ONCE",
     "UNKNOWN",
     "Links",
     "PathTree",
     "depths",
     "links",
     "path_tree",
+    "pieces",
     "ragged",
     "reachable",
     "root_rank",
@@ -31,11 +35,14 @@ __all__ = [
 ]
 
 Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int32]
+"""Nodes and edges by number: a file with 2**31 of them would have a hundred gigabytes."""
 Mask = npt.NDArray[np.bool_]
 
 NARROW = 24  # nodes in a frontier up to which a plain loop beats half a dozen numpy calls
 _FEW_EDGES = 256  # edges of a node up to which the same holds
 _DENSE = 50  # from this fraction of all nodes on, marking them is quicker than sorting them
+AT_ONCE = 1 << 17  # nodes, or edges, that are looked at together
 NOBODY = -1
 
 
@@ -43,57 +50,104 @@ NOBODY = -1
 class Links:
     """Who points to whom: the targets of node ``i`` are ``to[start[i]:start[i + 1]]``."""
 
-    start: Ints
-    to: Ints
+    start: Numbers
+    to: Numbers
 
     @classmethod
-    def of(cls, n: int, by: Ints, other: Ints) -> Links:
-        """Group ``other`` by ``by`` (both one entry an edge); the order within a group is kept."""
-        start = np.zeros(n + 1, np.int64)
-        np.cumsum(np.bincount(by, minlength=n), out=start[1:])
-        return cls(start, other[np.argsort(by, kind="stable")])
+    def of(cls, n: int, by: Ints | Numbers, other: Ints | Numbers) -> Links:
+        """Group ``other`` by ``by`` (both one entry an edge, numbers of n nodes); a group is in the order of
+        ``other``."""
+        pairs = by.astype(np.int64)
+        pairs <<= 32
+        pairs |= other
+        return cls.of_pairs(n, pairs)
+
+    @classmethod
+    def of_pairs(cls, n: int, pairs: Ints) -> Links:
+        """From edges, one number each: ``by << 32 | other``. ``pairs`` is sorted in place, which takes neither a
+        second array nor, as an indirect sort does, a random access an edge."""
+        pairs.sort()
+        start = np.zeros(n + 1, np.int32)
+        for begin in range(0, len(pairs), AT_ONCE):
+            by = pairs[begin : begin + AT_ONCE] >> 32
+            first = int(by[0])
+            counts = np.bincount(by - first)
+            start[first + 1 : first + 1 + len(counts)] += counts.astype(np.int32)
+        np.cumsum(start, out=start)
+        return cls(start, pairs.astype(np.int32))  # the low half
 
     def reversed(self) -> Links:
         n = len(self.start) - 1
-        return Links.of(n, self.to, np.repeat(np.arange(n), np.diff(self.start)))
+        pairs = self.to.astype(np.int64)
+        pairs <<= 32
+        for begin, end, first, last in pieces(self.start):
+            pairs[first:last] |= np.repeat(np.arange(begin, end), np.diff(self.start[begin : end + 1]))
+        return Links.of_pairs(n, pairs)
+
+
+def pieces(start: Ints | Numbers) -> Iterator[tuple[int, int, int, int]]:
+    """(first node, end, first edge, end) of stretches of nodes whose edges begin at ``start``."""
+    n = len(start) - 1
+    for begin in range(0, n, AT_ONCE):
+        end = min(n, begin + AT_ONCE)
+        yield begin, end, int(start[begin]), int(start[end])
 
 
 def links(graph: HeapGraph, keep: Mask) -> Links:
     """The graph's edges where ``keep`` is set, by source."""
-    kept_before = np.zeros(graph.edge_count + 1, np.int64)
-    np.cumsum(keep, out=kept_before[1:])
-    return Links(kept_before[graph.edge_start], graph.edge_to[keep].astype(np.int64))
+    if keep.all():
+        return Links(graph.edge_start.astype(np.int32, copy=False), graph.edge_to)
+    start = np.zeros(graph.node_count + 1, np.int32)
+    for begin, end, first, last in pieces(graph.edge_start):
+        before = np.zeros(last - first + 1, np.int32)
+        np.cumsum(keep[first:last], out=before[1:])
+        start[begin + 1 : end + 1] = start[begin] + before[graph.edge_start[begin + 1 : end + 1] - first]
+    return Links(start, graph.edge_to[keep])
 
 
-def ragged(start: Ints, nodes: Ints) -> Ints:
+def ragged(start: Ints | Numbers, nodes: Ints | Numbers) -> Numbers:
     """Positions ``start[i]:start[i + 1]`` of all ``nodes``, one after the other."""
     begin = start[nodes]
     count = start[nodes + 1] - begin
-    return np.repeat(begin - np.cumsum(count) + count, count) + np.arange(int(count.sum()))
+    ends = np.cumsum(count, dtype=np.int64)
+    found = np.repeat((begin - ends + count).astype(np.int32), count)
+    found += np.arange(len(found), dtype=np.int32)
+    return found
 
 
-def reachable(forward: Links, closed: Mask | None = None, seeds: Ints | None = None) -> Mask:
+def reachable(forward: Links, closed: Mask | None = None, seeds: Ints | Numbers | None = None) -> Mask:
     """Which nodes can be reached from node 0 (or from ``seeds``) without entering a ``closed`` one."""
     seen = np.zeros(len(forward.start) - 1, bool) if closed is None else closed.copy()
-    frontier = np.zeros(1, np.int64) if seeds is None else seeds
+    frontier = np.zeros(1, np.int32) if seeds is None else seeds.astype(np.int32)
     seen[frontier] = True
     while len(frontier):
         if len(frontier) <= NARROW:
-            frontier = np.array(_narrow_levels(forward, frontier.tolist(), seen), np.int64)
-            if not len(frontier):
-                break
-        found = forward.to[ragged(forward.start, frontier)]
-        found = found[~seen[found]]
-        seen[found] = True
-        if len(found) > len(seen) // _DENSE:
-            fresh = np.zeros(len(seen), bool)
-            fresh[found] = True
-            frontier = np.flatnonzero(fresh)
-        else:
-            frontier = distinct(found).astype(np.int64)
+            frontier = np.array(_narrow_levels(forward, frontier.tolist(), seen), np.int32)
+        if len(frontier):
+            frontier = _wide_level(forward, frontier, seen)
     if closed is not None:
         seen &= ~closed
     return seen
+
+
+def _wide_level(forward: Links, frontier: Numbers, seen: Mask) -> Numbers:
+    """What is one step further, is not seen yet, and is from now on."""
+    further = [np.zeros(0, np.int32)]
+    for begin in range(0, len(frontier), AT_ONCE):
+        found = forward.to[ragged(forward.start, frontier[begin : begin + AT_ONCE])]
+        found = _sorted_nodes(found[~seen[found]], len(seen))
+        seen[found] = True
+        further.append(found)
+    return np.concatenate(further)
+
+
+def _sorted_nodes(nodes: Numbers, n: int) -> Numbers:
+    """The distinct ones of these nodes, sorted."""
+    if len(nodes) <= n // _DENSE:
+        return distinct(nodes)
+    marked = np.zeros(n, bool)
+    marked[nodes] = True
+    return np.flatnonzero(marked).astype(np.int32)
 
 
 def _narrow_levels(forward: Links, frontier: list[int], seen: Mask) -> list[int]:
@@ -118,14 +172,16 @@ def _narrow_levels(forward: Links, frontier: list[int], seen: Mask) -> list[int]
     return frontier
 
 
-def depths(parent: Ints) -> Ints:
+def depths(parent: Ints | Numbers) -> Numbers:
     """How many steps each node is below the top of its tree; ``parent`` is -1 for a top, which has depth 0.
 
     By pointer jumping: as many rounds as the depth has binary digits, each over what has not arrived yet.
     """
-    depth = (parent >= 0).astype(np.int64)
-    jump = np.where(parent >= 0, parent, np.arange(len(parent)))
-    active = np.flatnonzero(parent >= 0)
+    depth = (parent >= 0).astype(np.int32)
+    active = np.flatnonzero(parent >= 0).astype(np.int32)
+    jump = parent.astype(np.int32)
+    tops = np.flatnonzero(parent < 0).astype(np.int32)
+    jump[tops] = tops
     while len(active):
         over = jump[active]
         going = depth[over] > 0
@@ -136,24 +192,26 @@ def depths(parent: Ints) -> Ints:
     return depth
 
 
-def sums_upwards(values: Ints, parent: Ints, depth: Ints) -> Ints:
+def sums_upwards(values: Ints, parent: Ints | Numbers, depth: Ints | Numbers) -> Ints:
     """For each node the sum of ``values`` over it and all below it in the tree that ``parent`` and ``depth`` say.
     Nodes of negative depth are in no tree and keep their own value."""
     total = values.astype(np.int64)
-    order = np.argsort(depth, kind="stable")
-    levels = depth[order]
-    bounds = np.searchsorted(levels, np.arange(1, int(levels[-1]) + 2)) if len(levels) else np.zeros(1, np.int64)
-    if len(bounds) > _DEEP * max(1.0, np.log2(len(order))):
-        sums, above = total.tolist(), parent.tolist()
-        for node in reversed(order[bounds[0] :].tolist()):
+    deepest = int(depth.max(initial=0))
+    levels = depth + 1 if deepest >= _SHORT else (depth + 1).astype(np.uint16)  # of 16 bits: sorted digit by digit
+    order = np.argsort(levels, kind="stable").astype(np.int32)
+    bounds = np.cumsum(np.bincount(levels, minlength=deepest + 2))
+    if len(bounds) > _DEEP * max(1.0, np.log2(max(1, len(order)))):
+        sums, above = total.data, parent.data
+        for node in reversed(order[bounds[1] :].tolist()):
             sums[above[node]] += sums[node]
-        return np.array(sums, np.int64)
-    for level in range(len(bounds) - 2, -1, -1):
-        nodes = order[bounds[level] : bounds[level + 1]]
+        return total
+    for level in range(len(bounds) - 1, 1, -1):
+        nodes = order[bounds[level - 1] : bounds[level]]
         np.add.at(total, parent[nodes], total[nodes])
     return total
 
 
+_SHORT = (1 << 16) - 2
 # levels per doubling of the heap from which one numpy call a level costs more than a loop over all nodes
 _DEEP = 2000
 
@@ -217,8 +275,8 @@ class PathTree:
     path's root, see `root_rank`; `UNKNOWN` for nodes that nothing known reaches.
     """
 
-    edge: Ints
-    source: Ints
+    edge: Numbers
+    source: Numbers
     rank: npt.NDArray[np.int8]
 
     def steps(self, node: int) -> list[int]:
@@ -231,7 +289,7 @@ class PathTree:
         return found[::-1]
 
     @cached_property
-    def depth(self) -> Ints:
+    def depth(self) -> Numbers:
         """Steps of each node's path."""
         return depths(self.source)
 
@@ -245,49 +303,53 @@ def path_tree(graph: HeapGraph, keep: Mask, closed: Mask | None = None) -> PathT
     where nothing else leads to it.
     """
     n = graph.node_count
-    tree = PathTree(np.full(n, NOBODY, np.int64), np.full(n, NOBODY, np.int64), np.full(n, UNKNOWN, np.int8))
+    tree = PathTree(np.full(n, NOBODY, np.int32), np.full(n, NOBODY, np.int32), np.full(n, UNKNOWN, np.int8))
     settled = np.zeros(n, bool) if closed is None else closed.copy()
     settled[0] = True
     passing, passing_sources = _edges_of_passing_roots(graph, keep)
-    lasting = keep.copy()
+    lasting = keep.copy() if len(passing) else keep
     lasting[passing] = False
     search = _Search(graph, lasting, tree, settled)
-    root_edges = np.arange(int(graph.edge_start[0]), int(graph.edge_start[1]))
+    root_edges = np.arange(int(graph.edge_start[0]), int(graph.edge_start[1]), dtype=np.int32)
     root_edges = root_edges[keep[root_edges]]
     ranks = np.array([root_rank(_root_name(graph, edge)) for edge in root_edges.tolist()], np.int64)
     if graph.of_v8:  # of equal rank: what a step costs decides between the global object and V8's own roots
         ranks[:] = MODULE
     for rank in range(UNKNOWN + 1):
         chosen = root_edges[ranks == rank]
-        search.run(chosen, np.zeros(len(chosen), np.int64), rank)
+        search.run(chosen, np.zeros(len(chosen), np.int32), rank)
     search.run(passing, passing_sources, THREAD)
     orphans = _orphans(graph, keep, settled)
     settled[orphans] = True
-    edges = ragged(graph.edge_start, orphans)
-    sources = np.repeat(orphans, graph.edge_start[orphans + 1] - graph.edge_start[orphans])
-    kept = keep[edges]
-    search.run(edges[kept], sources[kept], UNKNOWN)
+    search.run(*_edges_of(graph, orphans, keep), UNKNOWN)
     return tree
 
 
-def _edges_of_passing_roots(graph: HeapGraph, keep: Mask) -> tuple[Ints, Ints]:
-    """The edges out of V8's passing roots, and their sources; none for other files."""
-    names = [number for number, text in enumerate(graph.strings) if text in _PASSING_ROOTS] if graph.of_v8 else []
-    synthetic = [number for number, kind in enumerate(graph.node_kinds) if kind == "synthetic"]
-    roots = np.flatnonzero(np.isin(graph.node_name, names) & np.isin(graph.node_kind, synthetic))
-    edges = ragged(graph.edge_start, roots)
-    sources = np.repeat(roots, graph.edge_start[roots + 1] - graph.edge_start[roots])
+def _edges_of(graph: HeapGraph, nodes: Numbers, keep: Mask) -> tuple[Numbers, Numbers]:
+    """The edges of ``nodes`` where ``keep`` is set, and the source of each."""
+    edges = ragged(graph.edge_start, nodes)
+    sources = np.repeat(nodes, graph.edge_start[nodes + 1] - graph.edge_start[nodes])
     kept = keep[edges]
     return edges[kept], sources[kept]
 
 
-def _orphans(graph: HeapGraph, keep: Mask, settled: Mask) -> Ints:
+def _edges_of_passing_roots(graph: HeapGraph, keep: Mask) -> tuple[Numbers, Numbers]:
+    """The edges out of V8's passing roots, and their sources; none for other files."""
+    names = [number for number, text in enumerate(graph.strings) if text in _PASSING_ROOTS] if graph.of_v8 else []
+    synthetic = [number for number, kind in enumerate(graph.node_kinds) if kind == "synthetic"]
+    roots = np.flatnonzero(np.isin(graph.node_name, names) & np.isin(graph.node_kind, synthetic))
+    return _edges_of(graph, roots.astype(np.int32), keep)
+
+
+def _orphans(graph: HeapGraph, keep: Mask, settled: Mask) -> Numbers:
     """What no root candidate reaches, the topmost of each: C, or nobody we know, holds that."""
-    source = np.repeat(np.arange(graph.node_count, dtype=np.int32), np.diff(graph.edge_start))
-    lost = keep & ~settled[source] & ~settled[graph.edge_to] & (source != graph.edge_to)
+    lost = np.flatnonzero(~settled).astype(np.int32)
     held = np.zeros(graph.node_count, bool)
-    held[graph.edge_to[lost]] = True
-    return np.flatnonzero(~settled & ~held)
+    for begin in range(0, len(lost), AT_ONCE):
+        edges, sources = _edges_of(graph, lost[begin : begin + AT_ONCE], keep)
+        targets = graph.edge_to[edges]
+        held[targets[targets != sources]] = True
+    return lost[~held[lost]]
 
 
 def _root_name(graph: HeapGraph, edge: int) -> str:
@@ -351,10 +413,10 @@ class _Search:
     def __init__(self, graph: HeapGraph, keep: Mask, tree: PathTree, settled: Mask) -> None:
         self.start, self.to, self.keep, self.tree, self.settled = graph.edge_start, graph.edge_to, keep, tree, settled
         self.cost = _edge_costs(graph)
-        self.many: dict[int, list[tuple[Ints, Ints]]] = {}
+        self.many: dict[int, list[tuple[Numbers, Numbers]]] = {}
         self.few: dict[int, list[tuple[int, int]]] = defaultdict(list)
 
-    def run(self, edges: Ints, sources: Ints, rank: int) -> None:
+    def run(self, edges: Numbers, sources: Numbers, rank: int) -> None:
         """Settle all that ``edges`` (from ``sources``) lead to."""
         self.many, distance = {0: [(edges, sources)]}, 0
         while self.many or self.few:
@@ -362,29 +424,38 @@ class _Search:
             if waiting or len(self.few.get(distance, ())) > NARROW:
                 if distance in self.few:
                     waiting.append(_columns(self.few.pop(distance)))
-                self._expand(self._settle(waiting, rank), distance)
+                nodes = self._settle(waiting, rank)
+                for begin in range(0, len(nodes), AT_ONCE):
+                    self._expand(nodes[begin : begin + AT_ONCE], distance)
                 distance += 1
             else:
                 distance = self._plain(distance, rank)
 
-    def _settle(self, waiting: list[tuple[Ints, Ints]], rank: int) -> Ints:
-        edges = np.concatenate([edge for edge, _ in waiting])
-        sources = np.concatenate([source for _, source in waiting])
-        fresh = ~self.settled[self.to[edges]]
-        edges, sources = edges[fresh], sources[fresh]
-        order = np.argsort(edges, kind="stable")
-        edges, sources = edges[order], sources[order]
-        nodes, first = np.unique(self.to[edges], return_index=True)
+    def _settle(self, waiting: list[tuple[Numbers, Numbers]], rank: int) -> Numbers:
+        """Enter each node that is not settled by the first of the ``waiting`` edges that lead to it; the nodes."""
         tree = self.tree
-        tree.edge[nodes], tree.source[nodes], tree.rank[nodes] = edges[first], sources[first], rank
+        for place, (edges, sources) in enumerate(waiting):
+            fresh = ~self.settled[self.to[edges]]
+            waiting[place] = edges[fresh], sources[fresh]
+        edges = np.concatenate([edges for edges, _ in waiting])
+        sources = np.concatenate([sources for _, sources in waiting])
+        waiting.clear()
+        if np.any(edges[1:] < edges[:-1]):
+            order = np.argsort(edges)
+            edges, sources = edges[order], sources[order]
+        nodes = self.to[edges]
+        tree.edge[nodes[::-1]] = edges[::-1]  # of several the last that is written stays: the first of the file
+        first = tree.edge[nodes] == edges
+        nodes = nodes[first]
+        tree.source[nodes], tree.rank[nodes] = sources[first], rank
         self.settled[nodes] = True
-        return nodes.astype(np.int64)
+        return _sorted_nodes(nodes, len(self.settled))
 
-    def _expand(self, nodes: Ints, distance: int) -> None:
+    def _expand(self, nodes: Numbers, distance: int) -> None:
         """Put the edges of ``nodes`` into the buckets of their cost."""
-        edges = ragged(self.start, nodes)
-        sources = np.repeat(nodes, self.start[nodes + 1] - self.start[nodes])
-        open_ = self.keep[edges] & ~self.settled[self.to[edges]]
+        edges, sources = ragged(self.start, nodes), np.repeat(nodes, self.start[nodes + 1] - self.start[nodes])
+        open_ = self.keep[edges]
+        open_ &= ~self.settled[self.to[edges]]
         edges, sources = edges[open_], sources[open_]
         prices = self.cost[edges]
         for price in (_STEP, _INTERNAL_STEP, _DETOUR):
@@ -408,7 +479,7 @@ class _Search:
                 settled[node] = True
                 entered[node], above[node], ranks[node] = edge, source, rank
                 if start[node + 1] - start[node] > _FEW_EDGES:
-                    self._expand(np.array([node]), distance)
+                    self._expand(np.array([node], np.int32), distance)
                     continue
                 for further in range(start[node], start[node + 1]):
                     if keep[further] and not settled[to[further]]:
@@ -417,6 +488,6 @@ class _Search:
         return distance if few or not many else min(many)
 
 
-def _columns(pairs: list[tuple[int, int]]) -> tuple[Ints, Ints]:
-    edges, sources = np.array(pairs, np.int64).T
+def _columns(pairs: list[tuple[int, int]]) -> tuple[Numbers, Numbers]:
+    edges, sources = np.array(pairs, np.int32).T
     return edges, sources

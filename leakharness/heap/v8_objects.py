@@ -272,7 +272,7 @@ def objects_of(graph: HeapGraph) -> Objects | None:
     return found
 
 
-def edge_names(graph: HeapGraph, edges: Ints) -> Ints:
+def edge_names(graph: HeapGraph, edges: Ints | npt.NDArray[np.int32]) -> Ints:
     """What each edge's name is told as: the number of a string, or `PLACE` or `VALUE`."""
     positions = [number for number, kind in enumerate(graph.edge_kinds) if kind in ("element", "hidden")]
     kind, name = graph.edge_kind[edges], graph.edge_name[edges].astype(np.int64)

@@ -95,4 +95,5 @@ def test_numba_gives_the_same_tree() -> None:
     fast = module.compiled(module._semi_nca)
     assert fast is not None
     assert module._core(forward, fast).tolist() == module._core(forward, module._semi_nca).tolist()
-    assert module._peeled(forward, reachable(forward)).tolist() == module._core(forward, fast).tolist()
+    live = reachable(forward)
+    assert module._peeled(*module._telling(forward, live), live).tolist() == module._core(forward, fast).tolist()
