@@ -6,12 +6,14 @@ Nothing here walks a whole path for each target: a linked list of n objects has 
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from leakharness.heap.arrays import numbered, packed
 from leakharness.heap.names import Names
 from leakharness.heap.paths import PathTree, sums_upwards
 from leakharness.heap.v8_objects import VALUE, edge_names
@@ -37,8 +39,8 @@ class Chained:
     """For each target (by its place among them) the place of the one that heads its chain, its own where no other
     target is near above it; and the edges, as words, that lead from one to the next, the most common first."""
 
-    head: Ints
-    link_of: Ints
+    head: Numbers
+    link_of: Numbers
     """Number of the way in which it hangs on the one before; -1 for a head."""
     words: tuple[str, ...]
 
@@ -52,13 +54,13 @@ class Chained:
         return tuple(sorted(by_word, key=lambda word: (-by_word[word], word))[:_LINKS_SHOWN])
 
 
-def chained(names: Names, tree: PathTree, nodes: Ints, families: Ints) -> Chained:
+def chained(names: Names, tree: PathTree, nodes: Numbers, families: Ints) -> Chained:
     """Which of ``nodes`` hang on another of the same family (``families`` has a number for each): their retainer path
     comes from it by a few steps, as in a linked list, a tree, a chain of parents."""
-    place_of = np.full(names.graph.node_count, -1, np.int64)
-    before, steps = np.full(len(nodes), -1, np.int64), np.zeros(len(nodes), np.int64)
+    place_of = np.full(names.graph.node_count, -1, np.int32)
+    before, steps = np.full(len(nodes), -1, np.int32), np.zeros(len(nodes), np.int32)
     # A container is no link: what is in a list of lists, or in an array that hangs on another, is no chain of them.
-    searching = np.flatnonzero(~names.between[nodes])
+    searching = np.flatnonzero(~names.between[nodes]).astype(np.int32)
     place_of[nodes[searching]] = searching
     above = tree.source[nodes[searching]]
     for step in range(1, _LONGEST_LINK + 1):
@@ -69,7 +71,7 @@ def chained(names: Names, tree: PathTree, nodes: Ints, families: Ints) -> Chaine
         before[searching[found]], steps[searching[found]] = place[found], step
         going = ~found & names.between[above]
         searching, above = searching[going], tree.source[above[going]]
-    head = np.where(before >= 0, before, np.arange(len(nodes)))
+    head = np.where(before >= 0, before, np.arange(len(nodes), dtype=np.int32))
     moving = np.flatnonzero(before >= 0)
     while len(moving):
         further = head[head[moving]]
@@ -79,17 +81,17 @@ def chained(names: Names, tree: PathTree, nodes: Ints, families: Ints) -> Chaine
     return Chained(head, link_of, words)
 
 
-def _links(names: Names, tree: PathTree, nodes: Ints, steps: Ints) -> tuple[Ints, tuple[str, ...]]:
+def _links(names: Names, tree: PathTree, nodes: Numbers, steps: Numbers) -> tuple[Numbers, tuple[str, ...]]:
     """The way of each node that has ``steps`` to the one before, as a number, and what the numbers say."""
-    link_of = np.full(len(nodes), -1, np.int64)
+    link_of = np.full(len(nodes), -1, np.int32)
     words: list[str] = []
     for length in np.unique(steps[steps > 0]).tolist():
         places = np.flatnonzero(steps == length)
         suffix = _suffixes(names, tree, nodes[places], length, by_name=True)
         if many := int(suffix.max()) >= _NAMED_LINKS:  # entries of dicts, each under a key of its own
             suffix = _suffixes(names, tree, nodes[places], length)
-        _, first, number = np.unique(suffix, return_index=True, return_inverse=True)
-        link_of[places] = number.reshape(-1) + len(words)
+        first, number = numbered(suffix)
+        link_of[places] = number + len(words)
         for place in places[first].tolist():
             edges = _last_steps(tree, int(nodes[place]), length)
             entries = path_entries(names, edges, full=False, shared=set())[1:]
@@ -98,20 +100,19 @@ def _links(names: Names, tree: PathTree, nodes: Ints, steps: Ints) -> tuple[Ints
     return link_of, tuple(words)
 
 
-def edges_to_cut(names: Names, tree: PathTree, nodes: Sequence[int]) -> list[int]:
+def edges_to_cut(names: Names, tree: PathTree, nodes: Sequence[int]) -> array[int]:
     """For each node the edge whose cutting frees it: that of what holds it (`holding_index`), -1 where nothing known
     does."""
-    wanted = np.asarray(nodes, np.int64)
+    wanted = np.asarray(nodes, np.int32)
     suffix = _suffixes(names, tree, wanted, _LOOKED_AT)
-    _, first, number = np.unique(suffix, return_index=True, return_inverse=True)
+    first, number = numbered(suffix)
     up = np.array([_steps_to_cut(names, tree, int(wanted[place])) for place in first.tolist()], np.int64)
-    climb = up[number.reshape(-1)]
+    climb = up[number]
     here = wanted.copy()
     for step in range(int(climb.max(initial=0))):
         moving = climb > step
         here[moving] = tree.source[here[moving]]
-    edges: list[int] = np.where(climb >= 0, tree.edge[here], -1).tolist()
-    return edges
+    return packed(np.where(climb >= 0, tree.edge[here], -1))
 
 
 def _steps_to_cut(names: Names, tree: PathTree, node: int) -> int:
@@ -130,61 +131,60 @@ def _last_steps(tree: PathTree, node: int, most: int) -> list[int]:
     return found[::-1]
 
 
-def _suffixes(names: Names, tree: PathTree, nodes: Ints, most: int, *, by_name: bool = False) -> Ints:
+def _suffixes(names: Names, tree: PathTree, nodes: Numbers, most: int, *, by_name: bool = False) -> Numbers:
     """A number for the last steps of each node's path, equal for those that read alike up to positions and, without
     ``by_name``, keys."""
     return _walked(names, tree, nodes, most, by_name=by_name)[0]
 
 
-def alike_paths(names: Names, tree: PathTree, nodes: Ints) -> Ints:
+def alike_paths(names: Names, tree: PathTree, nodes: Numbers) -> Numbers:
     """A number for each node, equal for those whose paths have the same steps, up to positions. Of paths longer than
     `_COMPARED` steps only the ones that end alike below the same node are found."""
     suffix, here = _walked(names, tree, nodes, _COMPARED, by_name=True)
-    number: Ints
-    _, number = np.unique(suffix * np.int64(names.graph.node_count) + here, return_inverse=True)
-    return number.reshape(-1)
+    return numbered(suffix * np.int64(names.graph.node_count) + here)[1]
 
 
-def _walked(names: Names, tree: PathTree, nodes: Ints, most: int, *, by_name: bool) -> tuple[Ints, Ints]:
+def _walked(names: Names, tree: PathTree, nodes: Numbers, most: int, *, by_name: bool) -> tuple[Numbers, Numbers]:
     """`_suffixes`, and the node that these steps begin at."""
-    suffix, here = np.zeros(len(nodes), np.int64), nodes.copy()
-    group = np.arange(len(nodes))
+    suffix, here = np.zeros(len(nodes), np.int32), nodes.copy()
+    group = np.arange(len(nodes), dtype=np.int32)
     for _ in range(most):
         # what is the same so far and is at the same node goes on together
-        pairs = suffix * np.int64(names.graph.node_count) + here
-        _, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
-        suffix, here, group = suffix[first], here[first], inverse.reshape(-1)[group]
+        first, inverse = numbered(suffix * np.int64(names.graph.node_count) + here)
+        suffix, here, group = suffix[first], here[first], inverse[group]
         edges = tree.edge[here]
         going = edges >= 0
         if not going.any():
             break
-        kinds = np.zeros(len(here), np.int64)
+        kinds = np.zeros(len(here), np.int32)
         kinds[going] = _kinds_of_steps(names, edges[going], here[going], by_name=by_name) + 1
-        _, suffix = np.unique(suffix * (int(kinds.max()) + 1) + kinds, return_inverse=True)
-        suffix = suffix.reshape(-1).astype(np.int64)
+        suffix = numbered(suffix * np.int64(int(kinds.max()) + 1) + kinds)[1]
         here = np.where(going, tree.source[here], here)
     return suffix[group], here[group]
 
 
-def _kinds_of_steps(names: Names, edges: Ints | Numbers, nodes: Ints, *, by_name: bool) -> Ints:
+def _kinds_of_steps(names: Names, edges: Numbers, nodes: Numbers, *, by_name: bool) -> Numbers:
     """A number for each step (an edge and where it leads), equal for those that a path treats alike."""
     graph = names.graph
     kind = graph.edge_kind[edges].astype(np.int64)
     text = edge_names(graph, edges) - VALUE  # neither is below it
     if not by_name:
-        used, inverse = np.unique(text, return_inverse=True)
-        telling = [
-            _telling(graph.strings[number + VALUE]) if number + VALUE >= 0 else number for number in used.tolist()
-        ]
-        text = np.array(telling, np.int64)[inverse.reshape(-1)]
+        first, inverse = numbered(text)
+        used = text[first].tolist()
+        telling = [_telling(graph.strings[number + VALUE]) if number + VALUE >= 0 else number for number in used]
+        text = np.array(telling, np.int64)[inverse]
     called = graph.node_name[nodes].astype(np.int64) if names.objects is None else names.objects.called[nodes]
     at_root = edges < int(graph.edge_start[1])
-    number = np.zeros(len(edges), np.int64)
-    for column in (kind, text, called - int(called.min()), at_root.astype(np.int64)):
-        number = number * (int(column.max()) + 2) + column + 1
-        _, number = np.unique(number, return_inverse=True)
-        number = number.reshape(-1).astype(np.int64)
-    return number
+    number, most = at_root.astype(np.int64), 2
+    for column in (kind, text, called - int(called.min())):
+        width = int(column.max()) + 1
+        if most * width >= 1 << 62:
+            number = numbered(number)[1].astype(np.int64)
+            most = int(number.max()) + 1
+        number *= width
+        number += column
+        most *= width
+    return numbered(number)[1]
 
 
 def _telling(name: str) -> int:

@@ -280,20 +280,22 @@ def _attach(layer: Numbers, backward: Links, parent: Numbers, depth: Numbers) ->
     parent[single] = backward.to[backward.start[single]]
     several = layer[degree > 1]
     if len(several):
-        owner = np.repeat(several, degree[degree > 1]).astype(np.int64)
-        pointer = backward.to[ragged(backward.start, several)].astype(np.int64)
+        owner = np.repeat(several, degree[degree > 1])
+        pointer = backward.to[ragged(backward.start, several)]
         nodes, ancestors = _common_ancestors(owner, pointer, parent, depth)
         parent[nodes] = ancestors
     depth[layer] = depth[parent[layer]] + 1
 
 
-def _common_ancestors(owner: Ints, pointer: Ints, parent: Numbers, depth: Numbers) -> tuple[Ints, Ints]:
+def _common_ancestors(owner: Numbers, pointer: Numbers, parent: Numbers, depth: Numbers) -> tuple[Numbers, Numbers]:
     """For each owner the nearest common ancestor of its pointers: all climb together until one is left."""
-    n = np.int64(len(parent))
-    done: list[tuple[Ints, Ints]] = []
+    done: list[tuple[Numbers, Numbers]] = []
     while True:
-        pairs = distinct(owner * n + pointer)
-        owner, pointer = pairs // n, pairs % n
+        pairs = owner.astype(np.int64)
+        pairs <<= 32
+        pairs |= pointer
+        pairs = distinct(pairs)
+        owner, pointer = (pairs >> 32).astype(np.int32), pairs.astype(np.int32)
         first = np.flatnonzero(np.concatenate([[True], owner[1:] != owner[:-1]]))
         count = np.diff(np.append(first, len(owner)))
         single = count == 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from leakharness.heap.arrays import packed
 from leakharness.heap.chains import Chained, alike_paths, chained
 from leakharness.heap.definitions import DEFINITION_OWNER, DEFINITIONS, definition_kind, parts_of_definitions
 from leakharness.heap.graph import HeapGraph
@@ -21,6 +22,7 @@ from leakharness.heap.wording import alike_root, shown_path
 __all__ = ["OTHER_WAYS", "PathFamily", "PathGroup", "PathGroups", "path_families"]
 
 Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int32]
 
 OTHER_WAYS = "(in other ways)"
 _TOLD_GROUPS = 1_000  # groups of a family that are put into words (.3 ms each); the rest is in still other ways
@@ -55,7 +57,7 @@ class _Chains:
         self.property = kinds.index("property") if "property" in kinds else None
         objects = objects_of(names.graph)
         self.read_as = objects.read_as.data if objects is not None else None
-        self.called = (names.graph.node_name.astype(np.int64) if objects is None else objects.called).data
+        self.called = (names.graph.node_name if objects is None else objects.called).data
         self.internal = kinds.index("internal") if "internal" in kinds else None
 
     def chain(self, node: int) -> int:
@@ -153,8 +155,8 @@ class PathGroup:
     ``links`` how the others hang on them."""
 
     name: str
-    members: list[int]
-    heads: list[int]
+    members: Sequence[int]
+    heads: Sequence[int]
     links: tuple[str, ...] = ()
 
 
@@ -169,8 +171,8 @@ class PathGroups:
         """Nodes by label and fingerprint, the largest group first. What hangs on another of the same label and type is
         in its group."""
         label_numbers: dict[str, int] = {}
-        labels = np.array([label_numbers.setdefault(name, len(label_numbers)) for name in names], np.int64)
-        wanted = np.asarray(nodes, np.int64)
+        labels = np.fromiter((label_numbers.setdefault(name, len(label_numbers)) for name in names), np.int64)
+        wanted = np.asarray(nodes, np.int32)
         families = labels * len(self.names.graph.strings) + self.names.graph.node_name[wanted]
         chains = chained(self.names, self.tree, wanted, families)
         heads = np.flatnonzero(chains.head == np.arange(len(wanted)))
@@ -179,7 +181,7 @@ class PathGroups:
         variants: dict[tuple[str, int], dict[int, list[Ints]]] = defaultdict(lambda: defaultdict(list))
         for places in self._alike(heads, wanted, labels):
             place = int(places[0])
-            node = nodes[place]
+            node = int(wanted[place])
             whole = self.generic.leaf(node) if leaves is not None and leaves[node] else self.generic.chain(node)
             variants[names[place], whole][self.exact.chain(node)].append(places)
         groups: list[tuple[str, Ints]] = []
@@ -190,12 +192,12 @@ class PathGroups:
             else:
                 groups.append((name, np.concatenate(joined)))
         if len(heads) == len(wanted):
-            found = [PathGroup(name, members := wanted[of].tolist(), members) for name, of in groups]
+            found = [PathGroup(name, members := packed(wanted[of]), members) for name, of in groups]
         else:
             found = self._with_chains(groups, wanted, chains)
         return sorted(found, key=lambda group: -len(group.members))
 
-    def _alike(self, heads: Ints, wanted: Ints, labels: Ints) -> Iterator[Ints]:
+    def _alike(self, heads: Ints, wanted: Numbers, labels: Ints) -> Iterator[Ints]:
         """The heads by what their paths have in common, so that one of each says it for all: those of one label that
         are entered alike from the same node, or, where many are, by the same steps from it on. By first place."""
         if len(heads) < _MANY or self.names.objects is not None:
@@ -206,7 +208,7 @@ class PathGroups:
         parts = np.split(heads[order], np.flatnonzero(np.diff(number[order])) + 1)
         yield from sorted(parts, key=lambda places: int(places[0]))
 
-    def _with_chains(self, groups: list[tuple[str, Ints]], wanted: Ints, chains: Chained) -> list[PathGroup]:
+    def _with_chains(self, groups: list[tuple[str, Ints]], wanted: Numbers, chains: Chained) -> list[PathGroup]:
         group_of = np.empty(len(wanted), np.int64)
         for number, (_, heads) in enumerate(groups):
             group_of[heads] = number
@@ -216,7 +218,7 @@ class PathGroups:
         for (name, heads), begin, end in zip(groups, bounds, bounds[1:], strict=False):
             members = order[begin:end]
             links = chains.links(members) if len(members) > len(heads) else ()
-            found.append(PathGroup(name, wanted[members].tolist(), wanted[heads].tolist(), links))
+            found.append(PathGroup(name, packed(wanted[members]), packed(wanted[heads]), links))
         return found
 
 

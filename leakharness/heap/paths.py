@@ -183,12 +183,17 @@ def depths(parent: Ints | Numbers) -> Numbers:
     tops = np.flatnonzero(parent < 0).astype(np.int32)
     jump[tops] = tops
     while len(active):
-        over = jump[active]
-        going = depth[over] > 0
-        active, over = active[going], over[going]
-        further, above = depth[over], jump[over]
-        depth[active] += further
-        jump[active] = above
+        left = []
+        for begin in range(0, len(active), AT_ONCE):
+            some = active[begin : begin + AT_ONCE]
+            over = jump[some]
+            going = depth[over] > 0
+            some, over = some[going], over[going]
+            further, above = depth[over], jump[over]
+            depth[some] += further
+            jump[some] = above
+            left.append(some)
+        active = np.concatenate(left)
     return depth
 
 
@@ -266,6 +271,7 @@ _DETOUR_NAMES = frozenset(
         "__proto__",
     }
 )
+_NAMES_WITH_PRICE = {**dict.fromkeys(_FREE_NAMES, _STEP), **dict.fromkeys(_DETOUR_NAMES, _DETOUR)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -361,16 +367,21 @@ def _root_name(graph: HeapGraph, edge: int) -> str:
 
 def _edge_costs(graph: HeapGraph) -> npt.NDArray[np.int8]:
     by_kind = np.full(len(graph.edge_kinds), _STEP, np.int8)
-    for kind in ("internal", "hidden", "shortcut"):
-        if kind in graph.edge_kinds:
-            by_kind[graph.edge_kinds.index(kind)] = _INTERNAL_STEP
-    cost = by_kind[graph.edge_kind]
-    positions = [graph.edge_kinds.index(kind) for kind in ("element", "hidden") if kind in graph.edge_kinds]
-    named = ~np.isin(graph.edge_kind, positions)
-    for names, price in ((_FREE_NAMES, _STEP), (_DETOUR_NAMES, _DETOUR)):
-        wanted = [index for index, text in enumerate(graph.strings) if text in names]
-        if wanted:
-            cost[named & np.isin(graph.edge_name, wanted)] = price
+    named = np.ones(len(graph.edge_kinds), bool)
+    for number, kind in enumerate(graph.edge_kinds):
+        if kind in ("internal", "hidden", "shortcut"):
+            by_kind[number] = _INTERNAL_STEP
+        named[number] = kind not in ("element", "hidden")
+    by_name = np.zeros(max(1, len(graph.strings)), np.int8)
+    for number, text in enumerate(graph.strings):
+        if text in _NAMES_WITH_PRICE:
+            by_name[number] = _NAMES_WITH_PRICE[text]
+    cost = np.empty(graph.edge_count, np.int8)
+    for begin in range(0, len(cost), AT_ONCE):
+        kinds = graph.edge_kind[begin : begin + AT_ONCE]
+        told = named[kinds]
+        price = by_name[np.where(told, graph.edge_name[begin : begin + AT_ONCE], 0)]
+        cost[begin : begin + AT_ONCE] = np.where(told & (price > 0), price, by_kind[kinds])
     found = objects_of(graph)
     if found is not None:
         _costs_in_v8(graph, found, cost)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from leakharness.heap.arrays import distinct
+from leakharness.heap.arrays import distinct, packed
 from leakharness.heap.chains import edges_to_cut, entries_of_their_own
 from leakharness.heap.dominators import strong_edges
 from leakharness.heap.graph import HeapGraph
@@ -59,8 +59,8 @@ class RetainerGroup:
     fingerprint: str
     holding_edge: str
     registered_in: str | None
-    targets: tuple[int, ...] = field(repr=False)
-    holding_edges: tuple[int, ...] = field(repr=False)
+    targets: Sequence[int] = field(repr=False)
+    holding_edges: Sequence[int] = field(repr=False)
     also_held_by: tuple[Way, ...] = ()
     exact: bool = True
     heads: int = 0
@@ -107,7 +107,7 @@ def explain(
     never in one group. Weak edges hold nothing, and no path goes through the harness
     (``graph.meta["harness_nodes"]``).
     """
-    nodes = [int(node) for node in targets]
+    nodes = packed(np.asarray(targets, np.int32))
     if not nodes:
         return []
     names = Names(graph)
@@ -166,8 +166,8 @@ class _Sizes:
         self.forward: Links = links(graph, keep)
         self.alive = reachable(self.forward)
 
-    def retained(self, nodes: Iterable[int]) -> int:
-        members = distinct(np.fromiter(nodes, np.int64))
+    def retained(self, nodes: Sequence[int]) -> int:
+        members = distinct(np.asarray(nodes, np.int32))
         alive = self.alive
         lost = members[~alive[members]]
         if len(lost):
@@ -176,8 +176,8 @@ class _Sizes:
         closed[members] = True
         return int(self.size[alive & ~reachable(self.forward, closed)].sum())
 
-    def shallow(self, nodes: Iterable[int]) -> int:
-        return int(self.size[distinct(np.fromiter(nodes, np.int64))].sum())
+    def shallow(self, nodes: Sequence[int]) -> int:
+        return int(self.size[distinct(np.asarray(nodes, np.int32))].sum())
 
 
 def _explained(
@@ -202,8 +202,8 @@ def _explained(
         fingerprint=shown.fingerprint,
         holding_edge=shown.holding,
         registered_in=shown.registered_in,
-        targets=tuple(members),
-        holding_edges=tuple(cuts),
+        targets=members,
+        holding_edges=cuts,
         also_held_by=also,
         exact=exact,
         heads=len(group.heads),
@@ -215,37 +215,37 @@ def _further_ways(
     names: Names,
     keep: npt.NDArray[np.bool_],
     closed: npt.NDArray[np.bool_] | None,
-    members: list[int],
-    cuts: list[int],
+    members: Sequence[int],
+    cuts: Sequence[int],
 ) -> tuple[Way, ...]:
     """Ways that still hold members once the first is cut, one after the other, the most common first."""
     graph = names.graph
-    left = keep.copy()
+    left, members_at = keep.copy(), np.asarray(members, np.int32)
     ways: list[Way] = []
     for _ in range(_FURTHER_WAYS):
-        _cut_alike(graph, left, [edge for edge in cuts if edge >= 0])
+        _cut_alike(graph, left, np.asarray(cuts, np.int32))
         alive = reachable(links(graph, left), closed)
-        held = np.asarray(members)[alive[members]].tolist()
-        if not held:
+        held = members_at[alive[members_at]]
+        if not len(held):
             break
         tree = path_tree(graph, left, closed)
-        found = PathGroups(names, tree).groups(held, [""] * len(held))
+        found = PathGroups(names, tree).groups(packed(held), [""] * len(held))
         shown = shown_path(names, tree, found[0].heads)
         if any(way.fingerprint == shown.fingerprint for way in ways):
             break
         ways.append(Way(len(found[0].members), shown.path, shown.fingerprint, shown.holding))
-        cuts = edges_to_cut(names, tree, [node for group in found for node in group.heads])
+        cuts = edges_to_cut(names, tree, packed(np.concatenate([np.asarray(group.heads) for group in found])))
     return tuple(ways)
 
 
-def _cut_alike(graph: HeapGraph, keep: npt.NDArray[np.bool_], edges: list[int]) -> None:
+def _cut_alike(graph: HeapGraph, keep: npt.NDArray[np.bool_], edges: npt.NDArray[np.int32]) -> None:
     """Take away ``edges`` and those that only differ in their position: same source, same target, same
     kind.
     """
-    if not edges:
+    cut = distinct(edges[edges >= 0])
+    if not len(cut):
         return
-    cut = distinct(np.asarray(edges, np.int64))
-    sources = distinct(np.searchsorted(graph.edge_start, cut, side="right") - 1)
+    sources = distinct(np.searchsorted(graph.edge_start, cut, side="right").astype(np.int32) - 1)
     near = ragged(graph.edge_start, sources)
     columns = (
         np.repeat(sources, graph.edge_start[sources + 1] - graph.edge_start[sources]),

@@ -210,9 +210,9 @@ class ShownPath:
     """The whole name of what holds the target, with only containers between them: "type app.Session"."""
 
 
-def shown_path(names: Names, tree: PathTree, members: list[int]) -> ShownPath:
+def shown_path(names: Names, tree: PathTree, members: Sequence[int]) -> ShownPath:
     """The path of the member with the shortest one, with the positions that all members share."""
-    depths = tree.depth[members]
+    depths = tree.depth[np.asarray(members)]
     sample = members[int(np.argmin(depths))]
     steps = tree.steps(sample)
     few = members[: max(2, min(_COMPARED, _COMPARED_STEPS // (int(depths.max()) + 1)))]

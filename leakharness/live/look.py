@@ -17,7 +17,7 @@ from leakharness.errors import UsageError
 from leakharness.heap.dominator_rows import DominatorRow, dominator_rows
 from leakharness.heap.dominators import dominators, retained_sizes, strong_edges
 from leakharness.heap.graph import EDGE_KINDS, NODE_KINDS, HeapGraph
-from leakharness.heap.paths import UNKNOWN, path_tree
+from leakharness.heap.paths import AT_ONCE, links, reachable
 from leakharness.heap.retainers import RetainerGroup, explain
 from leakharness.live.core_file import find_core
 from leakharness.live.debug_offsets import checked
@@ -173,9 +173,31 @@ def _look(
     objects: Objects, what: str, pid: int, version: tuple[int, int], surroundings: tuple[str, float, float]
 ) -> Look:
     directory, stopped, begin = surroundings
-    layout = objects.layout
-    strings = Strings(objects.memory, layout)
-    codes = Codes(objects.memory, layout, strings)
+    tracked, torn = objects.tracked, objects.torn
+    graph, families, modules, interpreters = _read_all(objects, directory)
+    python = ".".join(map(str, version))
+    graph.meta.update(pid=pid, python=python, time=time.time(), producer="leakharness")
+    reached = int(np.count_nonzero(reachable(links(graph, strong_edges(graph)))[1 : tracked + 1]))
+    _refuse_misfit(python, reached, tracked, what)
+    return Look(
+        pid=pid,
+        python=python,
+        graph=graph,
+        objects=tracked,
+        reached=reached,
+        torn=torn,
+        stopped_ms=round(stopped * 1000, 1),
+        seconds=round(time.perf_counter() - begin, 3),
+        families=families,
+        modules=modules,
+        interpreters=interpreters,
+    )
+
+
+def _read_all(objects: Objects, directory: str) -> tuple[HeapGraph, list[Family], frozenset[str], int]:
+    """(graph, types, names of the modules, number of interpreters). What was read for them goes at the end."""
+    strings = Strings(objects.memory, objects.layout)
+    codes = Codes(objects.memory, objects.layout, strings)
     references = References(objects, strings)
     names = Names(objects, references, strings, codes, directory)
     roots = Roots(objects, references, names, codes)
@@ -186,24 +208,7 @@ def _look(
     sizes = shallow_sizes(objects, references)
     families = _families(objects, names, sizes)
     graph = _graph(objects, references, names, roots.found, sizes)
-    python = ".".join(map(str, version))
-    graph.meta.update(pid=pid, python=python, time=time.time(), producer="leakharness")
-    rank = path_tree(graph, strong_edges(graph)).rank[1 : objects.tracked + 1]
-    reached = int(np.count_nonzero(rank < UNKNOWN))
-    _refuse_misfit(python, reached, objects.tracked, what)
-    return Look(
-        pid=pid,
-        python=python,
-        graph=graph,
-        objects=objects.tracked,
-        reached=reached,
-        torn=objects.torn,
-        stopped_ms=round(stopped * 1000, 1),
-        seconds=round(time.perf_counter() - begin, 3),
-        families=families,
-        modules=frozenset(names.modules()),
-        interpreters=roots.interpreters,
-    )
+    return graph, families, frozenset(names.modules()), roots.interpreters
 
 
 def _objects(target: Target, layout: Layout, *, pause: bool) -> tuple[Objects, float]:
@@ -258,7 +263,10 @@ def _families(objects: Objects, names: Names, sizes: Ints) -> list[Family]:
     kinds = len(objects.types)
     tracked = np.bincount(objects.kind[: objects.tracked], minlength=kinds).tolist()
     all_ = np.bincount(objects.kind, minlength=kinds).tolist()
-    weights = np.bincount(objects.kind, weights=sizes, minlength=kinds).tolist()
+    weights = np.zeros(kinds)
+    for begin in range(0, len(sizes), AT_ONCE):
+        some = slice(begin, begin + AT_ONCE)
+        weights += np.bincount(objects.kind[some], weights=sizes[some], minlength=kinds)
     by_name: dict[str, list[int]] = {}
     for kind in range(kinds):
         row = by_name.setdefault(names.name_of(kind), [0, 0, 0])
@@ -275,8 +283,10 @@ def _graph(
     """The graph of all that was read. The copy of the memory is given back on the way: from there on it would only
     double what is needed."""
     root_name = [references.name(text) for text, _ in roots]
-    node_kind = np.concatenate([[NODE_KINDS.index("synthetic")], _kinds(objects, references)]).astype(np.uint8)
-    node_name = np.concatenate([[references.name("(root)")], names.of_nodes()]).astype(np.int32)
+    node_kind = np.empty(len(objects) + 1, np.uint8)
+    node_kind[0], node_kind[1:] = NODE_KINDS.index("synthetic"), _kinds(objects, references)
+    node_name = np.empty(len(objects) + 1, np.int32)
+    node_name[0], node_name[1:] = references.name("(root)"), names.of_nodes()
     objects.memory.release()
     start = np.zeros(len(objects) + 2, np.int64)
     start[1] = len(roots)
@@ -312,9 +322,7 @@ def _graph(
 
 def _kinds(objects: Objects, references: References) -> npt.NDArray[np.uint8]:
     """Kinds of nodes, as those of a capture."""
-    found = np.full(len(objects), NODE_KINDS.index("object"), np.uint8)
-    for bases, _, members in references.all_groups():
-        kind = next((kind for base, kind in NODE_KIND_OF.items() if base in bases), None)
-        if kind is not None:
-            found[members] = NODE_KINDS.index(kind)
-    return found
+    kinds = [
+        next((kind for base, kind in NODE_KIND_OF.items() if base in bases), "object") for bases in references.bases()
+    ]
+    return objects.by_kind(np.array([NODE_KINDS.index(kind) for kind in kinds], np.uint8))

@@ -58,9 +58,9 @@ class Names:
     def of_nodes(self) -> npt.NDArray[np.int32]:
         """The name of each object, as a number of `References`."""
         numbers = [self._references.name(self.name_of(kind)) for kind in range(len(self._objects.types))]
-        found = np.array(numbers, np.int32)[self._objects.kind]
+        found = self._objects.by_kind(np.array(numbers, np.int32))
         found[np.fromiter(self._own.keys(), np.int64)] = np.fromiter(self._own.values(), np.int32)
-        return np.asarray(found)
+        return found
 
     def _name_types_and_modules(self) -> None:
         number = self._references.name

@@ -8,6 +8,7 @@ is one. A type is an object whose type is a type; ``type`` is its own.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int32]
 Kinds = npt.NDArray[np.int32]
+Value = TypeVar("Value", bound=np.generic)
 
 LINK = np.uint64(0xFFFF_FFFF_FFFF_FFFC)
 """The low two bits of both links are flags (Include/internal/pycore_gc.h)."""
@@ -35,6 +37,8 @@ OB_TYPE = np.uint64(8)
 GC_HEAD = np.uint64(16)
 PIECE = 1 << 19
 """Words looked at together, so that the masks stay small beside the copy."""
+LOOKED_UP = 1 << 16
+"""Addresses looked up together, for the same reason."""
 
 
 class Objects:
@@ -65,15 +69,24 @@ class Objects:
     def number(self, addresses: Words, since: int = 0) -> Numbers:
         """Number of the object at each address; -1 for none, and for those below ``since``."""
         found = np.full(len(addresses), -1, np.int32)
-        open_: Ints | slice = slice(None)
-        for first, last in zip(self._layers, self._layers[1:], strict=False):
-            if first < since or first == last:
-                continue
-            layer, wanted = self.address[first:last], addresses[open_]
-            at = np.minimum(np.searchsorted(layer, wanted), len(layer) - 1)
-            here = layer[at] == wanted
-            found[open_] = np.where(here, at + first, -1)
-            open_ = np.flatnonzero(found < 0)
+        for begin in range(0, len(found), LOOKED_UP):
+            some, asked = found[begin : begin + LOOKED_UP], addresses[begin : begin + LOOKED_UP]
+            open_: Ints | slice = slice(None)
+            for first, last in zip(self._layers, self._layers[1:], strict=False):
+                if first < since or first == last:
+                    continue
+                layer, wanted = self.address[first:last], asked[open_]
+                at = np.minimum(np.searchsorted(layer, wanted), len(layer) - 1)
+                here = layer[at] == wanted
+                some[open_] = np.where(here, at + first, -1)
+                open_ = np.flatnonzero(some < 0)
+        return found
+
+    def by_kind(self, column: npt.NDArray[Value]) -> npt.NDArray[Value]:
+        """The value of each object, from one value a type."""
+        found = np.empty(len(self.kind), column.dtype)
+        for begin in range(0, len(found), LOOKED_UP):  # an index of 32 bits is made one of 64 first
+            found[begin : begin + LOOKED_UP] = column[self.kind[begin : begin + LOOKED_UP]]
         return found
 
     def add(self, candidates: Words) -> Ints:

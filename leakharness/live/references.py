@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from leakharness.heap.arrays import distinct
 from leakharness.heap.graph import EDGE_KINDS
-from leakharness.live.arrays import ragged
+from leakharness.live.arrays import in_parts, positions, ragged
 from leakharness.live.dicts import SPLIT, Strings, entries_of, key_columns, value_base
 from leakharness.live.objects import HAVE_GC, HEAP_TYPE, Objects
 
@@ -37,6 +37,10 @@ ROUNDS = 8
 """How deep containers that the collector does not track are followed: a dict of texts in a tuple in a dict."""
 KEY = "[*]"
 """Name of a dict's key that is data."""
+AT_ONCE = 1 << 17
+"""Objects, or items of containers, that are looked at together: what is made meanwhile stays small beside the copy."""
+POSITIONS = -1
+"""In place of names: each is called by its position among those of its source."""
 LEFT_OUT = ("NoneType", "bool", "ellipsis", "NotImplementedType")
 """Types with a fixed number of objects: everything refers to them."""
 _FUTURE = (
@@ -106,30 +110,42 @@ def _by_kind(kinds: Numbers, first: int) -> Iterator[tuple[int, Numbers]]:
 
 
 class _Part:
-    """References of one kind: from ``source`` to ``target``. Those at ``place`` lead to addresses (``value``) where no
-    object is known yet, and have the target -1."""
+    """References of one kind: from ``source`` to ``target``. A target of -1 is no object; one below leads to an address
+    where none is known yet, the one in ``unknown`` at its place: -2 to the first of them, -3 to the second.
+    """
 
-    __slots__ = ("kind", "name", "place", "source", "target", "value")
+    __slots__ = ("kind", "name", "source", "target", "unknown")
 
-    def __init__(self, objects: Objects, source: Ints | Numbers, value: Words, name: Ints | int, kind: int) -> None:
+    def __init__(
+        self, objects: Objects, source: Ints | Numbers, value: Words, name: Ints | Numbers | int, kind: int
+    ) -> None:
         self.source: Numbers = source.astype(np.int32, copy=False)
         self.name: Numbers | int = name if isinstance(name, int) else name.astype(np.int32, copy=False)
         self.kind = kind
         self.target = objects.number(value)
-        place = np.flatnonzero(self.target < 0).astype(np.int32)
-        self.place: Numbers | None = place if len(place) else None
-        self.value: Words = value[place]
+        place = np.flatnonzero(self.target < 0)
+        value = value[place]
+        self.unknown: Words = distinct(value)
+        """Many refer to one: a short text, a small number."""
+        self.target[place] = -2 - np.searchsorted(self.unknown, value)
 
     def find(self, objects: Objects, since: int) -> None:
         """Look again among the objects from number ``since`` on; what is none of them is no object."""
-        if self.place is not None:
-            self.target[self.place] = objects.number(self.value, since)
-            self.place, self.value = None, np.zeros(0, np.uint64)
+        if len(self.unknown):
+            place = np.flatnonzero(self.target < -1)
+            self.target[place] = objects.number(self.unknown, since)[-2 - self.target[place]]
+            self.unknown = np.zeros(0, np.uint64)
 
     def keep(self, which: Ints | Bools) -> None:
         """Only those at ``which`` positions, in that order. All must have been looked for."""
+        if isinstance(self.name, int) and self.name == POSITIONS:
+            self.name = self.names()
         self.source, self.target = self.source[which], self.target[which]
         self.name = self.name if isinstance(self.name, int) else self.name[which]
+
+    def names(self) -> Numbers | int:
+        """The name of each, or of all."""
+        return positions(self.source) if isinstance(self.name, int) and self.name == POSITIONS else self.name
 
 
 class References:
@@ -145,6 +161,7 @@ class References:
         self._parts: list[_Part] = []
         self._base_names: list[set[str]] = []
         self._by_type: dict[int, Numbers] = {}
+        self._rounds: list[dict[int, Numbers]] = []
         self._in_code: Words = np.zeros(0, np.uint64)
         self._round = (0, len(objects))
         self._group()
@@ -158,14 +175,22 @@ class References:
         found = [members for kind, members in self._by_type.items() if not self._bases_of(kind).isdisjoint(families)]
         return np.sort(np.concatenate(found)).astype(np.int64) if found else np.zeros(0, np.int64)
 
-    def groups(self) -> list[tuple[set[str], int, Numbers]]:
-        """(names of the static types it derives from, its number, its objects), for each type of the round."""
-        return [(self._bases_of(kind), kind, members) for kind, members in self._by_type.items()]
+    def groups(self) -> Iterator[tuple[set[str], int, Numbers]]:
+        """(names of the static types it derives from, its number, its objects), for each type of the round; of many
+        objects again and again, `AT_ONCE` at a time."""
+        for kind, members in self._by_type.items():
+            for begin in range(0, len(members), AT_ONCE):
+                yield self._bases_of(kind), kind, members[begin : begin + AT_ONCE]
 
     def all_groups(self) -> Iterator[tuple[set[str], int, Numbers]]:
         """The same for all objects, in whatever round they came."""
-        for kind, members in _by_kind(self.objects.kind, 0):
-            yield self._bases_of(kind), kind, members
+        for kind, members in (group for groups in self._rounds for group in groups.items()):
+            for begin in range(0, len(members), AT_ONCE):
+                yield self._bases_of(kind), kind, members[begin : begin + AT_ONCE]
+
+    def bases(self) -> list[set[str]]:
+        """Names of the static types that each type derives from, by its number."""
+        return [self._bases_of(kind) for kind in range(len(self.objects.types))]
 
     def collect(self) -> None:
         """Read what the tracked objects refer to."""
@@ -176,10 +201,9 @@ class References:
     def follow(self) -> None:
         """Take in the untracked objects that were found, and what they refer to."""
         for _ in range(ROUNDS):
-            waiting = [part for part in self._parts if part.place is not None]
-            values = [distinct(part.value) for part in waiting]
+            waiting = [part for part in self._parts if len(part.unknown)]
             first = len(self.objects)
-            self.objects.add(np.concatenate([np.zeros(0, np.uint64), *values]))
+            self.objects.add(np.concatenate([np.zeros(0, np.uint64), *(part.unknown for part in waiting)]))
             for part in waiting:
                 part.find(self.objects, first)
             if len(self.objects) == first:
@@ -210,12 +234,14 @@ class References:
             part = self._parts.pop()
             if np.any(part.source[1:] < part.source[:-1]):
                 part.keep(np.argsort(part.source, kind="stable"))
-            yield part.source, part.target, part.name, part.kind
+            yield part.source, part.target, part.names(), part.kind
 
-    def add(self, source: Ints | Numbers, value: Words, name: Ints | int, kind: int) -> None:
+    def add(self, source: Ints | Numbers, value: Words, name: Ints | Numbers | int, kind: int) -> None:
         """References from the objects ``source`` to what lies at the addresses ``value``."""
         known = value != 0
         if not known.all():
+            if isinstance(name, int) and name == POSITIONS:
+                name = positions(source)
             source, value = source[known], value[known]
             name = name if isinstance(name, int) else name[known]
         if len(source):
@@ -225,6 +251,7 @@ class References:
         """Sort the objects of the present round by type."""
         first, last = self._round
         self._by_type = dict(_by_kind(self.objects.kind[first:last], first))
+        self._rounds.append(self._by_type)
 
     def _bases_of(self, kind: int) -> set[str]:
         while len(self._base_names) <= kind:
@@ -303,22 +330,25 @@ class References:
     def _sequences(self) -> None:
         memory, layout = self.objects.memory, self.objects.layout
         for family, in_place in (("list", False), ("tuple", True)):
-            members = self.of_family(family)
-            address = self.objects.address[members]
-            count = memory.read(address + np.uint64(16)).astype(np.int64)
-            start = address + np.uint64(layout("PyTupleObject.ob_item"))
-            if not in_place:
-                start = memory.read(address + np.uint64(layout("PyListObject.ob_item")))
-            self.items(members, start, count)
+            all_ = self.of_family(family)
+            for members in (all_[begin : begin + AT_ONCE] for begin in range(0, len(all_), AT_ONCE)):
+                address = self.objects.address[members]
+                count = memory.read(address + np.uint64(16)).astype(np.int64)
+                start = address + np.uint64(layout("PyTupleObject.ob_item"))
+                if not in_place:
+                    start = memory.read(address + np.uint64(layout("PyListObject.ob_item")))
+                self.items(members, start, count)
 
     def items(self, members: Ints, start: Words, count: Ints) -> None:
         """Arrays of references: ``count`` of them at ``start``, by position."""
         fits = (count > 0) & (count < MOST_ITEMS)
         last = start + np.where(fits, (count - 1) * 8, 0).astype(np.uint64)
         fits &= self.objects.memory.index(last) - self.objects.memory.index(start) == count - 1
-        which, position = ragged(np.where(fits, count, 0))
-        value = self.objects.memory.read(start[which] + position.astype(np.uint64) * np.uint64(8))
-        self.add(members[which], value, position, ELEMENT)
+        count = np.where(fits, count, 0)
+        for some in in_parts(count, AT_ONCE):
+            which, position = ragged(count[some])
+            value = self.objects.memory.read(start[some][which] + position.astype(np.uint64) * np.uint64(8))
+            self.add(members[some][which], value, POSITIONS, ELEMENT)
 
     def _sets(self) -> None:
         """Entries are (key, hash) (Include/cpython/setobject.h)."""

@@ -26,9 +26,10 @@ SMALL_SET = 8
 def shallow_sizes(objects: Objects, references: References) -> Ints:
     """Bytes of each object: its struct, what it has in line, and the buffers that belong to it alone."""
     memory = objects.memory
-    found = objects.basic[objects.kind] + np.where(objects.flags[objects.kind] & HAVE_GC, GC_HEAD, 0)
+    structs = objects.basic + np.where(objects.flags & HAVE_GC, GC_HEAD, 0)
     if objects.layout.version >= (3, 11):
-        found += np.where(objects.flags[objects.kind] & MANAGED_DICT, PRE_HEADER, 0)
+        structs += np.where(objects.flags & MANAGED_DICT, PRE_HEADER, 0)
+    found = objects.by_kind(structs)
     for bases, kind, members in references.all_groups():
         address = objects.address[members]
         count = _plausible(memory.read(address + np.uint64(16)))
