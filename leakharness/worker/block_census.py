@@ -16,7 +16,7 @@ import struct
 import sys
 import types
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from leakharness.worker.capture.type_plans import type_name
@@ -58,7 +58,8 @@ def census() -> BlocksAnswer:
 
 def _answer() -> bytes:
     """In the copy."""
-    memory = list(_memory())  # before anything else is made here that would be in it
+    regions = _regions()
+    memory = list(_memory(regions))  # before anything else is made here that would be in it
     gc.disable()
     gc.unfreeze()
     kinds = _types()
@@ -86,20 +87,29 @@ def _why_not() -> str:
     return ""
 
 
-def _memory() -> Iterator[tuple[int, bytes]]:
-    """(address, bytes) of every anonymous region and malloc's heap, as they are now."""
+def _regions() -> list[tuple[int, int]]:
+    """(start, end) of every anonymous region and malloc's heap. The text that they are read from is gone afterwards:
+    a line for each mapping, of any length, would else be among the blocks that nothing refers to."""
     with open("/proc/self/maps") as maps:
         lines = maps.read().splitlines()
+    found = []
+    for line in lines:
+        fields = line.split()
+        if fields[1] == "rw-p" and (len(fields) == 5 or fields[-1].startswith(("[heap]", "[anon"))):
+            start, end = (int(word, 16) for word in fields[0].split("-"))
+            found.append((start, end))
+    return found
+
+
+def _memory(regions: Iterable[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
+    """(address, bytes) of these regions, as they are now."""
     with open("/proc/self/mem", "rb", 0) as memory:
-        for line in lines:
-            fields = line.split()
-            if fields[1] == "rw-p" and (len(fields) == 5 or fields[-1].startswith(("[heap]", "[anon"))):
-                start, end = (int(word, 16) for word in fields[0].split("-"))
-                memory.seek(start)
-                try:
-                    yield start, memory.read(end - start)
-                except OSError:  # a guard page
-                    continue
+        for start, end in regions:
+            memory.seek(start)
+            try:
+                yield start, memory.read(end - start)
+            except OSError:  # a guard page
+                continue
 
 
 def _types() -> dict[int, type]:

@@ -101,7 +101,7 @@ def decode_answer(question: Question[A], line: bytes, doing: str) -> A:
 
 def _parsed(line: bytes) -> Any:
     try:
-        return json.loads(line, parse_constant=_no_number)
+        return _DECODER.decode(line.decode())
     except (ValueError, RecursionError) as exc:
         what = "is nested too deeply" if isinstance(exc, RecursionError) else "is not JSON"
         raise BadLine(f"{line[:SHOWN]!r} {what if line.strip() else 'is empty'}") from None
@@ -109,6 +109,11 @@ def _parsed(line: bytes) -> Any:
 
 def _no_number(name: str) -> Any:
     raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
+"""Made once: a new one looks attributes up by new strings, each of which stays in the interpreter's cache of
+attributes; the measured process would gain a block or two with every command."""
 
 
 def plain(value: Any) -> Any:
