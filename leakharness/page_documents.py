@@ -94,4 +94,5 @@ class InvestigationDocument(_InvestigationDocument, total=False):
     findings: list[str]
     advice: list[str]
     checked: list[str]
+    loaded_packages: list[ImportedPackage]
     memory: MemoryOfFiles

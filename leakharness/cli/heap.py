@@ -257,7 +257,7 @@ def _chosen(
     found: list[int] = selected(graph, conditions).tolist()
     if not found:
         raise UsageError(f"{snapshot}: no object with {conditions} in it")
-    return found, f"objects with {conditions}"
+    return found, f"object{'s' if len(found) > 1 else ''} with {conditions}"
 
 
 def nodes_of_type(graph: HeapGraph, wanted: str, snapshot: Path, kind: str | None) -> list[int]:
@@ -323,6 +323,9 @@ def _diff_lines(found: SnapshotDiff) -> Iterator[str]:
         thread = f", worker thread {pair.thread}" if pair.thread else ""
         yield f"pid:    {pair.pid}{thread} ({pair.snapshots} snapshots found)"
     yield f"nodes:  {before} -> {after} ({after - before:+d})"
+    if found.turnover is not None:
+        new, gone, survived = found.turnover
+        yield f"by id:  {new} new, {gone} gone, {survived} survived"
     yield f"filter: top={found.top} min={least}"
     yield f"growth: {signed_size(growth.grown - growth.shrunk)}: {size(growth.grown)} more, {size(growth.shrunk)} less"
     yield ""

@@ -27,7 +27,7 @@ from leakharness.heap.classify import (
 from leakharness.heap.dominators import dominators, retained_sizes
 from leakharness.heap.families import Families, retained_of_families
 from leakharness.heap.graph import HeapGraph
-from leakharness.heap.growth_by_path import FAMILIES, PathGrowth, growth_by_path
+from leakharness.heap.growth_by_path import FAMILIES, PathGrowth, growth_by_path, same_process
 from leakharness.heap.lane import Pair, lane_of, lane_pair
 from leakharness.heap.path_groups import OTHER_WAYS
 
@@ -105,6 +105,16 @@ class SnapshotDiff:
     top: int
     min_kb: int
     growth: Growth = Growth(0, 0)
+    survived: int | None = None
+    """Objects that are in both files, by id; None where ids do not say so: ours are addresses, used again, and
+    two processes have nothing in common."""
+
+    @property
+    def turnover(self) -> tuple[int, int, int] | None:
+        """Objects that came, went and stayed."""
+        if self.survived is None:
+            return None
+        return self.nodes[1] - self.survived, self.nodes[0] - self.survived, self.survived
 
     def document(self) -> dict[str, Any]:
         """The document of ``diff --json``."""
@@ -116,6 +126,9 @@ class SnapshotDiff:
             "thread": self.pair.thread,
             "snapshots": self.pair.snapshots,
             "nodes": list(self.nodes),
+            **(
+                {"objects": dict(zip(("new", "gone", "survived"), self.turnover, strict=True))} if self.turnover else {}
+            ),
             "growth": {
                 "grown": self.growth.grown,
                 "shrunk": self.growth.shrunk,
@@ -202,10 +215,12 @@ def _diff(pair: Pair, settings: Settings) -> SnapshotDiff:
     if needed:
         return _compared(pair, old, v8.read(pair.after), settings)
     summary = Families(old, raw=settings.raw)  # and let go of the graph before the second is read
-    total = old.node_count
+    total, ids = old.node_count, old.node_id if old.of_v8 else None
     del old
     new = v8.read(pair.after, edges=edges)
-    return _by_name(pair, (total, new.node_count), (summary, Families(new, raw=settings.raw)), settings)
+    both = summary, Families(new, raw=settings.raw)
+    found = _by_name(pair, (total, new.node_count), both, settings)
+    return replace(found, survived=same_process((ids, new.node_id), both) if ids is not None and new.of_v8 else None)
 
 
 def diff_graphs(
@@ -220,6 +235,8 @@ def _compared(pair: Pair, old: HeapGraph, new: HeapGraph, settings: Settings) ->
     counts = (old.node_count, new.node_count)
     whole = replace(settings, top=max(settings.top, len(families[1].size)))
     by_name = _by_name(pair, counts, families, whole)
+    if old.of_v8 and new.of_v8:
+        by_name = replace(by_name, survived=same_process((old.node_id, new.node_id), families))
     if settings.rank == "retained":
         by_name = _ranked(by_name, (old, new), families)
     if settings.by == "path":

@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["EDGE_KINDS", "NODE_KINDS", "HeapGraph"]
+__all__ = ["EDGE_KINDS", "NODE_KINDS", "UNKNOWN_PLACE", "HeapGraph"]
+
+UNKNOWN_PLACE = 2**31 - 1
+"""Position of an entry of which the file does not know where it is (Julia's), or that lies beyond 32 bits."""
 
 NODE_KINDS = (
     "hidden",
@@ -71,9 +74,11 @@ class HeapGraph:
         return len(self.edge_to)
 
     def edge_text(self, edge: int) -> str:
-        """Name of an edge; the position for ``element`` and ``hidden`` ones."""
+        """Name of an edge; the position for ``element`` and ``hidden`` ones, ``*`` where it is not known."""
         name = int(self.edge_name[edge])
         kind = self.edge_kinds[int(self.edge_kind[edge])]
+        if name == UNKNOWN_PLACE:
+            return "*"
         return str(name) if kind in ("element", "hidden") else self.strings[name]
 
     def edge_source(self, edge: int) -> int:

@@ -17,7 +17,7 @@ from leakharness.heap.dominators import strong_edges
 from leakharness.heap.families import Families, credited_sizes
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.path_groups import PathFamily, path_families
-from leakharness.heap.paths import path_tree
+from leakharness.heap.paths import PathTree, path_tree
 from leakharness.heap.v8_objects import objects_of
 
 __all__ = ["FAMILIES", "PathGrowth", "growth_by_path", "holders_of"]
@@ -27,6 +27,7 @@ Key = tuple[str, str]
 
 FAMILIES = 20  # families whose growth is explained by path
 SAMPLE = 200_000  # objects of a family whose paths are grouped; the figures are scaled up to all of them
+_IDS_IN_TABLE = 8  # times as many ids as there are objects: V8 counts in twos, and leaves out what has gone
 SAME_SHARE = 0.5  # of the ids in both files that must be of one family for ids to be one process's
 
 
@@ -103,8 +104,24 @@ def holders_of(graph: HeapGraph, families: Sequence[Sequence[int]]) -> list[list
     objects = objects_of(graph)
     if objects is not None:
         keep &= ~objects.repeated
-    tree = path_tree(graph, keep)
+    tree = _strings_as_wholes(graph, path_tree(graph, keep))
     return list(path_families(graph, tree, families))
+
+
+_STRINGS = ("string", "concatenated string", "sliced string")
+
+
+def _strings_as_wholes(graph: HeapGraph, tree: PathTree) -> PathTree:
+    """The paths with every part of a string of V8 where the whole string is: a text that was put together of four is
+    five nodes, one below the other, and says nothing by which of them it is."""
+    if not graph.of_v8:
+        return tree
+    text = np.isin(graph.node_kind, [number for number, kind in enumerate(graph.node_kinds) if kind in _STRINGS])
+    part = text & (tree.source >= 0) & text[tree.source]
+    whole = np.where(part, tree.source, np.arange(graph.node_count))
+    while not np.array_equal(above := whole[whole], whole):
+        whole = above
+    return PathTree(tree.edge[whole], tree.source[whole], tree.rank)
 
 
 def _members(families: Families, wanted: Sequence[Key]) -> dict[Key, Ints]:
@@ -118,14 +135,37 @@ def _same_process(old: HeapGraph, new: HeapGraph, before: Families, after: Famil
     """Whether equal ids are the same object: V8's, and most of those that are in both files are of one family."""
     if not (old.of_v8 and new.of_v8):
         return False
-    _, at_old, at_new = np.intersect1d(old.node_id, new.node_id, return_indices=True)
+    return same_process((old.node_id, new.node_id), (before, after)) is not None
+
+
+def same_process(
+    ids: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]], families: tuple[Families, Families]
+) -> int | None:
+    """How many objects are in both of two files of V8, where equal ids are the same object: most of those that are in
+    both are of one family then. None where they are of two processes."""
+    at_old, at_new = _in_both(*ids)
     if not len(at_old):
-        return False
+        return None
     numbers: dict[Key, int] = {}
+    before, after = families
     of_old = np.array([numbers.setdefault(key, len(numbers)) for key in before.all_keys()])
     of_new = np.array([numbers.setdefault(key, len(numbers)) for key in after.all_keys()])
     same = of_old[before.of_node[at_old]] == of_new[after.of_node[at_new]]
-    return bool(np.mean(same) >= SAME_SHARE)
+    return len(at_old) if float(np.mean(same)) >= SAME_SHARE else None
+
+
+def _in_both(old: npt.NDArray[np.uint64], new: npt.NDArray[np.uint64]) -> tuple[Ints, Ints]:
+    """Places of the ids that are in both columns. V8 counts them up, so that a table of all is small; the few of native
+    objects, which are hashes, are sorted."""
+    limit = _IDS_IN_TABLE * max(len(old), len(new), 1)
+    places = np.full(limit, -1, np.int32)
+    low_old, low_new = np.flatnonzero(old < limit), np.flatnonzero(new < limit)
+    places[old[low_old]] = low_old
+    at = places[new[low_new]]
+    found = at >= 0
+    high_old, high_new = np.flatnonzero(old >= limit), np.flatnonzero(new >= limit)
+    _, first, second = np.intersect1d(old[high_old], new[high_new], return_indices=True)
+    return np.concatenate([at[found], high_old[first]]), np.concatenate([low_new[found], high_new[second]])
 
 
 def _add(

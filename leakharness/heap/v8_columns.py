@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from leakharness.errors import SnapshotError
 from leakharness.heap.compiled import compiled
-from leakharness.heap.graph import HeapGraph
+from leakharness.heap.graph import UNKNOWN_PLACE, HeapGraph
 from leakharness.heap.v8_sections import ALIASES_KEY, EDGE_FIELDS, NODE_FIELDS, Layout, drop_pages
 
 __all__ = ["columns_of"]
@@ -106,7 +106,7 @@ def _edges(
         target = _below(rows[:, column["to_node"]], layout.nodes * node_width, "edge target")
         if np.any(target % node_width):
             raise SnapshotError("is corrupt: an edge points between two nodes")
-        kind[part], name[part], to[part] = kinds, np.minimum(names, INT32_MAX), target // node_width
+        kind[part], name[part], to[part] = kinds, np.minimum(names, UNKNOWN_PLACE), target // node_width
     return kind, name, to
 
 

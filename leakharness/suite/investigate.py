@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leakharness.suite.loaded_modules import by_package, modules_in
 from leakharness.suite.trace import COMMAND_FILE, Lane, file_rows, lane_rows, lanes_of, read_trace, summary_line
 from leakharness.units import signed_size, size
 
 if TYPE_CHECKING:
     from leakharness.heap.diff import DiffRow, SnapshotDiff
-    from leakharness.heap.graph import HeapGraph
 
 __all__ = ["FamilyGrowth", "Investigation", "investigate", "report_markdown"]
 
@@ -39,10 +38,6 @@ FEWEST_STRETCHES = 2
 UNKNOWN = "held by C or unknown"
 NODE_UNRECORDED = "(the command was not recorded; node --heapsnapshot-signal=SIGUSR2 takes such snapshots)"
 ROOT_MODULE = re.compile(r"sys\.modules\['([^']+)'\]")
-MODULE_NODE = re.compile(r"module ([A-Za-z_]\w*(?:\.\w+)*)")
-SCRIPT_NODE = re.compile(r"(?:file://)?(/.+\.[cm]?[jt]sx?)")
-"""A script of Node: V8 names the node of its code by its file."""
-LAST_FOLDER = re.compile(r".*/node_modules/((?:@[^/]+/)?[^/]+)/.*|.*/([^/]+/[^/]+)")
 
 
 @dataclass(frozen=True)
@@ -91,6 +86,8 @@ class Investigation:
     """Names of the snapshots that were read, first to last."""
     loaded_before: int = 0
     """Modules that had been loaded before the first snapshot: they cannot be what grew."""
+    loaded_packages: tuple[tuple[str, int], ...] = ()
+    """Those by package, as ``imported`` has them."""
 
     @property
     def leaks(self) -> list[FamilyGrowth]:
@@ -141,6 +138,7 @@ class Investigation:
                 for f in self.families
             ],
             "loaded_before": self.loaded_before,
+            "loaded_packages": [{"package": name, "modules": count} for name, count in self.loaded_packages],
             "imported": [{"package": name, "modules": count} for name, count in self.imported],
             "lanes": [summary_line(lane) for lane in self.lanes],
             "read": list(self.read),
@@ -182,7 +180,7 @@ def investigate(
     files = {name for lane in lanes for name in lane.files}
     return Investigation(
         command=command or _recorded_command(lane_dir) or not_recorded,
-        lane=lane_dir.name,
+        lane=lane_dir.resolve().name,
         pid=found.pair.pid,
         snapshots=found.pair.snapshots,
         before=found.pair.before.name,
@@ -200,7 +198,8 @@ def investigate(
         kind=found.kind,
         of_node=of_node,
         read=tuple(path.name for path in read),
-        loaded_before=loaded,
+        loaded_before=sum(count for _, count in loaded),
+        loaded_packages=tuple(loaded),
     )
 
 
@@ -229,9 +228,9 @@ def _spread(paths: Sequence[Path]) -> list[Path]:
 
 def _over_time(
     paths: Sequence[Path], found: SnapshotDiff
-) -> tuple[dict[tuple[str, str], list[int]], list[tuple[str, int]], int, bool]:
-    """Shallow bytes of each grown (kind, type) in every snapshot, the packages imported from first to last, how many
-    modules were loaded before the first, and whether the files are V8's."""
+) -> tuple[dict[tuple[str, str], list[int]], list[tuple[str, int]], list[tuple[str, int]], bool]:
+    """Shallow bytes of each grown (kind, type) in every snapshot, the packages imported from first to last, those that
+    were loaded before the first, and whether the files are V8's."""
     from leakharness.heap import v8
     from leakharness.heap.families import Families
 
@@ -246,28 +245,9 @@ def _over_time(
         for key in wanted:
             series[key].append(sizes.get(key, 0))
         if number in (0, len(paths) - 1):
-            last = _modules_in(graph)
+            last = modules_in(graph)
             first = first or last
-    packages = Counter(_package_of(name) for name in last - first)
-    return series, sorted(packages.items(), key=lambda row: (-row[1], row[0])), len(first), graph.of_v8
-
-
-def _package_of(module: str) -> str:
-    """The top-level package of a Python module; of a script its npm package, else its folder and file."""
-    if not module.startswith("/"):
-        return module.partition(".")[0]
-    match = LAST_FOLDER.fullmatch(module)
-    return (match[1] or match[2].rpartition("/")[0]) if match else module
-
-
-def _modules_in(graph: HeapGraph) -> set[str]:
-    import numpy as np
-
-    pattern, nodes = MODULE_NODE, graph.node_name
-    if graph.of_v8:
-        pattern, nodes = SCRIPT_NODE, nodes[graph.node_kind == graph.node_kinds.index("code")]
-    matches = ((number, pattern.fullmatch(graph.strings[number])) for number in np.unique(nodes).tolist())
-    return {match.group(1) for _, match in matches if match is not None}
+    return series, by_package(last - first), by_package(first), graph.of_v8
 
 
 def _family(row: DiffRow, series: Mapping[tuple[str, str], list[int]], files: Iterable[str]) -> FamilyGrowth:
@@ -338,7 +318,9 @@ def _by_trace(family: FamilyGrowth, by_import: dict[str, int]) -> FamilyGrowth:
 
 def _type_of(row: DiffRow) -> str:
     """The family's type: the end of a fingerprint."""
-    return row.name.rpartition(" -> ")[2]
+    from leakharness.heap.path_groups import OTHER_WAYS
+
+    return row.name.rpartition(" -> ")[2].removesuffix(f" {OTHER_WAYS}")
 
 
 def _file_of(path: Sequence[str], files: Iterable[str]) -> str | None:
@@ -365,7 +347,7 @@ def _likely_word(found: Investigation) -> str:
     leak, modules = bool(found.leaks), bool(found.module_growth or found.imported)
     if leak and modules:
         return "real leak and module growth"
-    if found.seen_once:
+    if found.seen_once and found.kind != "module-graph":
         return "undecided"
     return "real leak" if leak else "module growth" if modules else "undecided"
 
@@ -376,11 +358,17 @@ def _headline(found: Investigation) -> str:
         worst = found.leaks[0]
         where = f" in {worst.file}" if worst.file else ""
         return f"Likely {word}: {size(worst.size_delta)} of {worst.type} more, held by {_holder(worst)}{where}."
-    if found.seen_once:
+    if found.seen_once and word == "undecided":
         worst = found.seen_once[0]
         return (
             f"Undecided: {size(worst.size_delta)} of {worst.type} more, held by {_holder(worst)}; two snapshots "
             "cannot tell a leak from what is made once."
+        )
+    if word == "module growth" and found.seen_once:
+        once = sum(family.size_delta for family in found.seen_once)
+        return (
+            f"Likely module growth: what grew came with imports, but for {size(once)} of objects, of which two "
+            "snapshots cannot tell a leak from what is made once."
         )
     if word == "module growth":
         return "Likely module growth: what grew came with imports, and no retained runtime objects were found."
@@ -435,16 +423,22 @@ def _findings(found: Investigation) -> list[str]:
         )
     for f in found.module_growth:
         lines.append(f"likely module growth: `{f.type}` ({signed_size(f.size_delta)}), {f.evidence}")
+    loaded = f"{found.loaded_before} had been loaded before the first ({_most(found.loaded_packages)})"
     if found.imported:
         total = sum(count for _, count in found.imported)
-        most = ", ".join(f"{name} {count}" for name, count in found.imported[:6])
-        before = f"; {found.loaded_before} had been loaded before the first" if found.loaded_before else ""
-        lines.append(f"module growth: {total} modules were imported between the two snapshots ({most}){before}")
+        before = f"; {loaded}" if found.loaded_before else ""
+        lines.append(
+            f"module growth: {total} modules were imported between the two snapshots ({_most(found.imported)}){before}"
+        )
     elif found.loaded_before:
-        lines.append(f"no module was imported meanwhile: all {found.loaded_before} had been loaded before the first")
+        lines.append(f"no module was imported meanwhile: all {loaded}")
     for f in found.unsettled:
         lines.append(f"no label: `{f.type}` ({signed_size(f.size_delta)}): neither name nor retainers settle it")
     return lines
+
+
+def _most(packages: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in packages[:6])
 
 
 def _advice(found: Investigation) -> list[str]:

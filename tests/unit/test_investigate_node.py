@@ -53,7 +53,7 @@ def test_the_registry_is_named_and_the_packages_that_were_loaded(tmp_path: Path)
     assert (found.imported, found.loaded_before) == ((("@acme/big", 1),), 1)
     text = report_markdown(found)
     assert "held by Module.REGISTRY (Array)" in text
-    assert "1 had been loaded before the first" in text
+    assert "1 had been loaded before the first (src 1)" in text
     assert "pytest" not in text
     assert "(GC roots)" not in text
 
@@ -90,3 +90,30 @@ def test_it_is_a_page_and_a_document(tmp_path: Path) -> None:
     assert document["memory"]["files"][0]["left"] == 5 << 20
     with pytest.raises(UsageError, match="an investigation is rendered as markdown or html"):
         CliRunner().invoke(make_app(), [*words, "--format", "sarif"], catch_exceptions=False)
+
+
+def test_what_is_left_of_a_module_graph_does_not_make_it_undecided(tmp_path: Path) -> None:
+    """Two snapshots, 34 MiB of modules and a few objects that one of them made: the headline tells the modules."""
+    for step in (0, 1):
+        file = worker(step)
+        module = file.held(file.held(2, "property", "require", "object", "Object"), "property", "m", "object", "Module")
+        if step:
+            file.held(module, "internal", "source_text_info", "object", "Module", 9_000_000)
+        file.write(tmp_path / f"Heap.20260101.12000{step}.77.1.00{step}.heapsnapshot")
+    found = investigate(tmp_path)
+    assert found.kind == "module-graph"
+    assert [f.type for f in found.seen_once] == ["Session"]
+    assert "Likely module growth: what grew came with imports, but for 195 KiB of objects" in report_markdown(found)
+
+
+def test_a_family_in_other_ways_has_its_types_series(tmp_path: Path) -> None:
+    """Strings in many small ways are one row, and rise as all strings do."""
+    for step in (0, 1, 2):
+        file = worker(0)
+        for place in range(40):
+            holder = file.held(2, "property", f"h{place}", "object", f"Holder{place}")
+            for i in range(step):
+                file.held(holder, "property", f"text{i}", "string", f"text {place} {i}", 5000)
+        file.write(tmp_path / f"Heap.20260101.12000{step}.77.1.00{step}.heapsnapshot")
+    (family,) = investigate(tmp_path).families
+    assert (family.type, family.risen, family.intervals) == ("(string)", 2, 2)
