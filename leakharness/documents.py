@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar
 
 from leakharness.errors import UsageError
+from leakharness.printable import one_line
 
 __all__ = [
     "BisectDocument",
@@ -140,6 +141,12 @@ class RunDocument(_RunDocument, total=False):
     where: str
 
 
+class Sealed(TypedDict, total=False):
+    """What a report shows of a seal."""
+
+    packages: Mapping[str, str]
+
+
 class _CheckDocument(TypedDict):
     schema: Literal["leakharness.check/1"]
     scenario: str
@@ -152,7 +159,7 @@ class CheckDocument(_CheckDocument, total=False):
 
     reason: str
     notes: list[str]
-    seal: Mapping[str, Any]
+    seal: Sealed
     digest: str
 
 
@@ -188,7 +195,7 @@ class ProveDocument(_ProveDocument, total=False):
     reason: str
     reproduce: str
     paths: PathsDocument
-    seal: Mapping[str, Any]
+    seal: Sealed
     digest: str
 
 
@@ -436,7 +443,7 @@ def _check(value: Any, kind: Any, where: str) -> None:
         if not isinstance(value, dict):
             raise _wrong(value, "an object", where)
         for name, item in value.items():
-            _check(item, arguments[1], f"{where}.{name[:SHOWN]}")
+            _check(item, arguments[1], f"{where}.{one_line(name[:SHOWN])}")
     else:
         _check_scalar(value, kind, where)
 

@@ -166,7 +166,8 @@ def run_command(
     limits = _limits(every, count, keep, max_mb)
     with service(context.args) as child:
         lane = lane_of(child.pid, lane_dir)
-        _watch(child.pid, lane, limits, f"leakharness live run --every {every} -- {' '.join(context.args)}")
+        if _watch(child.pid, lane, limits, f"leakharness live run --every {every} -- {' '.join(context.args)}"):
+            child.was_told_to_end()
         code = child.wait()
     raise SystemExit(code if code >= 0 else 128 - code)
 
@@ -182,27 +183,27 @@ def _limits(every: str, count: int | None, keep: int, max_mb: int) -> Limits:
     return Limits(seconds, count, keep, max_mb * MIB)
 
 
-def _watch(pid: int, lane: Path, limits: Limits, command: str) -> None:
-    """A line a look on stdout; at the end, by Ctrl-C too, what the lane says."""
+def _watch(pid: int, lane: Path, limits: Limits, command: str) -> bool:
+    """A line a look on stdout; at the end, by Ctrl-C too, what the lane says. Whether Ctrl-C ended it."""
     from leakharness.cli.terminal import say
     from leakharness.errors import LeakHarnessError
     from leakharness.live.watching import watch
     from leakharness.suite.investigate import investigate, report_markdown
 
-    seen = 0
+    seen, interrupted = 0, False
     print(f"leakharness: process {pid} every {limits.every:g} s, snapshots in {lane}; Ctrl-C ends", file=sys.stderr)
     try:
         for tick in watch(pid, lane, limits):
             seen = tick.number
             say("\n".join(_tick_lines(tick)))
     except KeyboardInterrupt:
-        pass
-    if seen < 2:
-        return
-    try:
-        say(report_markdown(investigate(lane, pid=pid, command=command)))
-    except LeakHarnessError as error:
-        print(f"leakharness: {error}", file=sys.stderr)
+        interrupted = True
+    if seen >= 2:
+        try:
+            say(report_markdown(investigate(lane, pid=pid, command=command)))
+        except LeakHarnessError as error:
+            print(f"leakharness: {error}", file=sys.stderr)
+    return interrupted
 
 
 def _tick_lines(tick: Tick) -> Iterator[str]:

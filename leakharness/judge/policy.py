@@ -60,6 +60,23 @@ SWING_MEMORY = 2.0
 times N."""
 FIRST_RUNS = 10
 """Runs at the beginning of a warm-up whose rises and falls say nothing of later: everything is built there."""
+DOUBLING_STEPS = 4
+"""Steps that each double, in size and in distance, for them to be a store that grows and not steps by chance: three
+sizes that follow from the first, and two distances."""
+LEAST_DOUBLED, MOST_DOUBLED = 1.6, 2.6
+"""How often a step, and its distance, may contain the one before: a store with a fixed part doubles a little less, and
+an allocator rounds."""
+SMALL_STEP = 20.0
+"""A rise of less than this part of the largest is no step: of four that double, the first is an eighth of the last."""
+BESIDE_STEPS = 0.25
+"""What may come beside the steps, as a share of them: else the series is judged as any other."""
+HOLDS_BYTES = 512
+"""The most that one entry, object or block takes of a table (or of a small object): steps of no more than that for
+each of them that came meanwhile are the tables of a store that these counters show, and judge."""
+SHOWN = ("entries", "objects", "blocks")
+"""Counters that show what a container of Python's holds."""
+RECENT = 0.25
+"""Share of the distance of the last two steps within which growth was going on: later it may have stopped."""
 KIB = 1024
 MALLOC_FLOOR_BYTES = 2 * KIB
 """Rise of malloc's bytes below which it is forgiven: a chunk may be handed out up to 16 bytes larger than asked for,
@@ -97,6 +114,8 @@ class Rule:
     """Whether this counter may call a leak when no other does (and no more trusted one contradicts)."""
     sparse: bool = False
     """Whether it is judged by the readings that have it; any other is not judged where one of them lacks it."""
+    tables: bool = False
+    """Whether it counts the memory of tables, which double: see :mod:`leakharness.judge.doubling`."""
     turns: int = EVEN_EVENTS
     """Batches of k or k + 1 by turns that are even enough. Five where the counter never moves on code without a leak:
     twelve tracked objects in 250 runs are a leak of one run in twenty."""
@@ -113,16 +132,16 @@ RULES: tuple[Rule, ...] = (
     Rule("locks", patience=8, turns=SEGMENTS),
     Rule("timers", patience=8, turns=SEGMENTS),
     Rule("temp_files", patience=8, turns=SEGMENTS),
-    Rule("unlinked_bytes", patience=8, turns=SEGMENTS),
-    Rule("shm_bytes", patience=8, turns=SEGMENTS),
+    Rule("unlinked_bytes", patience=8, tables=True, turns=SEGMENTS),
+    Rule("shm_bytes", patience=8, tables=True, turns=SEGMENTS),
     Rule("unread_bytes", patience=8, turns=SEGMENTS),
     Rule("objects", patience=5),
     Rule("references", patience=5, turns=SEGMENTS, sparse=True),
     Rule("given_away", patience=5, turns=SEGMENTS, sparse=True),
     Rule("entries", patience=5),
     Rule("blocks"),
-    Rule("malloc_bytes", floor=MALLOC_FLOOR_BYTES),
-    Rule("mapped_bytes", floor=MAPPED_FLOOR_BYTES),
+    Rule("malloc_bytes", floor=MALLOC_FLOOR_BYTES, tables=True),
+    Rule("mapped_bytes", floor=MAPPED_FLOOR_BYTES, tables=True),
     Rule("rss", floor=RSS_FLOOR_BYTES, alone=False),
     Rule("children_rss", floor=CHILDREN_FLOOR_BYTES, sparse=True),
 )

@@ -52,6 +52,8 @@ class Trend:
     """Whether every one of :data:`LASTING` stretches rises: that is no noise, however much the series swings."""
     to_come: float = math.inf
     """Where a store of keys at random fills for sure: how much more it will take, in the counter's unit."""
+    last_step: int | None = None
+    """Where it grows in steps that double, tables of a store: the run of the process that the last one came in."""
     mappings_tell: bool = False
     """Of resident size: whether only a look at the memory mappings can decide."""
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+from leakharness.judge.doubling import Doubling
 from leakharness.judge.policy import (
     _FLOORS,
     CONTROL_FACTOR,
@@ -24,11 +25,13 @@ from leakharness.judge.policy import (
     EARLIER_MEMORY,
     FIRST_RUNS,
     HOLDERS,
+    HOLDS_BYTES,
     LARGEST_LEAK,
     MAPPED_SHARE,
     NEARLY_FULL,
     RULES,
     SEGMENTS,
+    SHOWN,
     SWING_FACTOR,
     USUAL_BLOCK_BYTES,
     Rule,
@@ -50,6 +53,8 @@ class Assessment:
     why: str
     forgiven: tuple[str, ...] = ()
     runs_needed: int | None = None
+    last_step: int | None = None
+    """Where all that grows grows in steps that double: the run of the process that the last one came in."""
     resident_open: bool = False
     """Whether resident size grows inside address space that does not, and nothing else does: the mappings tell."""
 
@@ -78,9 +83,8 @@ def assess(
     resident: ResidentGrowth | None = None,
 ) -> Assessment:
     """Judge a whole measurement. ``teeth``: how far each counter rose and fell within one batch, where that was looked
-    at. ``control`` is the control arm's rise of each counter over the same number of
-    runs. ``final``: no more runs can be made, so whatever is noise by its numbers is called steady now. ``resident``
-    is what the mappings say, where an earlier assessment asked for it."""
+    at. ``control``: the control arm's rise of each over as many runs. ``final``: no more runs can be made, so what is
+    noise by its numbers is called steady now. ``resident``: what the mappings say, where they were asked for."""
     judged = [rule for rule in RULES if _values(_rows(rule, readings), rule.counter) is not None]
     trends = _trends(judged, readings, warm_up, teeth or {}, control, final=final, resident=resident)
     if any(found.state == "grows" for found in trends.values()):
@@ -109,10 +113,11 @@ def assess(
     over = _over_limits(readings, max_tracked_retention, max_rss_growth_bytes)
     growing = [g for g in growth if g.grows]
     if growing or over:
-        why = over or "; ".join(f"{g.counter} {signed(g.per_run)} a run" for g in growing)
+        why = over or "; ".join(_in_words(g, trends[g.counter]) for g in growing)
         if resident is not None and [g.counter for g in growing] == ["rss"]:
             why = f"{why}, {resident.why}"
-        return Assessment("grows", tuple(growth), why, tuple(forgiven))
+        last_step = _last_step([trends[g.counter] for g in growing])
+        return Assessment("grows", tuple(growth), why, tuple(forgiven), last_step=last_step)
     open_ = [(name, t) for name, t in trends.items() if t.state == "undecided"]
     if open_:
         name, first = open_[0]
@@ -192,6 +197,8 @@ def _trends(
         )
         if final and found.state == "undecided":
             found = _close(rule, found)
+        if rule.tables and found.state != "grows":
+            found = _in_doublings(rule, found, warm_up, rows, final=final)
         found = _beside_others(rule, found, trends, resident)
         trends[rule.counter] = found
     return trends
@@ -374,6 +381,61 @@ def _close(rule: Rule, found: Trend) -> Trend:
         why = f"{found.why}: a store that is nearly full, about {_number(max(1.0, round(found.to_come)))} more to come"
         return Trend("steady", 0.0, found.rise, found.swing, why)
     return found
+
+
+def _in_words(growth: Growth, trend: Trend) -> str:
+    steps = f", in {trend.why}" if trend.last_step is not None else ""
+    return f"{growth.counter} {signed(growth.per_run)} a run{steps}"
+
+
+def _last_step(growing: Sequence[Trend]) -> int | None:
+    """The run of the last step, where all that grows grows in steps that double."""
+    steps = [found.last_step for found in growing if found.last_step is not None]
+    return max(steps) if steps and len(steps) == len(growing) else None
+
+
+def _in_doublings(
+    rule: Rule, found: Trend, warm_up: Sequence[Reading], readings: Sequence[Reading], *, final: bool
+) -> Trend:
+    """Growth that shows only as tables that double, in the warm-up and the measurement; ``found`` where there is none.
+
+    It is called when a step has just come: between two steps the store may have stopped. Where the entries, objects or
+    blocks of the same stretch explain the steps, the store is judged by these.
+    """
+    built = [row for row in warm_up if row.runs >= FIRST_RUNS]  # what the first runs build is no step
+    first = built[-1].runs if built else 0
+    rows = [*built, *(replace(row, runs=first + row.runs - readings[0].runs) for row in readings)]
+    series = _together(rows, built, rule.counter)
+    steps = Doubling.of(series.runs, series.low) if series.batches > 0 else None
+    if steps is None or steps.sizes[-1] <= rule.floor or series.runs[-1] > steps.overdue:
+        return found
+    held = max(_risen(_together(rows, built, name), steps.at[0], steps.at[-1]) for name in SHOWN)
+    if held * HOLDS_BYTES >= sum(steps.sizes[1:]):
+        return found
+    rise, why = series.rise, steps.in_words(first)
+    if steps.seen_lately(series.runs[-1]) and steps.at[-1] > first:
+        return Trend("grows", steps.per_run, rise, found.swing, why, last_step=steps.at[-1])
+    if final:
+        return found
+    return Trend("undecided", steps.per_run, rise, found.swing, f"{why}; the next one is due", lasting=True)
+
+
+def _together(rows: Sequence[Reading], built: Sequence[Reading], counter: str) -> Series:
+    """A counter from the warm-up to the end, one value a run; empty where a reading lacks it. What is counted exactly
+    may begin anew at the baseline."""
+    values = _values(rows, counter) or []
+    if counter in SHOWN and built and values:
+        before = len(built)
+        ahead = values[before - 1] - values[before]
+        values = [*values[:before], *(value + ahead for value in values[before:])]
+    last = dict(zip((row.runs for row in rows), values, strict=False))
+    return Series(list(last), list(last.values()))
+
+
+def _risen(series: Series, since: int, until: int) -> float:
+    """What a counter's floor rose by from one run to another."""
+    within = [low for run, low in zip(series.runs, series.low, strict=True) if since <= run <= until]
+    return within[-1] - within[0] if within else 0.0
 
 
 def _over_limits(readings: Sequence[Reading], max_tracked: int | None, max_rss_bytes: float | None) -> str | None:

@@ -5,38 +5,75 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 
 from leakharness.errors import UsageError
 
-__all__ = ["service"]
+__all__ = ["Service", "service"]
 
 FORWARDED = (signal.SIGTERM, signal.SIGHUP)
 """What the tool is sent is meant for the service; Ctrl-C reaches both by the terminal."""
-END_SECONDS = 10.0
-"""How long the service may take to end before it is killed."""
+END_SECONDS = 30.0
+"""How long the service may take to end once it was told to, before it is killed: it finishes what it is asked
+meanwhile. As long as Kubernetes gives it."""
+
+
+class Service:
+    """A service that runs as long as it likes, until it is told to end: then it has a deadline."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._deadline: threading.Timer | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        return self._process.wait()
+
+    def forward(self, number: int, frame: object = None) -> None:
+        """Pass a signal on. SIGTERM tells it to end."""
+        self._process.send_signal(number)
+        if number == signal.SIGTERM:
+            self.was_told_to_end()
+
+    def was_told_to_end(self) -> None:
+        """From now on it has END_SECONDS."""
+        if self._deadline is None:
+            self._deadline = threading.Timer(END_SECONDS, self._process.kill)
+            self._deadline.daemon = True
+            self._deadline.start()
+
+    def close(self) -> None:
+        """End it, where it has not ended."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(END_SECONDS)
+        if self._deadline is not None:
+            self._deadline.cancel()
 
 
 @contextlib.contextmanager
-def service(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+def service(command: Sequence[str]) -> Iterator[Service]:
     """Start ``command``; end it with the block. Raises UsageError where it cannot be started."""
     try:
-        child = subprocess.Popen(list(command))
+        child = Service(subprocess.Popen(list(command)))
     except OSError as error:
         raise UsageError(f"{command[0]}: cannot be started: {error.strerror or error}") from None
     before = {number: signal.getsignal(number) for number in FORWARDED}
     for number in FORWARDED:
-        signal.signal(number, lambda received, _: child.send_signal(received))
+        signal.signal(number, child.forward)
     try:
         yield child
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(END_SECONDS)
+        child.close()

@@ -16,10 +16,12 @@ from leakharness.units import size
 
 __all__ = ["cut_short", "every_second", "followed_far_enough", "weighs_enough"]
 
+FOLLOWED_ENTRIES = 2_048
+"""As many as a cache may hold that shows no bound, and gets one a run: few hold more; see for instance SQLAlchemy's
+(750), sqlite3's, dateutil's and re's (512)."""
 FOLLOWED_RUNS = 2_560
-"""Runs from the process's first on that growth is followed: 2,048, as many as a cache may hold that gets one a run,
-and a fifth of that, since the last of five stretches must show whether it goes on. Few caches that show no bound hold
-more; see for instance SQLAlchemy's (750), sqlite3's, dateutil's and re's (512)."""
+"""Runs from the process's first on that growth is followed: so many, and a fifth of that, since the last of five
+stretches must show whether it goes on."""
 FOLLOWED_BYTES = 64 * 2**20
 """What the runs may leave behind meanwhile: a cache that holds more weighs as much as a leak, and the machine is not
 ours to fill."""
@@ -38,7 +40,7 @@ def followed_far_enough(measurement: Measurement, found: judge.Assessment) -> bo
     growing = {row.counter for row in found.growth if row.grows}
     if not growing or growing.intersection(FEW):  # none grows: a hard limit was exceeded
         return True
-    return _runs_made(measurement) >= FOLLOWED_RUNS or weighs_enough(measurement)
+    return _outgrown(measurement, found) or weighs_enough(measurement)
 
 
 def every_second(readings: Sequence[Reading], found: judge.Assessment) -> list[Reading] | None:
@@ -61,13 +63,21 @@ def cut_short(measurement: Measurement, found: judge.Assessment) -> str | None:
     """Where growth could not be followed so far: the sentence that says why, and what it may be instead of a leak."""
     growing = {row.counter for row in found.growth if row.grows}
     runs = _runs_made(measurement)
-    if runs >= FOLLOWED_RUNS or not growing or growing.intersection(FEW):
+    if _outgrown(measurement, found) or not growing or growing.intersection(FEW):
         return None
     heavy = weighs_enough(measurement)
     objects = _left_behind(measurement, "objects")  # less than is there: the count begins anew with a freeze
     left = f"{objects:,} objects" if objects >= FOLLOWED_OBJECTS else size(_left_behind(measurement, *BYTES))
     why = f"until they had left {left} behind" if heavy else "no more: --max-runs, --max-seconds"
     return f"followed for {runs:,} runs, {why}; a cache that shows no bound and holds more entries looks the same"
+
+
+def _outgrown(measurement: Measurement, found: judge.Assessment) -> bool:
+    """Whether growth was seen after as many runs as fill the usual caches. A store that shows only as a table that
+    doubles was seen to grow when the last step came, not since."""
+    if found.last_step is None:
+        return _runs_made(measurement) >= FOLLOWED_RUNS
+    return found.last_step >= FOLLOWED_ENTRIES
 
 
 def _runs_made(measurement: Measurement) -> int:

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import pytest
 
+from leakharness.documents import read_document, validated
 from leakharness.errors import UsageError
 from leakharness.pytest_plugin.rows import Row
 from leakharness.store import write_atomically
@@ -19,13 +20,24 @@ __all__ = ["Baseline"]
 SCHEMA = "leakharness.baseline/1"
 
 
+class _Cause(TypedDict):
+    fingerprint: str
+    target: str
+
+
+class _Document(TypedDict):
+    schema: Literal["leakharness.baseline/1"]
+    causes: list[_Cause]
+    tests: Mapping[str, list[str]]
+
+
 @dataclass
 class Baseline:
     """Causes by retainer fingerprint; leaks without one by test and counters. ``is_new``: this session writes it."""
 
     path: Path
     is_new: bool
-    causes: Sequence[Mapping[str, str]] = ()
+    causes: Sequence[_Cause] = ()
     tests: Mapping[str, Sequence[str]] = field(default_factory=dict)
     count: int = 0
 
@@ -35,16 +47,10 @@ class Baseline:
         if not path.exists():
             return cls(path, True)
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            if document["schema"] != SCHEMA:
-                raise ValueError(f"schema {document['schema']!r} and not {SCHEMA!r}")
-            causes = [{"fingerprint": str(c["fingerprint"]), "target": str(c["target"])} for c in document["causes"]]
-            tests = {str(name): [str(c) for c in counters] for name, counters in document["tests"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise pytest.UsageError(
-                f"--leak-baseline {path}: not a baseline ({type(exc).__name__}: {exc}); remove it to write a new one"
-            ) from None
-        return cls(path, False, causes, tests)
+            document = validated(_Document, read_document(path, "a baseline"), f"{path}: not as {SCHEMA} is written")
+        except UsageError as exc:
+            raise pytest.UsageError(f"--leak-baseline {exc}; remove it to write a new one") from None
+        return cls(path, False, document["causes"], document["tests"])
 
     def known(self) -> list[tuple[str, str]]:
         """Its causes as known leaks: what each matches, and the reason."""

@@ -15,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,17 @@ __all__ = ["start_isolation"]
 CHANNEL_VARIABLE = "LEAKHARNESS_CHANNEL"
 """Environment variable with the descriptor on which an isolated process reports."""
 OUTPUT_KEPT_BYTES = 4000
+KILLED = 9
+"""The number of the signal that ends a process at once."""
 END_SECONDS = 10.0
-"""How long a process that was killed may take to be gone."""
+"""How long a process that was killed, or closed its channel, may take to be gone; and how long a channel may stay open
+after the process, in the hands of what it left behind."""
+LAST_SECONDS = 300.0
+"""How long a process may take to end after its tests: it writes its coverage, and joins its threads."""
+SILENT_SECONDS = 3600.0
+"""How long a process may say nothing: far above what one test, or the collection of one file, takes."""
+LOOK_SECONDS = 1.0
+"""How often the processes are looked at while none says anything."""
 
 
 def start_isolation(config: pytest.Config) -> None:
@@ -96,6 +106,24 @@ class _Child:
     running: str | None = None
     finished: bool = False
     reported: int = 0
+    heard: float = 0.0
+    """When it said something last, or was seen to have ended; of the monotonic clock."""
+    gone: bool = False
+    problem: str = ""
+    """Why it was killed."""
+
+    def overdue(self) -> bool:
+        """Whether it has kept its channel for too long; kills the process where that still runs."""
+        quiet = time.monotonic() - self.heard
+        if self.process.poll() is not None:
+            if not self.gone:
+                self.gone, self.heard, quiet = True, time.monotonic(), 0.0
+            return self.finished or quiet > END_SECONDS  # what it forked has the channel open
+        if quiet <= (LAST_SECONDS if self.finished else SILENT_SECONDS):
+            return False
+        self.problem = f"did not end {quiet:.0f} s after its tests" if self.finished else f"hung for {quiet:.0f} s"
+        self.process.kill()
+        return True
 
 
 class Isolation:
@@ -109,6 +137,7 @@ class Isolation:
         self._next_lane = 0
         self._ran = 0
         """Files of which the process came to its end."""
+        self._killed: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, Any, Any]:
@@ -125,6 +154,8 @@ class Isolation:
         write(f"{self._ran} of {len(self._manifest.files)} files of the manifest ran in processes of their own")
         if self._ran < len(self._orders):
             write(f"  {len(self._orders) - self._ran} did not, or not to their end: the session was stopped before")
+        for line in self._killed:
+            write(f"  {line}")
         there = set(_located(self._config, self._manifest).values())
         for hotspot in self._manifest.files:
             if hotspot.file not in there:
@@ -149,8 +180,11 @@ class Isolation:
             while waiting or children:
                 while waiting and len(children) < at_once:
                     children.append(self._start(waiting.pop(0)))
-                child, event = self._events.get()
+                child, event = self._next_event(children)
+                if child not in children:  # its channel was closed after we had given it up
+                    continue
                 if event is not None:
+                    child.heard = time.monotonic()
                     self._replay(session, child, event)
                 else:
                     children.remove(child)
@@ -163,6 +197,16 @@ class Isolation:
                 child.process.kill()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.process.wait(END_SECONDS)
+
+    def _next_event(self, children: Sequence[_Child]) -> tuple[_Child, dict[str, Any] | None]:
+        """What a child says next; None at its end, which comes within a deadline whatever the child does."""
+        while True:
+            try:
+                return self._events.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                for child in children:
+                    if child.overdue():
+                        return child, None
 
     def _start(self, order: _Order) -> _Child:
         self._next_lane += 1
@@ -179,7 +223,7 @@ class Isolation:
             pass_fds=(send,),
         )
         os.close(send)
-        child = _Child(order, process, output)
+        child = _Child(order, process, output, heard=time.monotonic())
         threading.Thread(target=self._listen, args=(child, receive), daemon=True).start()
         return child
 
@@ -189,7 +233,6 @@ class Isolation:
             for line in lines:
                 with contextlib.suppress(ValueError):  # half a line: the process was killed while it wrote
                     self._events.put((child, json.loads(line)))
-        child.process.wait()
         self._events.put((child, None))
 
     def _replay(self, session: pytest.Session, child: _Child, event: dict[str, Any]) -> None:
@@ -218,13 +261,15 @@ class Isolation:
 
     def _ended(self, child: _Child) -> None:
         """Report a process that died, or that never came to its tests, as what it is: a failure."""
-        code = child.process.returncode
+        code = _exit_code(child.process)
         said = _tail(child.output)
         child.output.close()
+        if child.problem:
+            self._killed.append(f"the process of {child.order.file} {child.problem}, and was killed")
         if child.finished and (code in (0, 1, 2, 5) or child.reported):
             return
         where = child.running or child.order.file
-        how = f"died by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        how = child.problem or (f"died by signal {-code}" if code < 0 else f"ended with exit code {code}")
         text = f"the process of {child.order.file} {how} while running {where}"
         report = pytest.TestReport(
             where,
@@ -285,6 +330,17 @@ class IsolatedChild:
         line = json.dumps(event, default=str).encode() + b"\n"
         while line:
             line = line[self._channel.write(line) :]
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a process that has closed its channel, which is killed where it does not end."""
+    try:
+        return process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(END_SECONDS)
+    return -KILLED
 
 
 def _located(config: pytest.Config, manifest: Manifest) -> dict[Path, str]:

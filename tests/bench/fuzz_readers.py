@@ -88,7 +88,7 @@ def changed_document(rnd: random.Random, document: Any) -> Any:
         elif choice < 0.4 and isinstance(holder, dict):
             holder[rnd.choice(("new", "\0", "__class__", "a.b"))] = holder.pop(place[-1])
         else:
-            holder[place[-1]] = rnd.choice(WRONG)
+            holder[place[-1]] = copy.deepcopy(rnd.choice(WRONG))
     return document
 
 
@@ -247,6 +247,39 @@ def small_snapshot(header: dict[str, Any]) -> dict[str, Any]:
     return {"snapshot": header, "nodes": nodes, "edges": edges, "strings": strings}
 
 
+def sample(kind: Any) -> Any:
+    """A plain value of a type of the protocol, with one row in every list."""
+    import types
+    import typing
+
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType, typing.Annotated, typing.Literal):
+        return arguments[0] if origin is typing.Literal else sample(arguments[0])
+    if origin is dict:
+        return {"a": sample(arguments[1])}
+    if origin is tuple:
+        return [sample(one) for one in arguments if one is not ...]
+    if hasattr(kind, "_fields"):
+        return {name: sample(one) for name, one in typing.get_type_hints(kind, include_extras=True).items()}
+    return {int: 3, str: "text", float: 1.5, bool: True}.get(kind)
+
+
+def answer_lines() -> list[bytes]:
+    """A line for every question that the tool asks, with an answer; one failure; one command."""
+    from leakharness.worker import protocol
+
+    questions = [value for value in vars(protocol).values() if isinstance(value, protocol.Question)]
+    lines = [json.dumps({"to": one.op, "answer": sample(one.answer)}).encode() for one in questions]
+    failure = {"kind": "not_judged", "reason": "r", "detail": "d"}
+    lines.append(json.dumps({"to": questions[0].op, "failure": failure}).encode())
+    return [*lines, json.dumps([questions[0].op, {"path": "x"}, 3]).encode()]
+
+
+def baseline_document() -> dict[str, Any]:
+    cause = {"fingerprint": "app.KEPT > list[*]", "target": "Session"}
+    return {"schema": "leakharness.baseline/1", "causes": [cause], "tests": {"test_a.py::test_b": ["objects"]}}
+
+
 PYPROJECT = b"""
 [tool.leakharness]
 iters = 50
@@ -256,6 +289,9 @@ python = "python3"
 report_dir = "reports"
 target = "a:b"
 known = [{match = "a.B", reason = "c"}]
+[tool.leakharness.trend-budget]
+rise = 0.5
+duration_s = 20
 """
 
 
@@ -312,6 +348,7 @@ def read_manifest_file(path: Path) -> None:
 
 
 def read_settings(path: Path) -> None:
+    from leakharness.report.trend import budget_from
     from leakharness.resolve import known_leaks, pyproject_options, resolve
 
     target = path.with_name("pyproject.toml")
@@ -319,6 +356,44 @@ def read_settings(path: Path) -> None:
     settings = pyproject_options(target.parent)
     resolve({}, {}, settings)
     known_leaks([], settings)
+    budget_from(settings.get("trend_budget", {}), "pyproject.toml")
+
+
+def read_stored(path: Path) -> None:
+    """As ``trend`` reads it, with its page."""
+    page = path.with_name("page.html")
+    command("trend", str(path), "--json", "--out", str(page))
+    command("trend", str(path))
+
+
+def read_answer(path: Path) -> None:
+    """A line of the measured process, as the answer to every question; and as a command."""
+    from leakharness.errors import NotJudged, UsageError
+    from leakharness.worker import codec, protocol
+
+    line = path.read_bytes()
+    for question in vars(protocol).values():
+        if isinstance(question, protocol.Question):
+            try:
+                json.dumps(codec.plain(codec.decode_answer(question, line, "reading"))).encode()
+            except (NotJudged, UsageError) as exc:
+                str(exc).encode()
+    with contextlib.suppress(codec.BadLine):
+        codec.decode_command(line)
+
+
+def read_baseline(path: Path) -> None:
+    import pytest
+
+    from leakharness.errors import UsageError
+    from leakharness.pytest_plugin.baseline import Baseline
+    from leakharness.resolve import known_leaks
+
+    try:
+        found = Baseline.read(path)
+    except pytest.UsageError as exc:
+        raise UsageError(str(exc)) from None
+    known_leaks(found.known(), {})
 
 
 def read_snapshot(path: Path) -> None:
@@ -358,6 +433,9 @@ def readers(folder: Path) -> dict[str, tuple[list[bytes], Reader]]:
         "verify, sealed anew": (results[1:], read_sealed_anew),
         "trace": ([trace_lines()], read_trace_file),
         "manifest": ([json.dumps(manifest_document()).encode()], read_manifest_file),
+        "baseline": ([json.dumps(baseline_document()).encode()], read_baseline),
+        "trend": (results[:2], read_stored),
+        "answers": (answer_lines(), read_answer),
         "settings": ([PYPROJECT], read_settings),
         "snapshot": ([whole], read_snapshot),
         "lane": ([whole], read_lane),

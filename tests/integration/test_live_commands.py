@@ -22,6 +22,7 @@ from test_live_look import SERVICE
 from leakharness.errors import UsageError
 from leakharness.heap import v8
 from leakharness.heap.diff import diff
+from leakharness.live import child
 from leakharness.live.core_file import find_core
 from leakharness.live.history import FILE, Seen, growth, recall, remember
 from leakharness.live.look import Family, look, look_at_core
@@ -246,6 +247,18 @@ def test_run_starts_a_service_and_gives_its_exit_code(cli: Cli, tmp_path: Path) 
     answer = cli(*words)
     assert answer.code == 7, answer.stderr
     assert "first look" in answer.stdout
+
+
+def test_a_service_that_was_told_to_end_is_not_waited_for_without_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that ignores SIGTERM is killed after a while."""
+    monkeypatch.setattr(child, "END_SECONDS", 0.3)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # inherited
+    try:
+        with child.service([sys.executable, "-c", "import time; time.sleep(60)"]) as service:
+            service.forward(signal.SIGTERM)
+            assert service.wait() == -signal.SIGKILL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_doctor_says_what_works(leaky: subprocess.Popen[str], cli: Cli) -> None:

@@ -116,7 +116,7 @@ def test_a_baseline_is_written_and_then_only_new_causes_fail(suite: pytest.Pytes
     (suite.path / "leaks.json").write_text("{}")
     broken = suite.runpytest_subprocess(*QUIET, "--leak-baseline=leaks.json")
     assert broken.ret == pytest.ExitCode.USAGE_ERROR
-    broken.stderr.fnmatch_lines(["*--leak-baseline *leaks.json: not a baseline*"])
+    broken.stderr.fnmatch_lines(["*--leak-baseline *leaks.json: not as leakharness.baseline/1 is written*"])
 
 
 @pytest.mark.parametrize("text", ["", "10x", "-1m", "nan"])

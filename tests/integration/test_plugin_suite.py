@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -313,6 +314,43 @@ def test_an_isolated_process_that_dies_is_a_failure_that_names_its_test(tmp_path
     done = run_pytest(tmp_path, "--leak-isolate=m.json", "-q")
     assert done.returncode == 1
     assert "died by signal 9 while running tests/test_heavy.py::test_dies" in done.stdout
+
+
+LEFT_BEHIND = """
+import os, time
+def test_forks():
+    if os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+"""
+HANGS = "import time\ntime.sleep(60)\ndef test_never(): pass\n"
+STAYS = "import threading\ndef test_starts(): threading.Thread(target=threading.Event().wait).start()\n"
+SHORT = """
+from leakharness.pytest_plugin import isolate
+isolate.LAST_SECONDS, isolate.SILENT_SECONDS, isolate.LOOK_SECONDS = 1.0, 8.0, 0.1
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "says"),
+    [
+        (LEFT_BEHIND, 0, "1 of 1 files of the manifest ran"),
+        (HANGS, 1, "hung for"),
+        (STAYS, 0, "after its tests, and was killed"),
+    ],
+    ids=["its child keeps the channel", "hangs at import", "never ends"],
+)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_no_isolated_process_is_waited_for_without_a_deadline(tmp_path: Path, body: str, code: int, says: str) -> None:
+    make_suite(tmp_path, light=1)
+    (tmp_path / "conftest.py").write_text(SHORT)
+    (tmp_path / "tests" / "test_heavy.py").write_text(body)
+    (tmp_path / "m.json").write_text(
+        json.dumps({"schema": "leakharness.hotspots/1", "files": [{"file": "tests/test_heavy.py", "delta_kb": 9}]})
+    )
+    done = run_pytest(tmp_path, "--leak-isolate=m.json", "-q")
+    assert says in done.stdout
+    assert done.returncode == code
 
 
 @pytest.mark.parametrize(("fails", "ran"), [("test_light0.py", 0), ("test_heavy.py", 0), (None, 2)])

@@ -155,7 +155,7 @@ LAYERS: dict[str, str] = {
     "errors": "",
     "units": "",
     "printable": "",
-    "documents": "errors",
+    "documents": "errors printable",
     "page_documents": "",
     "scratch": "errors",
     "sensitivity": "",
@@ -179,8 +179,8 @@ LAYERS: dict[str, str] = {
     "proof": "_version documents errors heap measure model options printable report resolve scenario scratch shape "
     "store units worker",
     "api": "errors measure model options proof scenario",
-    "pytest_plugin": "api errors heap measure model options page_material proof report resolve scenario sensitivity "
-    "store suite units worker printable",
+    "pytest_plugin": "api documents errors heap measure model options page_material proof report resolve scenario "
+    "sensitivity store suite units worker printable",
     "cli": "_version api documents errors explorer heap live measure model options page_material proof report resolve "
     "scenario shape store suite units printable",
 }

@@ -77,6 +77,22 @@ def rendered(path: Path, name: str) -> str:
     return ""
 
 
+@pytest.mark.parametrize("packages", ["x", ["x"], {"a": 1}])
+def test_a_seal_that_no_writer_wrote_is_one_line(packages: Any, tmp_path: Path) -> None:
+    """Of a seal a page shows the packages."""
+    certificate = {"schema": "leakharness.check/1", "scenario": "s", "certificate": "LEAK", "arms": [DOCUMENT]}
+    path = stored(tmp_path, {**certificate, "seal": {"packages": packages}})
+    assert "seal.packages" in rendered(path, "html")
+
+
+def test_a_key_is_told_as_one_line(tmp_path: Path) -> None:
+    """Whatever characters it has."""
+    tracked = {"a\0\nb": {"born": "x", "retained": 1}}
+    with pytest.raises(UsageError) as caught:
+        validated(RunDocument, {**DOCUMENT, "tracked": tracked}, "x")
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize("name", [*FORMATS, "html"])
 def test_every_place_of_a_result_may_be_wrong(name: str, tmp_path: Path) -> None:
     """Each value in turn replaced by one of another kind, or left out: rendered, or one usage error."""
