@@ -116,9 +116,12 @@ def certificate_block(certificate: Certificate, *, report: str | None = None, wi
 
 def check_command(reproduce: str, scenario: str) -> str:
     """The command that gives a certificate: that of an arm, with ``check`` for ``run`` and without its mode."""
-    words = shlex.split(reproduce)
+    try:
+        words = shlex.split(reproduce)
+    except ValueError:  # of a stored result, which may hold anything: a quotation mark without its other half
+        words = []
     if words[:2] != ["leakharness", "run"]:
-        return f"leakharness check {scenario}"
+        return shlex.join(["leakharness", "check", scenario])
     if "--mode" in words:
         at = words.index("--mode")
         del words[at : at + 2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from leakharness.printable import printable
 from leakharness.report.templating import templates
 from leakharness.report.trend import GROWTH, Point, Trend, figure_name, figure_text
 
@@ -37,11 +38,9 @@ def trend_page(trend: Trend) -> str:
         }
         for one in trend.over
     ]
-    return (
-        templates()
-        .get_template("trend.html.j2")
-        .render(outcome=trend.outcome, arms=arms, over=shown, notes=trend.notes, text=figure_text, growth=GROWTH)
-    )
+    template = templates().get_template("trend.html.j2")
+    known = {"outcome": trend.outcome, "arms": arms, "over": shown, "notes": trend.notes}
+    return printable(template.render(**known, text=figure_text, growth=GROWTH))
 
 
 def _figures_of(points: Sequence[Point]) -> list[str]:

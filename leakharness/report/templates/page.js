@@ -71,13 +71,30 @@ for (const ice of all("svg.ice")) {
     }
     says.textContent = chosen.getAttribute("aria-label");
   };
+  const beside = (here, key) => { // the bar to which an arrow leads, as in a tree
+    const [x, w, level] = at(here), shown = cells.filter((cell) => cell.style.display !== "none");
+    const row = (wanted) => shown.filter((cell) => at(cell)[2] === wanted).sort((a, b) => at(a)[0] - at(b)[0]);
+    return {
+      ArrowRight: () => row(level).find((cell) => at(cell)[0] > x + 1e-6),
+      ArrowLeft: () => row(level).reverse().find((cell) => at(cell)[0] < x - 1e-6),
+      ArrowUp: () => row(level - 1).reverse().find((cell) => at(cell)[0] <= x + 1e-6),
+      ArrowDown: () => row(level + 1).find((cell) => at(cell)[0] >= x - 1e-6 && at(cell)[0] < x + w - 1e-6),
+    }[key]?.();
+  };
   for (const cell of cells) {
-    cell.setAttribute("role", "button"); cell.setAttribute("tabindex", "0");
+    cell.setAttribute("role", "button"); cell.setAttribute("tabindex", cell === cells[0] ? "0" : "-1");
     cell.addEventListener("click", () => enter(cell));
-    cell.addEventListener("focus", () => { says.textContent = cell.getAttribute("aria-label"); });
+    cell.addEventListener("focus", () => {
+      cells.forEach((other) => other.setAttribute("tabindex", other === cell ? "0" : "-1"));
+      says.textContent = cell.getAttribute("aria-label");
+    });
     cell.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); enter(cell); }
-      if (event.key === "Escape") { event.preventDefault(); enter(cells[0]); cells[0].focus(); }
+      const next = beside(cell, event.key);
+      if (event.key === "Enter" || event.key === " ") enter(cell);
+      else if (event.key === "Escape") { enter(cells[0]); cells[0].focus(); }
+      else if (next) next.focus();
+      else return;
+      event.preventDefault();
     });
   }
 }
