@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leakharness.measure.known import NATIVE_MEMORY
 from leakharness.measure.mappings import grown, in_words, mappings_of, parsed
 from leakharness.measure.measurement import Measurement, WorkerClient
 from leakharness.model import HeldByC
@@ -82,7 +83,7 @@ def native_bytes(worker: WorkerClient, measurement: Measurement) -> tuple[HeldBy
         looks.append(parsed(mappings_of(worker.pid) or ""))
     where = in_words(grown(looks[0], looks[1]), runs)
     sentence = f"{size(pace)} a run that no object accounts for{', in ' + where if where else ''}: native code keeps it"
-    return (HeldByC("native memory", 0.0, pace, f"{sentence}; {MEMRAY}"),)
+    return (HeldByC(NATIVE_MEMORY, 0.0, pace, f"{sentence}; {MEMRAY}"),)
 
 
 def _more_runs(measurement: Measurement, wanted: float) -> int:

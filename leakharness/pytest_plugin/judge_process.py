@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from leakharness.errors import LeakHarnessError
 from leakharness.measure.evidence import Snapshots
-from leakharness.measure.known import forgive_known, is_known
+from leakharness.measure.known import forgive_known, is_known, is_known_of_c
 from leakharness.measure.loop import measure
 from leakharness.measure.measurement import Measurement, Request, WorkerClient
 from leakharness.model import Reading, RunResult
@@ -90,7 +90,12 @@ def judge(order: CheckOrder, worker: WorkerClient) -> RunResult:
         )
         result = replace(result, notes=result.notes + tuple(snapshots.problems))
         # An entry that matches nothing here may match in another test: nothing is said of it.
-        matched = [entry for entry in known if any(is_known([entry], retainer) for retainer in result.retainers)]
+        matched = [
+            entry
+            for entry in known
+            if any(is_known([entry], retainer) for retainer in result.retainers)
+            or any(is_known_of_c([entry], row) for row in result.held_by_c)
+        ]
         return replace(
             forgive_known(result, matched),
             reproduce=shlex.join(["pytest", order.nodeid, *(["--leakcheck"] if order.mode == "leakcheck" else [])]),

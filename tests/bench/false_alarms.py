@@ -3,7 +3,8 @@
     python tests/bench/false_alarms.py [--runs 300] [--scenario NAME ...] [--python PATH]
 
 Takes every scenario that can be named from here, in its default mode (which must PASS), in turn. Prints a row for
-each: how often PASS, FAIL and NOT_JUDGED, quiet and loaded. Exits 0 if none FAILed and at most 1 % were not judged.
+each: how often PASS, FAIL and NOT_JUDGED, quiet and loaded. Exits 0 if none FAILed, at most 1 % were not judged, and
+references were judged in every run and stood still from end to end.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from typing import Any
 
 from leakharness.scenario.find import all_scenarios
 
 BUSY_PROCESSES = 2
 MOST_NOT_JUDGED = 0.01
+LOST = ("references", "given_away")
 BUSY = "x = 0\nwhile True:\n    x = hash((x, 'busy')) % 1000003"
 
 
@@ -33,6 +36,7 @@ def main() -> int:
     verdicts: dict[tuple[str, str], Counter[str]] = {}
     seconds: list[float] = []
     wrong: list[str] = []
+    moved: list[str] = []
     with tempfile.TemporaryDirectory() as reports:
         for load in ("quiet", "loaded"):
             beside = BUSY_PROCESSES if load == "loaded" else 0
@@ -41,11 +45,13 @@ def main() -> int:
                 for index in range(options.runs // 2):
                     name = names[index % len(names)]
                     start = time.monotonic()
-                    verdict, reason = run(name, options.python, reports)
+                    verdict, reason, lost = run(name, options.python, reports)
                     seconds.append(time.monotonic() - start)
                     verdicts.setdefault((name, load), Counter())[verdict] += 1
                     if verdict != "PASS":
                         wrong.append(f"{name} ({load}): {verdict}: {reason}")
+                    if lost:
+                        moved.append(f"{name} ({load}): {lost}")
             finally:
                 for process in busy:
                     process.kill()
@@ -58,20 +64,31 @@ def main() -> int:
         f"{total.total() if hasattr(total, 'total') else sum(total.values())} runs: {dict(total)}, "
         f"median {sorted(seconds)[len(seconds) // 2]:.2f} s"
     )
-    print("\n".join(wrong))
-    return int(total["FAIL"] > 0 or total["NOT_JUDGED"] > MOST_NOT_JUDGED * sum(total.values()))
+    still = len(seconds) - len(moved)
+    print(f"references were judged and stood still in {still} of {len(seconds)} runs")
+    print("\n".join(wrong + moved))
+    return int(total["FAIL"] > 0 or total["NOT_JUDGED"] > MOST_NOT_JUDGED * sum(total.values()) or bool(moved))
 
 
-def run(name: str, python: str, reports: str) -> tuple[str, str]:
-    """(verdict, reason) of one run of the command."""
+def moves(document: dict[str, Any]) -> str:
+    """Why the run does not show that references stand still, or ""."""
+    states = {row["counter"]: row["rule"].partition(":")[0] for row in document["growth"] if row["counter"] in LOST}
+    if states != dict.fromkeys(LOST, "steady"):
+        return f"references are {states or document['blind'].get('references', 'not judged')}"
+    values = [(row["label"], row[name]) for row in document["series"] for name in LOST if row.get(name)]
+    return f"references moved: {values}" if values else ""
+
+
+def run(name: str, python: str, reports: str) -> tuple[str, str, str]:
+    """(verdict, reason, what is to be said of references) of one run of the command."""
     command = [sys.executable, "-m", "leakharness", "run", name, "--json", "--snapshots", "never"]
     command += ["--report-dir", reports, "--python", python]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         document = json.loads(done.stdout)
     except ValueError:
-        return f"exit {done.returncode}", done.stderr.strip()[-300:]
-    return document["verdict"], document["reason"]
+        return f"exit {done.returncode}", done.stderr.strip()[-300:], "no document"
+    return document["verdict"], document["reason"], moves(document)
 
 
 if __name__ == "__main__":

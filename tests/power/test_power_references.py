@@ -65,3 +65,13 @@ def test_a_reference_given_away_is_found() -> None:
         "−1 reference a run to scenarios.references.CONFIG (Config): given away without being owned; it ends in a crash"
     )
     assert measured("given", "clean").verdict == "PASS"
+
+
+def test_a_known_one_is_excused_and_what_is_lost_beside_it_is_not() -> None:
+    """By its place; the result says by which rule. A mode that must FAIL is forgiven nothing."""
+    known = measured("accepted", "known")
+    assert known.verdict == "PASS", known.reason
+    assert any("mended soon" in line for line in known.forgiven)
+    beside = run(f"{SCENES}::accepted-beside", "known", snapshots="never")
+    assert beside.verdict == "FAIL"
+    assert any("is not all that leaks: references +1.5 a run" in note for note in beside.notes), beside.notes

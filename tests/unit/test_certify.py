@@ -8,7 +8,7 @@ import pytest
 
 from leakharness.measure.evidence import opinions
 from leakharness.measure.known import forgive_known, is_known
-from leakharness.model import BesideKnown, Growth, Retainer, RunResult
+from leakharness.model import BesideKnown, Growth, HeldByC, Retainer, RunResult
 from leakharness.proof.certify import _arms, certify
 from leakharness.scenario.declare import Known
 from leakharness.worker.protocol import GuppyOpinion, ModeFacts, ObjgraphOpinion, Opinions, ScenarioFacts
@@ -125,6 +125,47 @@ def test_what_could_not_be_counted_without_the_known_is_not_forgiven(beside: Bes
     """No PASS rests on what nobody looked at."""
     leak = replace(LEAK, beside_known=beside)
     assert forgive_known(leak, [Known("Session", "x"), Known("Cache", "x")]).verdict == verdict
+
+
+LOST = HeldByC("app.Config", 1.0, 0, "+1 reference a run to app.CONFIG", ("sys.modules['app']", "app.CONFIG", "Config"))
+KEPT = HeldByC("str", 2.0, 128.0, "2 str a run of 64 bytes, referred to by nothing in the heap")
+BYTES = HeldByC("native memory", 0.0, 4096.0, "4 KiB a run that no object accounts for")
+
+
+def held(growth: dict[str, float], *rows: HeldByC, unclear: tuple[str, ...] = ()) -> RunResult:
+    """A leak that C code alone holds: what grows, and what was named."""
+    found = tuple(
+        Growth(name, pace, name not in unclear, "", state="undecided" if name in unclear else "grows")
+        for name, pace in growth.items()
+    )
+    return replace(arm("closure-extracted", "PASS", "FAIL"), growth=found, held_by_c=rows)
+
+
+OF_C = [
+    ("the object by its place", held({"references": 1.0}, LOST), "app.CONFIG", "PASS"),
+    ("the object by its type", held({"references": 1.0}, LOST), "Config", "PASS"),
+    ("another object loses some, too", held({"references": 2.0}, LOST), "Config", "FAIL"),
+    ("blocks and the arenas they take", held({"blocks": 2.0, "mapped_bytes": 150.0}, KEPT), "str", "PASS"),
+    ("more blocks than it leaves", held({"blocks": 3.0}, KEPT), "str", "FAIL"),
+    ("malloc beside the blocks", held({"blocks": 2.0, "malloc_bytes": 3000.0}, KEPT), "str", "FAIL"),
+    ("a descriptor beside it", held({"blocks": 2.0, "fds": 1.0}, KEPT), "str", "FAIL"),
+    (
+        "objects that are not clear",
+        held({"blocks": 2.0, "objects": 0.3}, KEPT, unclear=("objects",)),
+        "str",
+        "NOT_JUDGED",
+    ),
+    ("bytes without a type", held({"malloc_bytes": 4096.0}, BYTES), "memory", "FAIL"),
+    ("another word", held({"references": 1.0}, LOST), "CONF", "FAIL"),
+]
+
+
+@pytest.mark.parametrize(("name", "leak", "match", "verdict"), OF_C, ids=[row[0] for row in OF_C])
+def test_what_c_code_holds_may_be_known(name: str, leak: RunResult, match: str, verdict: str) -> None:
+    """By type or place; it excuses as much of each counter as it leaves behind, and no more."""
+    result = forgive_known(leak, [Known(match, "mended in 6.7.1")])
+    assert result.verdict == verdict, name
+    assert bool(result.forgiven) == (verdict == "PASS")
 
 
 MATCHES = {

@@ -6,7 +6,7 @@ import ctypes
 import types
 from typing import Any
 
-from leakharness import Run, Scenario
+from leakharness import Known, Run, Scenario
 
 take: Any = ctypes.pythonapi.Py_IncRef
 give: Any = ctypes.pythonapi.Py_DecRef
@@ -68,3 +68,26 @@ def given_leaky(run: Run) -> None:
 def given_clean(run: Run) -> None:
     take(CONFIG)
     give(CONFIG)
+
+
+accepted = Scenario(
+    "accepted", summary="a lost reference that is known", known=[Known("scenarios.references.CONFIG", "mended soon")]
+)
+
+
+@accepted.mode("known", must="PASS", default=True, abort="none")
+def accepted_known(run: Run) -> None:
+    take(CONFIG)
+
+
+more = Scenario(
+    "accepted-beside", summary="and one that is not", known=[Known("scenarios.references.CONFIG", "mended soon")]
+)
+
+
+@more.mode("known", must="PASS", default=True, abort="none")
+def more_than_known(run: Run) -> None:
+    """Another one as well, which nobody has accepted."""
+    take(CONFIG)
+    if run.index % 2:
+        take(LOSE["module"])
