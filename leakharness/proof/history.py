@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -54,11 +54,15 @@ def range_of(good: Revision, bad: Revision, cwd: Path, python: str, wheels: Path
             f"--good {good} and --bad {bad} are no ends of one history: give two git revisions, or two versions of "
             "one package ('package==1.2.3'), and what both need by --with"
         )
-    ends = [_pinned(text, flag) for text, flag in zip(differing[0], ("--good", "--bad"), strict=True)]
-    if ends[0][0] != ends[1][0]:
+    asked = [_package_of(text, flag) for text, flag in zip(differing[0], ("--good", "--bad"), strict=True)]
+    name = canonicalize_name(asked[0].name)
+    if name != canonicalize_name(asked[1].name):
         raise OptionError(f"--good {good} and --bad {bad} are versions of two packages: bisect needs two of one")
-    name, low, high = ends[0][0], min(ends[0][1], ends[1][1]), max(ends[0][1], ends[1][1])
     published = _in_folder(wheels, name) if wheels is not None else _of_index(python, name)
+    ends = [_newest(one, published, flag) for one, flag in zip(asked, ("--good", "--bad"), strict=True)]
+    low, high = min(ends), max(ends)
+    if low == high:
+        raise OptionError(f"--good {good} and --bad {bad} are both version {low}: bisect needs two")
     names = versions_between(low, high, published)
     extras = Requirement(differing[0][0]).extras
     package = name + (f"[{','.join(sorted(extras))}]" if extras else "")
@@ -68,7 +72,7 @@ def range_of(good: Revision, bad: Revision, cwd: Path, python: str, wheels: Path
         return Revision((pin,), None, tuple(pin if text == differing[0][0] else text for text in good.requirements))
 
     parents = {later: [earlier] for earlier, later in pairwise(names)}
-    history = History(names[0], names[-1], parents, old_leaks=ends[1][1] < ends[0][1])
+    history = History(names[0], names[-1], parents, old_leaks=ends[1] < ends[0])
     return Range(history, {version: subject(version) for version in names})
 
 
@@ -102,16 +106,32 @@ def versions_between(low: Version, high: Version, published: Iterable[Version]) 
     return [str(version) for version in sorted({low, high, *between})]
 
 
-def _pinned(text: str, flag: str) -> tuple[str, Version]:
-    """Name and version of ``package==1.2.3``. Raises OptionError."""
+def _package_of(text: str, flag: str) -> Requirement:
+    """``package==1.2.3`` or ``package>=1,<2``. Raises OptionError for what names no versions."""
     try:
         found = Requirement(text)
-        pins = [pin for pin in found.specifier if pin.operator in ("==", "===")]
-        if len(found.specifier) == 1 and pins:
-            return canonicalize_name(found.name), Version(pins[0].version)
+        if found.specifier:
+            return found
     except ValueError:
         pass
-    raise OptionError(f"{flag} {text!r}: bisect needs one version of a package, as in 'package==1.2.3'")
+    raise OptionError(f"{flag} {text!r}: bisect needs versions of a package, as in 'package==1.2.3' or 'package<2'")
+
+
+def _newest(asked: Requirement, published: Sequence[Version], flag: str) -> Version:
+    """The version that an installer would take: the pinned one, else the newest of a range. Raises OptionError where
+    none was published."""
+    pins = [
+        pin for pin in asked.specifier if pin.operator == "===" or (pin.operator == "==" and "*" not in pin.version)
+    ]
+    if len(asked.specifier) == 1 and pins:
+        try:
+            return Version(pins[0].version)
+        except InvalidVersion:
+            raise OptionError(f"{flag} {asked}: {pins[0].version!r} is no version that can be put in order") from None
+    found = list(asked.specifier.filter(published))
+    if not found:
+        raise OptionError(f"{flag} {asked}: none of the {len(published)} versions that there are is in this range")
+    return max(found)
 
 
 def _of_index(python: str, name: str) -> list[Version]:

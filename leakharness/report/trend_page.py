@@ -11,6 +11,7 @@ from leakharness.report.trend import GROWTH, Point, Trend, figure_name, figure_t
 
 __all__ = ["trend_page"]
 
+SEES = "sees "
 WIDTH, HEIGHT, MARGIN, LOW = 320, 110, 8, 18
 """Of one plot, in units of the SVG: the whole, the margin, and the room for the labels below."""
 
@@ -68,7 +69,7 @@ def _plot(points: Sequence[Point], figure: str) -> dict[str, Any]:
         return round(MARGIN + (HEIGHT - MARGIN - LOW) * (most - value) / span, 1)
 
     return {
-        "name": figure_name(figure),
+        "title": f"smallest leak seen, {name[len(SEES) :]}" if (name := figure_name(figure)).startswith(SEES) else name,
         "line": " ".join(f"{x(place)},{y(value)}" for place, value in values),
         "zero": y(0.0),
         "marks": [

@@ -130,13 +130,50 @@ def test_the_version_that_mended_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("good", "bad", "names", "old_leaks"),
+    [
+        ("lib==1.2", "lib==1.0", ["1.0", "1.1", "1.2"], True),
+        ("lib<2", "lib<1.2", ["1.1", "1.2", "1.10"], True),
+        ("lib>=1,<1.1", "lib", "bisect needs versions", False),
+        ("lib<1.2", "lib>=1.2", ["1.1", "1.2", "1.10", "2.0"], False),
+        ("lib[a]>=1", "lib[a]==1.*", ["1.10", "2.0"], True),
+        ("lib<2", "lib<1.99", "are both version 1.10", False),
+        ("lib>7", "lib<1.2", "none of the 6 versions that there are is in this range", False),
+    ],
+    ids=str,
+)
+def test_a_range_of_versions_means_the_newest_in_it(
+    good: str, bad: str, names: list[str] | str, old_leaks: bool, tmp_path: Path
+) -> None:
+    """As for an installer, and without pre-releases; none, or twice the same, is said."""
+    from leakharness.errors import OptionError
+    from leakharness.proof.history import range_of
+    from leakharness.proof.revisions import resolved
+
+    for version in ("1.0", "1.1", "1.2", "1.10", "2.0rc1", "2.0"):
+        (tmp_path / f"lib-{version}-py3-none-any.whl").touch()
+
+    def asked() -> Any:
+        ends = [resolved([f"req:{text}"], (), tmp_path, flag) for text, flag in ((good, "--good"), (bad, "--bad"))]
+        return range_of(*ends, tmp_path, sys.executable, tmp_path)
+
+    if isinstance(names, str):
+        with pytest.raises(OptionError, match=names):
+            asked()
+        return
+    found = asked()
+    assert (list(found.subjects), found.history.old_leaks) == (names, old_leaks)
+    assert found.subjects[names[0]].requirements[0].startswith("lib[a]==" if "[a]" in good else "lib==")
+
+
+@pytest.mark.parametrize(
     ("good", "bad", "word"),
     [
         ("c0", "c0", "are the same commit"),
         ("side", "c2", "contains the other: they part at"),
         ("attaching==1", "c1", "are no ends of one history"),
         ("attaching==1", "attachin==2", "versions of two packages"),
-        ("attaching>=1", "attaching==2", "bisect needs one version of a package"),
+        ("req:attaching", "attaching==2", "bisect needs versions of a package"),
         ("nothing", "c1", "is no git revision here"),
     ],
 )
