@@ -17,7 +17,7 @@ from leakharness.measure.analysis_budget import EXPLAIN_SECONDS
 from leakharness.measure.evidence import Snapshots
 from leakharness.measure.known import forgive_known, is_known
 from leakharness.measure.loop import measure
-from leakharness.measure.measurement import Evidence, Measurement, Request, WorkerClient
+from leakharness.measure.measurement import Evidence, Measurement, Request, SilentObserver, WorkerClient
 from leakharness.measure.soak import soak_seconds
 from leakharness.measure.worker_process import WorkerProcess, interpreter
 from leakharness.model import Plan, Reading, Retainer, RunResult
@@ -207,12 +207,6 @@ class SnapshotObserver:
             self.traced.begin(measurement)
 
 
-class _Silent:
-    def phase(self, name: str, done: int, total: int | None) -> None: ...
-    def reading(self, worker: WorkerClient, reading: Reading) -> None: ...
-    def suspected(self, worker: WorkerClient, measurement: Measurement) -> None: ...
-
-
 def control_rise(runs: int, python: str, settings: Settings) -> dict[str, float]:
     """How much each counter rises in the same loop with an empty body, over ``runs`` runs."""
     import leakharness.worker.control as control
@@ -221,7 +215,7 @@ def control_rise(runs: int, python: str, settings: Settings) -> dict[str, float]
     path = str(Path(control.__file__).resolve())
     try:
         with WorkerProcess(python, env=settings.env, deadline=time.monotonic() + 60.0) as worker:
-            result = measure(Request(path, "control", "async"), plan, worker, _Silent())
+            result = measure(Request(path, "control", "async"), plan, worker, SilentObserver())
     except LeakHarnessError:
         return {}
     if not result.series:

@@ -14,7 +14,7 @@ from time import monotonic
 from leakharness.errors import LeakHarnessError, NotJudged
 from leakharness.measure.batches import GRACE_S, Batches
 from leakharness.measure.judging import Judging
-from leakharness.measure.measurement import Measurement, WorkerClient
+from leakharness.measure.measurement import Measurement, SilentObserver, WorkerClient
 from leakharness.model import BesideKnown, Reading
 from leakharness.worker.protocol import READ, READ_WITHOUT, Holder, ReadingAnswer
 
@@ -22,14 +22,6 @@ __all__ = ["beside_known"]
 
 COUNTED_IN_COPY = ("objects", "entries", "references", "blocks", "malloc_bytes", "tasks", "fds")
 """What a forked copy has as the process has it, so that there the known leaks' share of it is gone."""
-
-
-class _Silent:
-    """Takes no snapshot of what is measured on."""
-
-    def phase(self, name: str, done: int, total: int | None) -> None: ...
-    def reading(self, worker: WorkerClient, reading: Reading) -> None: ...
-    def suspected(self, worker: WorkerClient, measurement: Measurement) -> None: ...
 
 
 @dataclass
@@ -68,10 +60,13 @@ def beside_known(
     ``types``: where nothing is tracked, the classes whose objects are taken out, all of them alike: what they are held
     by is known, and what grows is judged by readings that are all without them.
     """
-    m = measurement
-    plan = replace(m.plan, max_runs=max(m.plan.max_runs - m.runs, m.iters * m.plan.batches))
-    rest = Measurement(m.request, plan, facts=m.facts, iters=m.iters, warm_up_runs=m.warm_up_runs)
-    batches = _WithoutKnown(rest, worker, _Silent(), monotonic, holders, types)
+    plan = measurement.plan
+    iters = min(plan.iters, measurement.iters)  # growth that was followed had ever larger batches
+    plan = replace(plan, max_runs=max(plan.max_runs - measurement.runs, iters * plan.batches))
+    rest = Measurement(
+        measurement.request, plan, facts=measurement.facts, iters=iters, warm_up_runs=measurement.warm_up_runs
+    )
+    batches = _WithoutKnown(rest, worker, SilentObserver(), monotonic, holders, types)
     try:
         batches.baseline()
         outcome = Judging(batches, None, monotonic).outcome()

@@ -164,10 +164,11 @@ def _soaked(measurement: Measurement) -> float:
     return readings[-1].seconds - readings[0].seconds if readings and measurement.plan.soak else 0.0
 
 
-def _blind(m: Measurement) -> Mapping[str, str]:
+def _blind(measurement: Measurement) -> Mapping[str, str]:
     """Counters that are absent, and why: from the start, or since a copy failed to count references."""
-    missing = m.facts.missing_counters if m.facts is not None else {}
-    return {**missing, **({"references": m.references.failed} if m.references.failed else {})}
+    missing = measurement.facts.missing_counters if measurement.facts is not None else {}
+    failed = measurement.references.failed
+    return {**missing, **({"references": failed} if failed else {})}
 
 
 def _more_objects(growth: Sequence[Growth]) -> bool:

@@ -29,6 +29,14 @@ class Observer(Protocol):
     def suspected(self, worker: WorkerClient, measurement: Measurement) -> None: ...
 
 
+class SilentObserver:
+    """An observer that neither looks nor takes a snapshot."""
+
+    def phase(self, name: str, done: int, total: int | None) -> None: ...
+    def reading(self, worker: WorkerClient, reading: Reading) -> None: ...
+    def suspected(self, worker: WorkerClient, measurement: Measurement) -> None: ...
+
+
 @dataclass(frozen=True)
 class Request:
     """What to measure: a scenario file, the scenario's name in it, a mode, and what the worker must know."""

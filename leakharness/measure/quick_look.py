@@ -69,33 +69,35 @@ class QuickPass:
 
 def quick_look(batches: Batches) -> QuickPass | None:
     """Warm up shortly, then stretches until enough of them in a row left nothing behind. None: it is not clear."""
-    m, worker = batches.measurement, batches.worker
+    measurement, worker = batches.measurement, batches.worker
     worker.request(FREEZE, False, doing="freezing the heap")
     run_seconds = _warm_up(batches)
     size = runs_a_stretch(run_seconds)
     slow = run_seconds >= SLOW_RUN_SECONDS
     answer = worker.request(BASELINE, GRACE_S, doing="taking the baseline")
-    m.readings = [batches.reading("baseline", 0, answer)]
+    measurement.readings = [batches.reading("baseline", 0, answer)]
     if not slow:
         run_seconds = min(run_seconds, _stretch(batches, GENTLE_RUNS))
         size = runs_a_stretch(run_seconds)
-        if _costs_too_much(m.readings, size / GENTLE_RUNS):
+        if _costs_too_much(measurement.readings, size / GENTLE_RUNS):
             return None
         run_seconds = min(run_seconds, _make(batches, size, "warm-up"))
         size = runs_a_stretch(run_seconds)  # the quickest of them: on a busy machine the others were interrupted
-        m.readings.clear()
+        measurement.readings.clear()
         answer = worker.request(READ, GRACE_S, doing="reading after the warm-up")
-        m.readings.append(batches.reading("baseline", 0, answer))
+        measurement.readings.append(batches.reading("baseline", 0, answer))
     for _ in range(STILL_STRETCHES if slow else MOST_STRETCHES):
         _stretch(batches, size)
-        if stands_still(m.readings):
-            return _passed(m.readings[-STILL_STRETCHES - 1 :], run_seconds)
-        if _rises_without_end(m.readings) or _costs_too_much(m.readings, 1):
+        if stands_still(measurement.readings):
+            return _passed(measurement.readings[-STILL_STRETCHES - 1 :], run_seconds)
+        if _rises_without_end(measurement.readings) or _costs_too_much(measurement.readings, 1):
             break
     if slow:
         # What moves gets no minutes either: a leak shows in each of a few runs.
-        m.plan = replace(m.plan, warmup=SHORTEST_STRETCH, iters=1, iters_given=True)
-        m.notes.append(f"slow: a run takes {run_seconds:.1f} s, so a batch is one run (iters= says otherwise)")
+        measurement.plan = replace(measurement.plan, warmup=SHORTEST_STRETCH, iters=1, iters_given=True)
+        measurement.notes.append(
+            f"slow: a run takes {run_seconds:.1f} s, so a batch is one run (iters= says otherwise)"
+        )
     return None
 
 
@@ -145,10 +147,10 @@ def _costs_too_much(readings: Sequence[Reading], more: float) -> bool:
 
 def _stretch(batches: Batches, size: int) -> float:
     """Runs, and a reading after them. Returns the seconds of one run."""
-    m = batches.measurement
+    measurement = batches.measurement
     seconds = _make(batches, size, "the quick look")
     answer = batches.worker.request(READ, GRACE_S, doing="reading in the quick look")
-    m.readings.append(batches.reading(f"batch-{len(m.readings)}", m.runs + size, answer))
+    measurement.readings.append(batches.reading(f"batch-{len(measurement.readings)}", measurement.runs + size, answer))
     return seconds
 
 

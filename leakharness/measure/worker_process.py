@@ -20,6 +20,7 @@ from leakharness.errors import LeakHarnessError, NotJudged, UsageError
 from leakharness.measure.stderr_text import without_foreign_texts
 from leakharness.scratch import scratch_folder
 from leakharness.worker.boot import boot_arguments, boot_environment
+from leakharness.worker.children import descendants
 from leakharness.worker.codec import decode_answer, encode_command
 from leakharness.worker.protocol import READY, A, Question
 
@@ -95,23 +96,6 @@ def _kill_group(process: subprocess.Popen[Any]) -> None:
     if process.returncode is None:
         with contextlib.suppress(OSError):
             process.kill()
-
-
-def descendants(pid: int) -> list[int]:
-    """Processes that ``pid`` has started, directly or not; Linux gives them in /proc, elsewhere there are none."""
-    found: list[int] = []
-    waiting = [pid]
-    while waiting:
-        process = waiting.pop()
-        try:
-            threads = os.listdir(f"/proc/{process}/task")
-            for thread in threads:
-                children = Path(f"/proc/{process}/task/{thread}/children").read_text().split()
-                waiting += map(int, children)
-                found += map(int, children)
-        except OSError:  # it has just ended, or there is no such list
-            continue
-    return found
 
 
 class WorkerProcess:
@@ -251,7 +235,7 @@ class WorkerProcess:
         if self._killed:
             return
         self._killed = True
-        left = descendants(self._process.pid)  # in groups and sessions of their own
+        left = list(descendants(self._process.pid))  # in groups and sessions of their own
         _kill_group(self._process)
         for pid in left:
             with contextlib.suppress(OSError):

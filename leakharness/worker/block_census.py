@@ -20,8 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from leakharness.worker.capture.type_plans import type_name
-from leakharness.worker.codec import BadLine, decode, encode
-from leakharness.worker.fork import CAN_FORK, CopyFailed, ask_copy
+from leakharness.worker.fork import CAN_FORK, CopyFailed, answer_of_copy
 from leakharness.worker.protocol import BlockCount, BlocksAnswer
 
 __all__ = ["census"]
@@ -51,12 +50,12 @@ def census() -> BlocksAnswer:
     if why:
         return BlocksAnswer(failed=why)
     try:
-        return decode(BlocksAnswer, ask_copy(_answer, COPY_SECONDS))
-    except (CopyFailed, BadLine, OSError) as exc:
+        return answer_of_copy(BlocksAnswer, _answer, COPY_SECONDS)
+    except CopyFailed as exc:
         return BlocksAnswer(failed=str(exc))
 
 
-def _answer() -> bytes:
+def _answer() -> BlocksAnswer:
     """In the copy."""
     regions = _regions()
     memory = list(_memory(regions))  # before anything else is made here that would be in it
@@ -67,12 +66,10 @@ def _answer() -> bytes:
     known = _known()
     counts = Counter((kind, size) for size, kind in blocks.values())
     alone = Counter((kind, size) for at, (size, kind) in blocks.items() if kind and at not in known)
-    return encode(
-        BlocksAnswer(
-            tuple(
-                BlockCount(type_name(kinds[kind]) if kind else "", size, count, alone[kind, size])
-                for (kind, size), count in counts.items()
-            )
+    return BlocksAnswer(
+        tuple(
+            BlockCount(type_name(kinds[kind]) if kind else "", size, count, alone[kind, size])
+            for (kind, size), count in counts.items()
         )
     )
 

@@ -7,8 +7,7 @@ import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from leakharness.worker.codec import BadLine, decode, encode
-from leakharness.worker.fork import CAN_FORK, CopyFailed, ask_copy
+from leakharness.worker.fork import CAN_FORK, CopyFailed, answer_of_copy
 from leakharness.worker.protocol import Retention, RetentionIn
 from leakharness.worker.tracker import Tracker
 
@@ -34,7 +33,7 @@ def retention(
     if not CAN_FORK:
         return Retention(alive)
 
-    def emptied() -> bytes:
+    def emptied() -> Retention:
         gc.unfreeze()
         rows = []
         found = sorted((row for row in find_bounded() if row[1] >= FEWEST), key=lambda row: -row[1])[:MOST_EMPTIED]
@@ -49,9 +48,9 @@ def retention(
                 rows.append(RetentionIn(name, size, bound, died, max(0, freed)))
             if not tracker.alive:
                 break
-        return encode(Retention(alive, tuple(rows)))
+        return Retention(alive, tuple(rows))
 
     try:
-        return decode(Retention, ask_copy(emptied, COPY_SECONDS))
-    except (CopyFailed, BadLine, OSError):
+        return answer_of_copy(Retention, emptied, COPY_SECONDS)
+    except CopyFailed:
         return Retention(alive)

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Callable, Container, Iterator
 from typing import NamedTuple
 
-__all__ = ["Children", "adopt_orphans", "leave_out", "leave_out_no_more"]
+__all__ = ["Children", "adopt_orphans", "descendants", "leave_out", "leave_out_no_more"]
 
 PR_SET_CHILD_SUBREAPER = 36
 """prctl(2): processes that lose their parent become children of this one, not of init."""
@@ -62,7 +62,7 @@ class Children:
 
     def resident_bytes(self) -> int:
         """Resident bytes of the children and of theirs, without pages that they share with others."""
-        return self._page_bytes * sum(_resident_pages(pid) for pid in _descendants("self", self._is_own, DEPTH))
+        return self._page_bytes * sum(_resident_pages(pid) for pid in descendants("self", self._is_own, DEPTH))
 
     def note_waited_for(self) -> None:
         """To be called before the heap is frozen: which ended children the program's own objects stand for."""
@@ -96,6 +96,18 @@ class Children:
         return {pid for obj in found if type(pid := obj.__dict__.get("pid")) is int}
 
 
+def descendants(
+    process: int | str, is_own: Callable[[int], bool] = lambda pid: False, depth: int = sys.maxsize
+) -> Iterator[int]:
+    """What ``process`` has started, directly or not, down to so many generations, without those that ``is_own`` and
+    theirs. None where the platform does not tell; raises FileNotFoundError as :func:`_children_of`."""
+    for pid in _children_of(process):
+        if not is_own(pid):
+            yield pid
+            if depth > 1:
+                yield from descendants(pid, is_own, depth - 1)
+
+
 def adopt_orphans() -> None:
     """From now on what a child leaves behind stays a descendant of this process, and ends with it."""
     if sys.platform != "linux":
@@ -123,14 +135,6 @@ def _children_of(process: int | str) -> list[int]:
             if process == "self" and str(os.getpid()) == tid:  # else the thread just ended
                 raise
     return pids
-
-
-def _descendants(process: int | str, is_own: Callable[[int], bool], depth: int) -> Iterator[int]:
-    for pid in _children_of(process):
-        if not is_own(pid):
-            yield pid
-            if depth > 1:
-                yield from _descendants(pid, is_own, depth - 1)
 
 
 def _status(pid: int) -> Status | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from leakharness.worker.children import Children
+from leakharness.worker.counter_readers import CounterReaders
 from leakharness.worker.entries import Entries
 from leakharness.worker.fork import reap
 from leakharness.worker.os_resources import OsResources
@@ -31,13 +32,12 @@ SELF_TEST_BYTES = 1 << 20
 """Size of the block by which the malloc counter is tested at the start: large enough to show, cheap to make."""
 
 
-class Counters:
+class Counters(CounterReaders):
     """The counters of one process, each a function without arguments that returns an int."""
 
     def __init__(self, temp_folder: str | None = None) -> None:
         """``temp_folder``: the temporary folder of this process alone, if it has one."""
-        self.readers: dict[str, Callable[[], int]] = {}
-        self.missing: dict[str, str] = {}
+        super().__init__()
         self._page_bytes = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
         self._statm: int | None = None
         self.loop: Any = None
@@ -46,19 +46,19 @@ class Counters:
             self.missing["entries"] = self.entries.missing
         self._own_children = array("q", [0]) * MOST_OWN_CHILDREN
         self._children = Children(self._own_children, self._page_bytes)
-        self._add("blocks", self._blocks_reader())
+        self.add("blocks", self._blocks_reader())
         malloc = _malloc_readers()
         self._malloc_held: Callable[[], int] | None = None
         if isinstance(malloc, str):
             self.missing["malloc_bytes"] = malloc
         else:
             in_use, self._malloc_held = malloc
-            self._add("malloc_bytes", in_use)
+            self.add("malloc_bytes", in_use)
         if sys.platform == "linux":
             self._linux()
         elif sys.platform == "darwin":
-            self._add("rss", _macos_rss_reader())
-            self._add("fds", _listing_reader("/dev/fd"))
+            self.add("rss", _macos_rss_reader())
+            self.add("fds", _listing_reader("/dev/fd"))
         elif sys.platform == "win32":
             self._windows()
         self._resources = OsResources(temp_folder)
@@ -110,18 +110,6 @@ class Counters:
             os.close(self._statm)
             self._statm = None
 
-    def _add(self, name: str, reader: Callable[[], int] | str) -> None:
-        """Keep ``reader``, or the reason why there is none."""
-        if isinstance(reader, str):
-            self.missing[name] = reader
-            return
-        try:
-            reader()
-        except (OSError, ValueError, AttributeError, ArithmeticError) as exc:
-            self.missing[name] = f"{type(exc).__name__}: {exc}"
-        else:
-            self.readers[name] = reader
-
     def _blocks_reader(self) -> Callable[[], int] | str:
         reader = getattr(sys, "getallocatedblocks", None)
         if reader is None:
@@ -137,18 +125,18 @@ class Counters:
             self.missing["rss"] = self.missing["mapped_bytes"] = str(exc)
         else:
             statm, page = self._statm, self._page_bytes
-            self._add("rss", lambda: int(os.pread(statm, 128, 0).split()[1]) * page)
+            self.add("rss", lambda: int(os.pread(statm, 128, 0).split()[1]) * page)
             held = self._malloc_held or (lambda: 0)
-            self._add("mapped_bytes", lambda: int(os.pread(statm, 128, 0).split()[0]) * page - held())
-        self._add("fds", _listing_reader("/proc/self/fd"))
-        self._add("threads", lambda: len(os.listdir("/proc/self/task")))
-        self._add("children", self._children.count)
+            self.add("mapped_bytes", lambda: int(os.pread(statm, 128, 0).split()[0]) * page - held())
+        self.add("fds", _listing_reader("/proc/self/fd"))
+        self.add("threads", lambda: len(os.listdir("/proc/self/task")))
+        self.add("children", self._children.count)
         if "children" in self.readers:
-            self._add("children_rss", self._children.resident_bytes)
+            self.add("children_rss", self._children.resident_bytes)
 
     def _windows(self) -> None:
-        self._add("rss", _windows_rss_reader())
-        self._add("fds", _windows_handle_reader())
+        self.add("rss", _windows_rss_reader())
+        self.add("fds", _windows_handle_reader())
 
 
 def count_tasks(loop: Any) -> int:
@@ -270,7 +258,10 @@ def _macos_rss_reader() -> Callable[[], int] | str:
             ),
         )
 
-    proc_pid_rusage = ctypes.CDLL("/usr/lib/libproc.dylib").proc_pid_rusage
+    try:
+        proc_pid_rusage = ctypes.CDLL("/usr/lib/libproc.dylib").proc_pid_rusage
+    except (OSError, AttributeError) as exc:
+        return f"libproc has no proc_pid_rusage: {exc}"
 
     def resident() -> int:
         info = RusageInfoV0()

@@ -22,9 +22,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from leakharness.worker.capture.columns import HIDDEN
-from leakharness.worker.capture.type_plans import HEAP_TYPE, TYPE_SUBCLASS, type_dict, type_flags, type_mro, type_name
-from leakharness.worker.codec import BadLine, decode, encode
-from leakharness.worker.fork import CAN_FORK, CopyFailed, ask_copy
+from leakharness.worker.capture.type_plans import (
+    HEAP_TYPE,
+    TYPE_SUBCLASS,
+    takes_weak_references,
+    type_dict,
+    type_flags,
+    type_mro,
+    type_name,
+)
+from leakharness.worker.fork import CAN_FORK, CopyFailed, answer_of_copy
 from leakharness.worker.protocol import CutAnswer, WithoutKnown
 
 __all__ = ["confirm", "read_without"]
@@ -72,16 +79,16 @@ def confirm(
     if not CAN_FORK:
         return _answer(0, 0, 0, started, "this platform cannot fork, and the measured process is never changed")
 
-    def cut() -> bytes:
+    def cut() -> CutAnswer:
         _become_quiet()
         try:
-            return encode(_cut_and_count(targets, holders, started))
+            return _cut_and_count(targets, holders, started)
         except BaseException as error:
-            return encode(_answer(0, 0, 0, started, f"{type(error).__name__}: {error}"[:ERROR_KEPT]))
+            return _answer(0, 0, 0, started, f"{type(error).__name__}: {error}"[:ERROR_KEPT])
 
     try:
-        return decode(CutAnswer, ask_copy(cut, timeout))
-    except (CopyFailed, BadLine, OSError) as error:
+        return answer_of_copy(CutAnswer, cut, timeout)
+    except CopyFailed as error:
         return _answer(0, 0, 0, started, str(error))
 
 
@@ -138,16 +145,16 @@ def read_without(
     if not CAN_FORK:
         return WithoutKnown({}, 0, error="this platform cannot fork, and the measured process is never changed")
 
-    def cut() -> bytes:
+    def cut() -> WithoutKnown:
         _become_quiet()
         try:
-            return encode(_read_cut(targets, [_Edge(row) for row in holders], count, alive))
+            return _read_cut(targets, [_Edge(row) for row in holders], count, alive)
         except BaseException as error:
-            return encode(WithoutKnown({}, 0, error=f"{type(error).__name__}: {error}"[:ERROR_KEPT]))
+            return WithoutKnown({}, 0, error=f"{type(error).__name__}: {error}"[:ERROR_KEPT])
 
     try:
-        return decode(WithoutKnown, ask_copy(cut, timeout))
-    except (CopyFailed, BadLine, OSError) as error:
+        return answer_of_copy(WithoutKnown, cut, timeout)
+    except CopyFailed as error:
         return WithoutKnown({}, 0, error=str(error))
 
 
@@ -224,7 +231,7 @@ def _cut_all(targets: Callable[[], Iterable[Any]], edges: list[_Edge]) -> tuple[
     itself."""
     program = set(map(id, gc.get_objects()))  # all that is made from here on is ours
     alive = [item[0] if type(item) is tuple and len(item) == 2 else item for item in targets()]
-    watched = [weakref.ref(item) for item in alive if type.__dict__["__weakrefoffset__"].__get__(type(item))]
+    watched = [weakref.ref(item) for item in alive if takes_weak_references(type(item))]
     behind = {id(item): item for item in alive}
     front, done, uncut = alive, 0, set()
     waiting = list(edges)

@@ -12,9 +12,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from leakharness.worker.codec import BadLine, decode, encode
 from leakharness.worker.interpreters import hinders_forks
+from leakharness.worker.protocol import A
 
-__all__ = ["CAN_FORK", "CopyFailed", "ask_copy", "can_fork", "reap", "start_copy"]
+__all__ = ["CAN_FORK", "CopyFailed", "answer_of_copy", "ask_copy", "can_fork", "reap", "start_copy"]
 
 CAN_FORK = hasattr(os, "fork")
 IGNORE = ("ignore", None, DeprecationWarning, None, 0)
@@ -85,6 +87,18 @@ def ask_copy(work: Callable[[], bytes], seconds: float) -> bytes:
     if not text.endswith(b"\n"):
         raise CopyFailed(_how(status))
     return text
+
+
+def answer_of_copy(kind: type[A], work: Callable[[], A], seconds: float) -> A:
+    """What ``work()`` gives in a forked copy, as one line of the codec.
+
+    Raises CopyFailed for whatever comes instead: no copy, no answer within ``seconds``, a line that is no ``kind``."""
+    try:
+        return decode(kind, ask_copy(lambda: encode(work()), seconds))
+    except OSError as exc:
+        raise CopyFailed(f"could not be made: {exc}") from None
+    except BadLine as exc:
+        raise CopyFailed(f"gave no answer that can be read: {exc}") from None
 
 
 def reap(pid: int, seconds: float) -> int | None:

@@ -11,9 +11,10 @@ import importlib
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+from leakharness.worker.counter_readers import CounterReaders
 from leakharness.worker.interpreters import others_reader
 
 __all__ = ["NOT_COUNTED", "OsResources"]
@@ -34,20 +35,20 @@ NO_TYPE = 0
 """File type of anonymous inodes: eventfd, epoll, inotify, timerfd, signalfd, pidfd."""
 
 
-class OsResources:
+class OsResources(CounterReaders):
     """Readers of those resources, by counter; ``missing`` says why others are not there."""
 
     def __init__(self, temp_folder: str | None) -> None:
         """``temp_folder`` is this process's own; None where it shares one with others."""
-        self.readers: dict[str, Callable[[], int]] = {}
-        self.missing: dict[str, str] = dict(NOT_COUNTED)
+        super().__init__()
+        self.missing |= NOT_COUNTED
         self._pid = os.getpid()
-        self._add("interpreters", others_reader())
+        self.add("interpreters", others_reader())
         self._temp_folder = temp_folder
         if temp_folder is None:
             self.missing["temp_files"] = "the temporary folder is shared with other processes"
         else:
-            self._add("temp_files", self._temp_files)
+            self.add("temp_files", self._temp_files)
         names = ("unlinked_bytes", "unread_bytes", "watches", "shm_bytes", "locks", "timers")
         if sys.platform != "linux":
             self.missing |= dict.fromkeys(names, "only read from Linux's /proc")
@@ -55,12 +56,12 @@ class OsResources:
         self._ioctl, self._unread = _ioctl()
         self._own_pipes = frozenset(self._pipes())
         self._old_segments = frozenset(_names_in(SHM_FOLDER))
-        self._add("unlinked_bytes", lambda: self._descriptors()[0])
-        self._add("unread_bytes", lambda: self._descriptors()[1])
-        self._add("watches", lambda: self._descriptors()[2])
-        self._add("shm_bytes", self._shm_bytes)
-        self._add("locks", self._locks)
-        self._add("timers", self._timers)
+        self.add("unlinked_bytes", lambda: self._descriptors()[0])
+        self.add("unread_bytes", lambda: self._descriptors()[1])
+        self.add("watches", lambda: self._descriptors()[2])
+        self.add("shm_bytes", self._shm_bytes)
+        self.add("locks", self._locks)
+        self.add("timers", self._timers)
 
     def read(self) -> dict[str, int]:
         """Every resource that can be read here."""
@@ -68,17 +69,6 @@ class OsResources:
         if OF_DESCRIPTORS[0] in self.readers:
             values.update(zip(OF_DESCRIPTORS, self._descriptors(), strict=True))
         return values
-
-    def _add(self, name: str, reader: Callable[[], int] | str) -> None:
-        if isinstance(reader, str):
-            self.missing[name] = reader
-            return
-        try:
-            reader()
-        except (OSError, ValueError, AttributeError) as exc:
-            self.missing[name] = f"{type(exc).__name__}: {exc}"
-        else:
-            self.readers[name] = reader
 
     def _descriptors(self) -> tuple[int, int, int]:
         """One look at each descriptor: bytes of files without a name, unread bytes, watches of inotify and epoll."""

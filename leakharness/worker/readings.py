@@ -12,10 +12,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from leakharness.worker.capture.type_plans import HEAP_TYPE, type_flags
-from leakharness.worker.codec import BadLine, decode, encode
+from leakharness.worker.capture.type_plans import HEAP_TYPE, takes_weak_references, type_flags
+from leakharness.worker.codec import encode
 from leakharness.worker.counters import Counters, count_objects
-from leakharness.worker.fork import CAN_FORK, CopyFailed, ask_copy
+from leakharness.worker.fork import CAN_FORK, CopyFailed, answer_of_copy
 from leakharness.worker.protocol import (
     ClearedAnswer,
     Container,
@@ -203,7 +203,7 @@ class CounterReader:
         """Every object of the classes ``types`` that can be weakly referenced, builtin ones left out. For a forked
         child only."""
         rows = [(obj, _type_name(type(obj))) for obj in gc.get_objects() if type_flags(type(obj)) & HEAP_TYPE]
-        return [row for row in rows if row[1] in types and type.__dict__["__weakrefoffset__"].__get__(type(row[0]))]
+        return [row for row in rows if row[1] in types and takes_weak_references(type(row[0]))]
 
     def retention(self) -> Retention:
         """Tracked objects that are alive, and the bounded containers in which they stay."""
@@ -251,7 +251,7 @@ class CounterReader:
         """In a forked copy, ``clear()`` and count again; empty where the copy failed."""
         tracker = self._tracker
 
-        def cleared() -> bytes:
+        def cleared() -> ClearedAnswer:
             gc.collect()
             before = counted()
             containers = clear()
@@ -259,7 +259,7 @@ class CounterReader:
                 gc.collect()
             objects, blocks, entries = (was - now for was, now in zip(before, counted(), strict=True))
             known = None if self._entries.missing else entries
-            return encode(ClearedAnswer(containers, CopyCounts(tracker.alive, objects, blocks, known)))
+            return ClearedAnswer(containers, CopyCounts(tracker.alive, objects, blocks, known))
 
         def counted() -> tuple[int, int, int]:
             objects = count_objects() - tracker.own_objects()
@@ -267,8 +267,8 @@ class CounterReader:
             return objects, blocks, 0 if self._entries.missing else self._entries.total(self._own_containers())
 
         try:
-            return decode(ClearedAnswer, ask_copy(cleared, COPY_SECONDS))
-        except (CopyFailed, BadLine, OSError):
+            return answer_of_copy(ClearedAnswer, cleared, COPY_SECONDS)
+        except CopyFailed:
             return ClearedAnswer()
 
     def _freeze_again(self) -> None:

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from leakharness.worker.capture.type_plans import HAVE_GC, takes_weak_references, type_flags
 from leakharness.worker.weight import BLOCK_LIMIT_BYTES, malloc_chunk
 
 __all__ = ["FINALIZE_BLOCKS", "FINALIZE_OBJECTS", "Label", "TestObject", "Tracker", "Untrackable"]
@@ -34,8 +35,6 @@ OWN_NAME_REFERENCES = 3
 """References to a label's name that nobody else has: the label's, the table's key, and the one that asks."""
 LARGEST_CACHED = 256
 """Integers up to this one are no blocks of their own."""
-HAVE_GC = 1 << 14
-"""Flag of types whose instances the collector can list (Include/object.h)."""
 
 
 class Untrackable(TypeError):
@@ -134,8 +133,8 @@ class Tracker:
         """The entry for the first object under a label; beyond :data:`MOST_LABELS` of them they share one. Raises
         Untrackable: of a builtin type there are too many others, and an atomic one is in no list of objects."""
         kind = type(obj)
-        if not _has_weak_references(kind):
-            if kind.__module__ == "builtins" or not type.__dict__["__flags__"].__get__(kind) & HAVE_GC:
+        if not takes_weak_references(kind):
+            if kind.__module__ == "builtins" or not type_flags(kind) & HAVE_GC:
                 raise Untrackable(obj)
             for entry in self._labels.values():
                 if type(entry) is TypeLabel and entry.kind() is kind:
@@ -280,10 +279,6 @@ def _registry() -> dict[Any, Any]:
 def _table_bytes() -> int:
     """Bytes of the table of live finalizers beyond an empty dict's."""
     return max(0, sys.getsizeof(_registry()) - sys.getsizeof({}))
-
-
-def _has_weak_references(kind: type) -> bool:
-    return bool(type.__dict__["__weakrefoffset__"].__get__(kind))
 
 
 def _nothing() -> None:

@@ -21,8 +21,8 @@ from typing import Any
 
 from leakharness.worker.capture.object_ids import ids_of
 from leakharness.worker.capture.type_plans import HEAP_TYPE, TYPE_SUBCLASS, type_flags, type_mro, type_name
-from leakharness.worker.codec import BadLine, decode, encode
-from leakharness.worker.fork import CAN_FORK, CopyFailed, ask_copy
+from leakharness.worker.codec import decode, encode
+from leakharness.worker.fork import CAN_FORK, CopyFailed, answer_of_copy
 from leakharness.worker.protocol import ReferencesAnswer, UnownedReferences
 
 __all__ = ["ReferenceReader", "why_not"]
@@ -90,8 +90,8 @@ class ReferenceReader:
             if self._file < 0:
                 self._file = _nameless_file()
             # The stack is the same whether it marks or compares: what a running frame holds is held by no object.
-            return decode(ReferencesAnswer, ask_copy(self._answer, COPY_SECONDS))
-        except (CopyFailed, BadLine, OSError) as exc:
+            return answer_of_copy(ReferencesAnswer, self._answer, COPY_SECONDS)
+        except (CopyFailed, OSError) as exc:
             self._failed = str(exc)
             return ReferencesAnswer(failed=self._failed)
         finally:
@@ -104,11 +104,11 @@ class ReferenceReader:
             self._file = -1
             self._marking = True
 
-    def _answer(self) -> bytes:
+    def _answer(self) -> ReferencesAnswer:
         """In the copy."""
         new = set(map(id, gc.get_objects()))  # those of the baseline are frozen, and not listed before they are thawed
         items, counts = _unowned()
-        return encode(self._write(items, counts) if self._marking else self._compare(items, counts, new))
+        return self._write(items, counts) if self._marking else self._compare(items, counts, new)
 
     def _write(self, items: list[Any], counts: dict[int, int]) -> ReferencesAnswer:
         """Numbers in a file without a name: the measured process keeps nothing of the program's."""

@@ -11,6 +11,7 @@ import gc
 import sys
 from typing import Any, NamedTuple
 
+from leakharness.worker.capture.type_plans import HAVE_GC, HEAP_TYPE
 from leakharness.worker.entries import length
 
 __all__ = ["BLOCK_LIMIT_BYTES", "Weight", "malloc_chunk", "own_dict", "weigh"]
@@ -28,7 +29,6 @@ CHUNK_BYTES, CHUNK_HEAD_BYTES, CHUNK_LEAST_BYTES = 16, 8, 32
 """Alignment, overhead and least size of glibc's chunks (malloc/malloc.c, MALLOC_ALIGNMENT, SIZE_SZ, MINSIZE)."""
 MMAP_BYTES, PAGE_BYTES = 128 * 1024, 4096
 """From this size on glibc maps a chunk by itself, in whole pages (mallopt(3), M_MMAP_THRESHOLD)."""
-HEAP_TYPE, HAVE_GC = 1 << 9, 1 << 14
 MANAGED_DICT = 1 << 4 if sys.version_info >= (3, 11) else 0
 INLINE_VALUES = 1 << 2 if sys.version_info >= (3, 13) else 0
 """Type flags (Include/object.h); bits that mean something else, or nothing, in older versions are left out."""

@@ -11,25 +11,17 @@ from pathlib import Path
 import pytest
 
 from leakharness.measure.loop import measure
-from leakharness.measure.measurement import Measurement, Request, WorkerClient
+from leakharness.measure.measurement import Request, SilentObserver
 from leakharness.measure.worker_process import WorkerProcess
-from leakharness.model import Plan, Reading, RunResult
+from leakharness.model import Plan, RunResult
 
 QUICK = Plan(iters=20, batches=5, warmup=60, snapshots="never", scope_bytes=20_000)
-
-
-class Silent:
-    """An observer that does not look."""
-
-    def phase(self, name: str, done: int, total: int | None) -> None: ...
-    def reading(self, worker: WorkerClient, reading: Reading) -> None: ...
-    def suspected(self, worker: WorkerClient, measurement: Measurement) -> None: ...
 
 
 def measured(file: Path, mode: str) -> RunResult:
     """One mode, quickly and without evidence."""
     with WorkerProcess(sys.executable, deadline=time.monotonic() + 60.0) as worker:
-        return measure(Request(str(file), None, mode), QUICK, worker, Silent())
+        return measure(Request(str(file), None, mode), QUICK, worker, SilentObserver())
 
 
 def growth(result: RunResult) -> dict[str, float]:

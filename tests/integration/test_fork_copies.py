@@ -16,8 +16,8 @@ import pytest
 from leakharness.errors import LeakHarnessError, NotJudged
 from leakharness.measure.capture_file import wait_for_capture
 from leakharness.measure.worker_process import WorkerProcess
-from leakharness.worker.fork import CAN_FORK, CopyFailed, ask_copy, reap, start_copy
-from leakharness.worker.protocol import DESCRIBE
+from leakharness.worker.fork import CAN_FORK, CopyFailed, answer_of_copy, ask_copy, reap, start_copy
+from leakharness.worker.protocol import DESCRIBE, SelfTest
 
 pytestmark = pytest.mark.skipif(not CAN_FORK, reason="this platform cannot fork")
 
@@ -59,6 +59,22 @@ def test_a_copy_that_hangs_is_ended_at_its_deadline() -> None:
     assert caught.value.late
     assert time.monotonic() - began < 8
     assert children() == []
+
+
+def test_what_a_copy_gives_comes_back_as_what_was_asked_for() -> None:
+    """One line of the codec; a copy that gives something else has failed, and says what it gave."""
+    assert answer_of_copy(SelfTest, lambda: SelfTest("it forgets"), 20.0) == SelfTest("it forgets")
+    with pytest.raises(CopyFailed, match=r"gave no answer that can be read: .*fault"):
+        answer_of_copy(SelfTest, lambda: {"default": 1}, 20.0)  # type: ignore[arg-type,return-value]
+
+
+def test_a_copy_that_cannot_be_made_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> int:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr("leakharness.worker.fork._quiet_fork", full)
+    with pytest.raises(CopyFailed, match="could not be made: no more processes"):
+        answer_of_copy(SelfTest, lambda: SelfTest(None), 20.0)
 
 
 def test_a_copy_that_is_killed_says_by_what() -> None:

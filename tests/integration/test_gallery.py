@@ -13,9 +13,9 @@ import pytest
 from leakharness.measure.arm import Settings
 from leakharness.measure.describe import describe
 from leakharness.measure.loop import measure
-from leakharness.measure.measurement import Measurement, Request, WorkerClient
+from leakharness.measure.measurement import Request, SilentObserver
 from leakharness.measure.worker_process import WorkerProcess
-from leakharness.model import Plan, Reading, RunResult
+from leakharness.model import Plan, RunResult
 from leakharness.proof.certify import check_found
 from leakharness.scenario.find import ScenarioRef, find, packaged_folder
 from leakharness.worker.protocol import ScenarioFacts
@@ -48,18 +48,10 @@ REAL = {
 }
 
 
-class Silent:
-    """An observer that does not look."""
-
-    def phase(self, name: str, done: int, total: int | None) -> None: ...
-    def reading(self, worker: WorkerClient, reading: Reading) -> None: ...
-    def suspected(self, worker: WorkerClient, measurement: Measurement) -> None: ...
-
-
 def verdict(file: Path, mode: str) -> RunResult:
     """One mode, quickly and without evidence."""
     with WorkerProcess(sys.executable, deadline=time.monotonic() + 60.0) as worker:
-        return measure(Request(str(file), None, mode), QUICK, worker, Silent())
+        return measure(Request(str(file), None, mode), QUICK, worker, SilentObserver())
 
 
 @pytest.fixture(scope="module")

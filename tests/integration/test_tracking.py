@@ -198,7 +198,8 @@ def test_one_run_in_twenty(seed: int, measure: Callable[..., RunResult]) -> None
             thing = run.track(Thing())
             if run.index % 20 == {seed * 7}:
                 kept.append(thing)
-        """
+        """,
+        warmup=2320,  # how far an unsteady one goes depends on the time that it takes
     )
     assert result.verdict == "FAIL", result.reason
     assert (result.born, result.runs) == (250, 250)

@@ -26,6 +26,7 @@ __all__ = [
     "WEAK",
     "Plan",
     "PlanBook",
+    "takes_weak_references",
     "type_dict",
     "type_mro",
     "type_name",
@@ -43,6 +44,7 @@ FAMILIES = (
 Getter = Callable[[Any], Any]
 
 _type_mro: Callable[[type], tuple[type, ...] | None] = type.__dict__["__mro__"].__get__
+_weak_offset: Callable[[type], int] = type.__dict__["__weakrefoffset__"].__get__
 _type_proxy: Callable[[type], Any] = type.__dict__["__dict__"].__get__
 _type_module: Callable[[type], Any] = type.__dict__["__module__"].__get__
 _type_qualname: Callable[[type], Any] = type.__dict__["__qualname__"].__get__
@@ -70,6 +72,11 @@ def type_dict(kind: type) -> dict[str, Any]:
     """The real dict behind ``kind.__dict__``; an empty one where the type is not `READY`."""
     found: list[dict[str, Any]] = gc.get_referents(_type_proxy(kind))
     return found[0] if found else {}
+
+
+def takes_weak_references(kind: type) -> bool:
+    """Whether instances of ``kind`` can be weakly referenced."""
+    return bool(_weak_offset(kind))
 
 
 def type_mro(kind: type) -> tuple[type, ...]:
