@@ -67,6 +67,8 @@ class Explorer(App[None]):
         self.heap = heap
         self.title = title
         self._rows: list[TypeRow] = []
+        self._edges: dict[int, str] = {}
+        """By line of the tree: the edge that it tells."""
 
     def compose(self) -> ComposeResult:
         yield Header()
@@ -95,7 +97,16 @@ class Explorer(App[None]):
     def _weigh(self) -> None:
         """Retained sizes, beside what is looked at."""
         _ = self.heap.retained
-        self.call_from_thread(self._say, "retained sizes are there")
+        self.call_from_thread(self._weighed)
+
+    def _weighed(self) -> None:
+        """Write the retained sizes into the lines that were there before them."""
+        self._say("retained sizes are there")
+        lines = [self._tree.root]
+        for line in lines:
+            lines += line.children
+            if line.data is not None and line.parent is not None:
+                line.set_label(self._line(line.data[1], self._edges.get(line.id, "")))
 
     def _say(self, text: str) -> None:
         self.sub_title = text
@@ -113,6 +124,7 @@ class Explorer(App[None]):
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         row = self._rows[event.cursor_row]
         tree = self._tree
+        self._edges.clear()
         tree.reset(Text(one_line(row.name)))
         self._add(tree.root, "holders", self.heap.instances(row))
         self._enter(tree)
@@ -131,11 +143,15 @@ class Explorer(App[None]):
             if entry.more:
                 parent.add_leaf(f"… and {entry.more:,} more")
                 continue
-            retained = size(int(self.heap.retained[entry.node])) if self.heap.has_dominators else "?"
-            edge = f".{entry.edge} of " if entry.edge else ""
-            name = self.heap.names.label(entry.node)
-            text = f"{retained:>10} {size(self.heap.size(entry.node)):>10}  {edge}{name}"
-            parent.add(Text(one_line(text)), data=(kind, entry.node))
+            line = parent.add(self._line(entry.node, entry.edge), data=(kind, entry.node))
+            self._edges[line.id] = entry.edge
+
+    def _line(self, node: int, edge: str) -> Text:
+        """One object: its retained and its own size, the edge by which it holds the one above, what it is."""
+        retained = size(int(self.heap.retained[node])) if self.heap.has_dominators else "?"
+        held_by = f".{edge} of " if edge else ""
+        text = f"{retained:>10} {size(self.heap.size(node)):>10}  {held_by}{self.heap.names.label(node)}"
+        return Text(one_line(text))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         self._fill(event.value)
@@ -177,9 +193,13 @@ class Explorer(App[None]):
 
     def _show(self, kind: str, number: int) -> None:
         tree = self._tree
+        self._edges.clear()
         title = "held by" if kind == "holders" else "frees"
         tree.reset(Text(one_line(f"{self.heap.names.label(number)} {title}")), data=(kind, number))
-        self._add(tree.root, kind, self._below(kind, number))
+        below = self._below(kind, number)
+        self._add(tree.root, kind, below)
+        if not below:
+            tree.root.add_leaf("nothing: it is a root" if kind == "holders" else "nothing beside itself")
         self._enter(tree)
 
     def _enter(self, tree: Tree[Row]) -> None:

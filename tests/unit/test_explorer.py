@@ -118,6 +118,64 @@ def test_the_keys() -> None:
     drive(Heap(LATER), steps)
 
 
+def test_every_other_key_of_the_documentation() -> None:
+    """Arrows move, Space and Enter unfold and fold, left goes to the line above, Escape goes back to the table."""
+
+    async def steps(app: Any, pilot: Any) -> None:
+        table, tree = app.query_one("#types"), app.query_one("#tree")
+        await app.workers.wait_for_complete()
+        await pilot.press("down")
+        assert table.cursor_row == 1
+        await pilot.press("up", "down", "enter")
+        await pilot.pause()
+        assert str(tree.root.label) == "Leak"
+        assert tree.has_focus
+        await pilot.press("space")
+        await pilot.pause()
+        first = tree.root.children[0]
+        assert first.is_expanded
+        await pilot.press("down")
+        assert tree.cursor_node is first.children[0]
+        await pilot.press("left")
+        assert tree.cursor_node is first
+        await pilot.press("enter")
+        assert not first.is_expanded
+        await pilot.press("d")
+        await pilot.pause()
+        assert (str(tree.root.label), lines_of(tree)) == ("Leak frees", ["1 B 1 B Part"])
+        await pilot.press("d")
+        await pilot.pause()
+        assert lines_of(tree) == ["nothing beside itself"]
+        await pilot.press("escape")
+        assert table.has_focus
+        await pilot.press("slash", "escape")
+        assert table.has_focus
+        assert not app.query_one("#search").has_class("shown")
+
+    drive(Heap(LATER), steps)
+
+
+def test_lines_that_were_there_first_get_their_retained_sizes() -> None:
+    """A type may be opened before the dominators are known."""
+
+    async def steps(app: Any, pilot: Any) -> None:
+        tree = app.query_one("#tree")
+        await app.workers.wait_for_complete()
+        sizes = app.heap.__dict__.pop("retained")
+        await pilot.press("slash", *"leak", "enter", "enter")
+        await pilot.pause()
+        await pilot.press("right")
+        await pilot.pause()
+        assert lines_of(tree)[0] == "? 30 B Leak"
+        app.heap.__dict__["retained"] = sizes
+        app._weighed()
+        assert lines_of(tree)[0] == "31 B 30 B Leak"
+        (holder,) = tree.root.children[0].children
+        assert str(holder.label).split() == ["42", "B", "1", "B", ".kept", "of", "App"]
+
+    drive(Heap(LATER), steps)
+
+
 def test_dominators_are_not_computed_twice() -> None:
     """Asked for before they are there: it says so, and the keys go on."""
 
