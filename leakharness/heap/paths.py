@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from leakharness.heap.arrays import distinct
 from leakharness.heap.graph import HeapGraph
+from leakharness.heap.names import CONTAINERS
 from leakharness.heap.v8_objects import Objects, objects_of
 
 __all__ = [
@@ -42,6 +43,7 @@ Mask = npt.NDArray[np.bool_]
 NARROW = 24  # nodes in a frontier up to which a plain loop beats half a dozen numpy calls
 _FEW_EDGES = 256  # edges of a node up to which the same holds
 _DENSE = 50  # from this fraction of all nodes on, marking them is quicker than sorting them
+_CYCLES = 1000  # nodes of cycles that nothing holds from which a path is looked for
 AT_ONCE = 1 << 17  # nodes, or edges, that are looked at together
 NOBODY = -1
 
@@ -328,6 +330,10 @@ def path_tree(graph: HeapGraph, keep: Mask, closed: Mask | None = None) -> PathT
     orphans = _orphans(graph, keep, settled)
     settled[orphans] = True
     search.run(*_edges_of(graph, orphans, keep), UNKNOWN)
+    for node in _in_cycles(graph, settled):
+        if not settled[node]:
+            settled[node] = True
+            search.run(*_edges_of(graph, np.array([node], np.int32), keep), UNKNOWN)
     return tree
 
 
@@ -356,6 +362,16 @@ def _orphans(graph: HeapGraph, keep: Mask, settled: Mask) -> Numbers:
         targets = graph.edge_to[edges]
         held[targets[targets != sources]] = True
     return lost[~held[lost]]
+
+
+def _in_cycles(graph: HeapGraph, settled: Mask) -> list[int]:
+    """What is left once all is settled that hangs on the topmost: cycles and what they hold, entered by an object
+    rather than by a container of it; of very many, some."""
+    left = np.flatnonzero(~settled)
+    plain = [number for number, text in enumerate(graph.strings) if text in CONTAINERS or text == "cell"]
+    left = left[np.argsort(np.isin(graph.node_name[left], plain), kind="stable")]
+    nodes: list[int] = left[:_CYCLES].tolist()
+    return nodes
 
 
 def _root_name(graph: HeapGraph, edge: int) -> str:

@@ -26,6 +26,7 @@ from leakharness.live.frames import Codes
 from leakharness.live.layouts import Layout, layout_of
 from leakharness.live.memory import Memory
 from leakharness.live.names import Names
+from leakharness.live.ndarrays import collect_arrays
 from leakharness.live.objects import Objects, find_objects
 from leakharness.live.pause import paused
 from leakharness.live.process import Target, find_target
@@ -204,7 +205,8 @@ def _read_all(objects: Objects, directory: str) -> tuple[HeapGraph, list[Family]
     references.read_code(codes.addresses())
     references.collect()
     collect_special(references, codes)
-    references.follow()
+    collect_arrays(references)
+    references.follow(collect_arrays)
     sizes = shallow_sizes(objects, references)
     families = _families(objects, names, sizes)
     graph = _graph(objects, references, names, roots.found, sizes)

@@ -82,7 +82,7 @@ class Names:
             code = layout.get("PyGenObject.gi_code")
             if code is None:
                 code = layout("PyGenObject.gi_iframe") + layout("_PyInterpreterFrame.code")
-            self._name_alike(nodes, [code, layout("PyGenObject.gi_qualname")], family)
+            self._name_suspended(nodes, code, family)
         for node in self._references.of_family("frame").tolist():
             frame = self._codes.frame_of(int(self._objects.address[node]))
             if frame is not None:
@@ -100,6 +100,31 @@ class Names:
             numbers.append(self._references.name(f"{kind} {qualname} ({self.place(code & ~3)})"))
         found = np.array(numbers, np.int64)[inverse.reshape(-1)] if numbers else np.zeros(0, np.int64)
         self._own.update(zip(nodes.tolist(), found.tolist(), strict=True))
+
+    def _name_suspended(self, nodes: Ints, code: int, kind: str) -> None:
+        """Generators and coroutines, with the line that each is at; many wait in the same place."""
+        layout, memory = self._layout, self._memory
+        address = self._objects.address[nodes]
+        if layout.version < (3, 11):
+            frame = memory.read(address + np.uint64(layout("PyGenObject.gi_frame")))
+            at = memory.read(frame + np.uint64(layout("PyFrameObject.f_lasti"))) & np.uint64(0xFFFF_FFFF)
+        else:
+            frame = address + np.uint64(layout("PyGenObject.gi_iframe"))
+            at = memory.read(frame + np.uint64(layout("_PyInterpreterFrame.instruction")))
+        columns = [
+            memory.read(address + np.uint64(code)),
+            memory.read(address + np.uint64(layout("PyGenObject.gi_qualname"))),
+            at,
+        ]
+        triples, first, inverse = np.unique(np.stack(columns), axis=1, return_index=True, return_inverse=True)
+        numbers = []
+        for (of, name, _), place in zip(triples.T.tolist(), first.tolist(), strict=True):
+            qualname = (self.strings(name, 300) or "?").rpartition("<locals>.")[2]
+            found = self._codes.frame_at(int(frame[place])) if frame[place] else None
+            where = self.place(of & ~3) if found is None else f"{self.short(found.code.file)}:{found.line}"
+            numbers.append(self._references.name(f"{kind} {qualname} ({where})"))
+        texts = np.array(numbers, np.int64)[inverse.reshape(-1)] if numbers else np.zeros(0, np.int64)
+        self._own.update(zip(nodes.tolist(), texts.tolist(), strict=True))
 
     def place(self, code: int) -> str:
         """``file:line`` of a code object's definition."""

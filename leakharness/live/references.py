@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from leakharness.live.arrays import in_parts, positions, ragged
 from leakharness.live.dicts import SPLIT, Strings, entries_of, key_columns, value_base
 from leakharness.live.objects import HAVE_GC, HEAP_TYPE, Objects
 
-__all__ = ["CONTEXT", "ELEMENT", "INTERNAL", "PROPERTY", "WEAK", "References"]
+__all__ = ["CONTEXT", "ELEMENT", "INTERNAL", "POSITIONS", "PROPERTY", "WEAK", "References"]
 
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
@@ -90,6 +90,8 @@ FIELDS = {
     ),
 }  # fmt: skip
 """Fields of static types whose members are no ``PyMemberDef``: (offset, name, edge kind) by the type's own name."""
+BY_TARGET = (("_asyncio.Task", "coroutine", "_coro"), ("_asyncio.Task", "generator", "_coro"))
+"""Fields told by what they lead to, as their offset changes: (type, type of the target, name)."""
 CLOSED = (
     "cell", "function", "type", "module", "list", "tuple", "dict", "set", "frozenset", "code", "str", "bytes", "int",
     "float", "bytearray", "functools._lru_cache_wrapper", "ContextVar",
@@ -198,8 +200,9 @@ class References:
         self._instances()
         self._containers()
 
-    def follow(self) -> None:
-        """Take in the untracked objects that were found, and what they refer to."""
+    def follow(self, further: Callable[[References], None]) -> None:
+        """Take in the untracked objects that were found, and what they refer to; ``further`` adds what is not read
+        here."""
         for _ in range(ROUNDS):
             waiting = [part for part in self._parts if len(part.unknown)]
             first = len(self.objects)
@@ -211,6 +214,7 @@ class References:
             self._round = (first, len(self.objects))
             self._group()
             self._containers()
+            further(self)
             if len(self.of_family("code", "type")):
                 self._fields()
 
@@ -288,21 +292,27 @@ class References:
             for offset, (name, edge) in named.items():
                 self.add(members, memory.read(address + np.uint64(offset)), self.name(name), edge)
             if bases.isdisjoint(CLOSED) and self.objects.flags[kind] & HAVE_GC:
-                weaklist = memory.word(int(self.objects.types[kind]) + layout("PyTypeObject.tp_weaklistoffset"))
-                skip = {*named, weaklist}
+                told_elsewhere = (
+                    memory.word(int(self.objects.types[kind]) + layout(f"PyTypeObject.tp_{field}"))
+                    for field in ("weaklistoffset", "dictoffset")
+                )
+                skip = {*named, *told_elsewhere}
                 is_weak = any("weakref" in base or "weakproxy" in base for base in bases)
                 for offset in range(16, min(int(self.objects.basic[kind]), 1024), 8):
                     if offset not in skip:
-                        self._unnamed(members, memory.read(address + np.uint64(offset)), weak=is_weak and offset == 16)
+                        self._unnamed(
+                            bases, members, memory.read(address + np.uint64(offset)), is_weak and offset == 16
+                        )
 
-    def _unnamed(self, members: Numbers, values: Words, *, weak: bool) -> None:
+    def _unnamed(self, bases: set[str], members: Numbers, values: Words, weak: bool) -> None:
         target = self.objects.number(values)
         known = np.flatnonzero(target >= 0)
         for kind in np.unique(self.objects.kind[target[known]]).tolist():
             which = known[self.objects.kind[target[known]] == kind]
             short = self.objects.c_name[kind].rpartition(".")[2]
-            name = self.name("<referent>" if weak else f"<{short}>")
-            self.add(members[which], values[which], name, WEAK if weak else INTERNAL)
+            told = next((name for base, kind_, name in BY_TARGET if base in bases and kind_ == short), None)
+            name = self.name("<referent>" if weak else told or f"<{short}>")
+            self.add(members[which], values[which], name, WEAK if weak else PROPERTY if told else INTERNAL)
 
     def _members(self, kind: int) -> dict[int, tuple[str, int]]:
         """``__slots__`` and members declared in C, through all bases: offset -> (name, edge kind)."""
@@ -317,7 +327,8 @@ class References:
                     break
                 is_object = memory.half(at + layout("PyMemberDef.type")) in OBJECT_MEMBERS
                 if is_object and 16 <= offset < 1 << 16:
-                    found.setdefault(offset, (memory.c_string(name), PROPERTY))
+                    text = memory.c_string(name)
+                    found.setdefault(offset, (text, INTERNAL if text == "__dict__" else PROPERTY))
                 at += 40  # sizeof(PyMemberDef)
             kind = memory.word(kind + layout("PyTypeObject.tp_base")) if kind else 0
         return found
@@ -361,7 +372,8 @@ class References:
         fits &= memory.index(table + (np.maximum(size, 1) * 16 - 8).astype(np.uint64)) >= 0
         which, position = ragged(np.where(fits, size, 0))
         value = memory.read(table[which] + position.astype(np.uint64) * np.uint64(16))
-        self.add(members[which], value, position, ELEMENT)
+        filled = value != 0
+        self.add(members[which[filled]], value[filled], POSITIONS, ELEMENT)
 
     def _instances(self) -> None:
         """Attributes: a dict where the type says, values beside the object from 3.11 on."""

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leakharness.live.dicts import GENERAL, key_columns
+from leakharness.live.ndarrays import ARRAY, sizes_of_arrays
 from leakharness.live.objects import HAVE_GC, Objects
 from leakharness.live.references import INLINE_VALUES, MANAGED_DICT, References
 
@@ -19,6 +20,8 @@ MOST_ITEMS = 1 << 34
 """Items or bytes of one object beyond which the word that says so is torn."""
 DEQUE_BLOCK = 528
 """Bytes: 64 items and two links (Modules/_collectionsmodule.c)."""
+ARRAY_ALLOCATED, ARRAY_DESCRIPTION = 32, 40
+"""Modules/arraymodule.c, arrayobject: ``allocated`` and ``ob_descr``, whose second field is the size of an item."""
 SMALL_SET = 8
 """Entries that lie in the set itself (Include/cpython/setobject.h, PySet_MINSIZE)."""
 
@@ -49,6 +52,13 @@ def shallow_sizes(objects: Objects, references: References) -> Ints:
             found[members] += DEQUE_BLOCK * (1 + count // 64)
         elif "bytearray" in bases:
             found[members] += _plausible(memory.read(address + np.uint64(24)))
+        elif "array.array" in bases:
+            each = memory.read(memory.read(address + np.uint64(ARRAY_DESCRIPTION))) >> np.uint64(32)
+            found[members] += np.minimum(each.astype(np.int64), 8) * _plausible(
+                memory.read(address + np.uint64(ARRAY_ALLOCATED))
+            )
+        elif ARRAY in bases:
+            found[members] += sizes_of_arrays(memory, address)
         elif objects.item[kind] > 0 and "type" not in bases:
             found[members] += objects.item[kind] * count
         if int(objects.flags[kind]) & INLINE_VALUES and objects.layout.version >= (3, 13):

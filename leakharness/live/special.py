@@ -78,17 +78,20 @@ def _suspended(references: References, codes: Codes) -> None:
     if layout.version < (3, 11):
         frame = memory.read(address + np.uint64(layout("PyGenObject.gi_frame")))
         references.add(members, frame, references.name("gi_frame"), INTERNAL)
-        return
-    frame = address + np.uint64(layout("PyGenObject.gi_iframe"))
-    state_at = address + np.uint64(layout("PyGenObject.gi_frame_state"))
-    state = (memory.read(state_at & ~np.uint64(7)) >> ((state_at & np.uint64(7)) * np.uint64(8))).astype(np.uint8)
-    alive = state.astype(np.int8) < CLEARED[layout.version]
-    code = memory.read(frame + np.uint64(layout("_PyInterpreterFrame.code"))) & TAGS
-    references.add(members, code, references.name("gi_code"), INTERNAL)
+        alive, locals_at = frame != 0, np.uint64(layout("PyFrameObject.f_localsplus"))
+        code = memory.read(frame + np.uint64(layout("PyFrameObject.f_code")))
+    else:
+        frame = address + np.uint64(layout("PyGenObject.gi_iframe"))
+        state_at = address + np.uint64(layout("PyGenObject.gi_frame_state"))
+        state = (memory.read(state_at & ~np.uint64(7)) >> ((state_at & np.uint64(7)) * np.uint64(8))).astype(np.uint8)
+        alive = state.astype(np.int8) < CLEARED[layout.version]
+        locals_at = np.uint64(layout("_PyInterpreterFrame.localsplus"))
+        code = memory.read(frame + np.uint64(layout("_PyInterpreterFrame.code"))) & TAGS
+        references.add(members, code, references.name("gi_code"), INTERNAL)
     for which, at in _by_value(code, alive):
         found = codes(at)
         if found is not None:
-            first = frame[which] + np.uint64(layout("_PyInterpreterFrame.localsplus"))
+            first = frame[which] + locals_at
             _variables(references, members[which], first, found.variables)
             _stack(references, members[which], frame[which], first, len(found.variables))
 
