@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from leakharness.heap.dominators import Dominators, dominators, retained_sizes
+from leakharness.heap.families import credited_sizes, family_names
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.names import Names
 from leakharness.heap.paths import Links
-from leakharness.heap.v8_objects import objects_of
 
 __all__ = ["Entry", "Heap", "TypeRow"]
 
@@ -54,8 +54,8 @@ class Heap:
     def types(self, search: str = "") -> list[TypeRow]:
         """Every name with what has it, largest first; by growth where there is an earlier file. ``search`` is a part
         of the name, in any case."""
-        old = _sums(self.earlier, _groups(self.earlier)) if self.earlier is not None else {}
-        new = _sums(self.graph, self._groups)
+        old = _Kinds(self.earlier).sums() if self.earlier is not None else {}
+        new = self._kinds.sums()
         rows = []
         for name in new.keys() | old.keys():
             if search.lower() not in name.lower():
@@ -68,8 +68,8 @@ class Heap:
 
     def instances(self, row: TypeRow) -> list[Entry]:
         """The objects of a name, largest first: by retained size once that is known."""
-        found = np.flatnonzero(self._groups == row.number)
-        weights = self.retained if self.has_dominators else self.graph.self_size
+        found = np.flatnonzero(self._kinds.of_node == row.number)
+        weights = self.retained if self.has_dominators else self._kinds.sizes
         order = found[np.argsort(-weights[found], kind="stable")]
         return self._cut(((int(node), "") for node in order[:MOST]), len(order))
 
@@ -88,8 +88,8 @@ class Heap:
         return self._cut(((int(kid), "") for kid in order[:MOST]), len(order))
 
     def size(self, node: int) -> int:
-        """Shallow, in bytes."""
-        return int(self.graph.self_size[node])
+        """Shallow, in bytes, with the stores that are the object's own."""
+        return int(self._kinds.sizes[node])
 
     @property
     def has_dominators(self) -> bool:
@@ -97,8 +97,8 @@ class Heap:
         return "retained" in self.__dict__
 
     @cached_property
-    def _groups(self) -> npt.NDArray[np.int64]:
-        return _groups(self.graph)
+    def _kinds(self) -> _Kinds:
+        return _Kinds(self.graph)
 
     @cached_property
     def tree(self) -> Dominators:
@@ -124,22 +124,18 @@ class Heap:
         return [*found, Entry(-1, "", count - len(found))] if count > len(found) else found
 
 
-def _groups(graph: HeapGraph) -> npt.NDArray[np.int64]:
-    """For each node the number of its name; of its kind, behind the names, where V8 names it by its text."""
-    groups = graph.node_name.astype(np.int64)
-    objects = objects_of(graph)
-    if objects is None:
-        return groups
-    return np.where(objects.named_by_text, graph.node_kind.astype(np.int64) + len(graph.strings), groups)
+class _Kinds:
+    """The objects of a graph by what they are called, with the sizes that count for them: as `diff` has both."""
 
+    def __init__(self, graph: HeapGraph) -> None:
+        self.of_node, self.names = family_names(graph)
+        self.sizes = credited_sizes(graph)
 
-def _sums(graph: HeapGraph, groups: npt.NDArray[np.int64]) -> dict[str, tuple[int, int, int]]:
-    """By name: how many, their bytes, the group's number."""
-    count = np.bincount(groups)
-    size = np.bincount(groups, weights=graph.self_size)
-    names = len(graph.strings)
-
-    def name(group: int) -> str:
-        return graph.strings[group] or "(nameless)" if group < names else f"({graph.node_kinds[group - names]})"
-
-    return {name(group): (int(count[group]), int(size[group]), group) for group in np.flatnonzero(count).tolist()}
+    def sums(self) -> dict[str, tuple[int, int, int]]:
+        """By name: how many, their bytes, the group's number."""
+        count = np.bincount(self.of_node)
+        size = np.bincount(self.of_node, weights=self.sizes)
+        return {
+            self.names[group] or "(nameless)": (int(count[group]), int(size[group]), group)
+            for group in np.flatnonzero(count).tolist()
+        }

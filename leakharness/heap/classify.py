@@ -18,6 +18,8 @@ __all__ = [
     "MODULE_GRAPH",
     "NATIVE",
     "RUNTIME_OBJECTS",
+    "SOURCE_LENGTH",
+    "TEXTS",
     "Classification",
     "classify_dominated",
     "classify_growth",
@@ -39,7 +41,10 @@ class Classification:
     evidence: str
 
 
-_V8_STRINGS = "string|concatenated string|sliced string"
+TEXTS = frozenset({"string", "concatenated string", "sliced string"})
+_SOURCE = re.compile(r"\bimport\b|\bexport\b|\brequire\(|__vite_|sourceMappingURL")
+SOURCE_LENGTH = 200
+"""Characters from which on a text may be a module's source."""
 
 # Class, node kinds ("" for any), patterns of which one must match the whole name.
 _NAME_TABLE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -69,11 +74,6 @@ _NAME_TABLE: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     # V8: transformed sources, module records, contexts, bytecode, descriptor arrays, property maps
     (MODULE_GRAPH, "code|object shape", (r".*",)),
-    (
-        MODULE_GRAPH,
-        _V8_STRINGS,
-        (r"(?=.{200}).*(\bimport\b|\bexport\b|\brequire\(|__vite_|sourceMappingURL).*",),
-    ),
     (
         MODULE_GRAPH,
         "",
@@ -138,6 +138,8 @@ def classify_name(kind: str, name: str) -> str:
     """The class a node kind and name speak for; `AMBIGUOUS` where they may be either."""
     if name in _AMBIGUOUS_NAMES:
         return AMBIGUOUS
+    if kind in TEXTS:  # named by what it says, which may be anything
+        return MODULE_GRAPH if len(name) >= SOURCE_LENGTH and _SOURCE.search(name) else AMBIGUOUS
     for growth, kinds, pattern in _NAME_RULES:
         if (kinds is None or kind in kinds) and pattern.fullmatch(name):
             return growth

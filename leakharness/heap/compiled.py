@@ -26,6 +26,6 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any] | None:
     except ImportError:
         return None
     try:
-        return numba.njit(cache=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # no folder to keep the machine code in: compile for this process alone
-        return numba.njit(function)  # type: ignore[no-any-return]
+        return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]

@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from leakharness.errors import OptionError
 from leakharness.heap import v8
 from leakharness.heap.classify import (
@@ -19,6 +22,8 @@ from leakharness.heap.classify import (
     BY_NAME,
     BY_RETAINERS,
     DECIDING_SHARE,
+    SOURCE_LENGTH,
+    TEXTS,
     Classification,
     classify_growth,
     classify_name,
@@ -268,31 +273,33 @@ def _by_name(
 ) -> SnapshotDiff:
     old, new = families
     least = settings.min_kb * 1024
-    earlier = dict(zip(old.all_keys(), zip(old.size.tolist(), old.count.tolist(), strict=True), strict=True))
-    grown: list[tuple[int, int, int, tuple[str, str]]] = []
-    rose, fell, small_rows, small = 0, 0, 0, Counter[str]()
-    columns = (new.size.tolist(), new.count.tolist(), new.first.tolist())
-    for key, size, count, first in zip(new.all_keys(), *columns, strict=True):
-        size_before, count_before = earlier.pop(key, (0, 0))
-        size_delta = size - size_before
-        rose += max(0, size_delta)
-        fell += max(0, -size_delta)
-        if size_delta >= least:
-            # Largest growth first, then most objects, then as they come in the file.
-            grown.append((-size_delta, count_before - count, first, key))
-        elif size_delta > 0:
-            small[classify_name(*key)] += size_delta
-            small_rows += 1
-    fell += sum(size for size, _ in earlier.values())
-    grown.sort()
-    rows = [
-        DiffRow(kind, name, -size, -count, Classification(classify_name(kind, name), BY_NAME))
-        for size, count, _, (kind, name) in grown
-    ]
-    growth = Growth(rose, fell, small.total(), small_rows, tuple(small.items()))
+    sizes, counts_more, gone = new.less(old)
+    grown = np.flatnonzero(sizes >= least)
+    # Largest growth first, then most objects, then as they come in the file.
+    order = grown[np.lexsort((new.first[grown], -counts_more[grown], -sizes[grown]))]
+    rows = []
+    for row in order.tolist():
+        kind, name = new.key(row)
+        by_name = Classification(classify_name(kind, name), BY_NAME)
+        rows.append(DiffRow(kind, name, int(sizes[row]), int(counts_more[row]), by_name))
+    below = np.flatnonzero((sizes > 0) & (sizes < least))
+    small = _by_class(new, below, sizes)
+    rose, fell = int(sizes[sizes > 0].sum()), gone - int(sizes[sizes < 0].sum())
+    growth = Growth(rose, fell, small.total(), len(below), tuple(small.items()))
     kind, evidence = _conclusion(rows, growth, BY_NAME)
     whole = SnapshotDiff(pair, counts, tuple(rows), kind, evidence, settings.top, settings.min_kb, growth)
     return _cut_to(whole, settings.top)
+
+
+def _by_class(families: Families, rows: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> Counter[str]:
+    """Bytes of each class of growth. With --raw each text is a family, and there are many: short ones say nothing."""
+    texts = np.isin(families.kind, [number for number, kind in enumerate(families.kinds) if kind in TEXTS])
+    short = np.array([len(text) < SOURCE_LENGTH for text in families.strings], bool)
+    plain = texts[rows] & short[families.name[rows]]
+    found = Counter[str]({AMBIGUOUS: int(sizes[rows[plain]].sum())} if plain.any() else {})
+    for row in rows[~plain].tolist():
+        found[classify_name(*families.key(row))] += int(sizes[row])
+    return found
 
 
 def _conclusion(rows: Sequence[DiffRow], growth: Growth, evidence: str) -> tuple[str, str]:

@@ -80,6 +80,28 @@ class Families:
     def key(self, row: int) -> tuple[str, str]:
         return self.kinds[int(self.kind[row])], self.strings[int(self.name[row])]
 
+    def less(self, earlier: Families) -> tuple[Ints, Ints, int]:
+        """Bytes and objects of each row more than it had in an earlier snapshot, and the bytes of the rows that are
+        there no more."""
+        place = {earlier.strings[name]: name for name in np.unique(earlier.name).tolist()}
+        used, inverse = np.unique(self.name, return_inverse=True)
+        name = np.array([place.get(self.strings[number], -1) for number in used.tolist()], np.int64)[
+            inverse.reshape(-1)
+        ]
+        kinds = {kind: number for number, kind in enumerate(earlier.kinds)}
+        kind = np.array([kinds.get(text, -1) for text in self.kinds], np.int64)[self.kind]
+        width = len(earlier.strings)
+        before = earlier.kind * width + earlier.name  # in ascending order
+        wanted = kind * width + name
+        at = np.minimum(np.searchsorted(before, wanted), max(0, len(before) - 1))
+        known = (kind >= 0) & (name >= 0) & (before[at] == wanted)
+        stays = np.zeros(len(before), bool)
+        stays[at[known]] = True
+        sizes, counts = self.size.copy(), self.count.astype(np.int64)
+        sizes[known] -= earlier.size[at[known]]
+        counts[known] -= earlier.count[at[known]]
+        return sizes, counts, int(earlier.size[~stays].sum())
+
     def all_keys(self) -> list[tuple[str, str]]:
         return [
             (self.kinds[kind], self.strings[name])

@@ -6,12 +6,16 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from leakharness.explorer.model import Entry, Heap
+from leakharness.heap import v8
 from tests.unit.heap_graphs import draw
+
+from test_heap_javascript import held_in_an_array  # isort: skip
 
 pytest.importorskip("textual")
 
@@ -218,3 +222,13 @@ def test_without_a_terminal_it_says_so(tmp_path: Any) -> None:
     )
     assert done.returncode == 2
     assert "explore needs a terminal" in done.stderr
+
+
+def test_types_and_their_sizes_are_those_of_a_comparison(tmp_path: Path) -> None:
+    """A store counts for its owner, and Python's classes are one row: as `diff` tells both."""
+    rows = {row.name: row for row in Heap(v8.read(held_in_an_array(3).write(tmp_path / "a.heapsnapshot"))).types()}
+    assert (rows["Array"].size, rows["(object elements)"].size) == (4016, 0)
+    graph = draw("root -> Leak\nroot -> Own\nroot -> Other")
+    graph.strings[:] = [f"type app.{name}" if name in ("Own", "Other") else name for name in graph.strings]
+    rows = {row.name: row for row in Heap(graph).types()}
+    assert rows["(type)"].count == 2
