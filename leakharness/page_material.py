@@ -41,9 +41,9 @@ Document = Mapping[str, Any]
 Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def gathered(documents: Sequence[Document], folder: Path | None = None) -> Material:
-    """What the files at hand have on ``documents``; calibrations are looked for in ``folder``. What cannot be read is
-    left out."""
+def gathered(documents: Sequence[Document], folder: Path | None = None, *, heaps: bool = True) -> Material:
+    """What the files at hand have on ``documents``; calibrations are looked for in ``folder``; without ``heaps`` no
+    snapshot is read. What cannot be read is left out."""
     results = list(_results(documents))
     files = _Files()
     sources: dict[tuple[str, int], Excerpt] = {}
@@ -61,8 +61,8 @@ def gathered(documents: Sequence[Document], folder: Path | None = None) -> Mater
             excerpt = files.excerpt(place[0], began, place[1])
             if excerpt is not None:
                 sources[place] = excerpt
-    heaps, problems = _heaps(results)
-    return Material(sources, registrations, heaps, problems, calibrations_in(folder) if folder is not None else {})
+    trees, problems = _heaps(results) if heaps else ({}, {})
+    return Material(sources, registrations, trees, problems, calibrations_in(folder) if folder is not None else {})
 
 
 def calibrations_in(folder: Path) -> dict[str, Document]:

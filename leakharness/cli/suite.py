@@ -155,10 +155,10 @@ def _render(runs: list[str], format_: str, out: Path | None, *, as_json: bool) -
         return
     documents = read_documents(paths)
     material = None
-    if format_ == "html":
+    if format_ in ("html", "github"):
         from leakharness.page_material import gathered
 
-        material = gathered(documents, paths[0].absolute().parent)
+        material = gathered(documents, paths[0].absolute().parent, heaps=format_ == "html")
     text = render_documents(documents, format_, material)
     if out is not None:
         _write(out, text)

@@ -73,7 +73,7 @@ def render_documents(documents: Sequence[Document], name: str, material: Materia
     beside it, the other formats arm by arm. Raises OptionError for a format that is not there, UsageError for documents
     that are not as ours."""
     if name != "html":
-        return render(_arms(documents), name)
+        return render(_arms(documents), name, material)
     from leakharness.report.page import page
 
     try:
@@ -97,13 +97,14 @@ def _arms(documents: Sequence[Document]) -> list[dict[str, Any]]:
     return results
 
 
-def render(results: Sequence[Document], name: str) -> str:
-    """All results in the format ``name``. Raises OptionError for one that is not there."""
+def render(results: Sequence[Document], name: str, material: Material | None = None) -> str:
+    """All results in the format ``name``; an annotation stands where ``material`` says that the closure is registered.
+    Raises OptionError for one that is not there."""
     if name not in (*FORMATS, "html"):
         raise OptionError(f"--format {name!r}: it is one of {', '.join((*FORMATS, 'html'))}")
     if name == "html":
         return render_documents(results, name)
-    return printable(FORMATS[name](results))
+    return printable(_github(results, material) if name == "github" else FORMATS[name](results))
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -263,12 +264,15 @@ def _sarif(results: Sequence[Document]) -> str:
     return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 
-def _github(results: Sequence[Document]) -> str:
+def _github(results: Sequence[Document], material: Material | None = None) -> str:
     """Workflow commands: ``::error title=…::message``, with the escapes that they ask for."""
+    registered = material.registrations if material is not None else {}
     lines = []
     for result in results:
         kind = "notice" if not _bad(result) else "warning" if result["verdict"] == "NOT_JUDGED" else "error"
         place = place_of(result) if _bad(result) else None
+        if place is not None and registered.get(place):  # the line that a mend changes
+            place = registered[place][0].file, registered[place][0].hits[0]
         where = f"file={_property(place[0])},line={place[1]}," if place else ""
         message = _text(result) if _bad(result) else result["reason"]
         lines.append(f"::{kind} {where}title={_property(_name(result))}::{_escaped(message)}")

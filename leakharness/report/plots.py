@@ -1,4 +1,8 @@
-"""Geometry of the page's plots: what a template needs to draw them as inline SVG, as numbers of ours. Pure."""
+"""Geometry of the page's plots: what a template needs to draw them as inline SVG, as numbers of ours. Pure.
+
+A plotting library for browsers would be larger than the page (uPlot some 50 KiB, Plotly some MiB, in each page, which
+may load nothing), and draws nothing where scripts do not run: in a mail, on paper, in a preview of an artifact.
+"""
 
 from __future__ import annotations
 

@@ -61,6 +61,16 @@ def test_the_closure_and_its_registrations_are_shown(project: Path) -> None:
     assert "signal.add_done_callback" not in render_documents([document("app.py")], "html")
 
 
+def test_an_annotation_stands_where_the_closure_is_registered(project: Path) -> None:
+    """Where that is known; else where it is defined. No snapshot is read for it."""
+    leak = {**document("app.py", "gone.heapsnapshot"), "must": "PASS"}
+    assert "file=app.py,line=2," in render_documents([leak], "github", gathered([leak], heaps=False))
+    (project / "app.py").write_text(SOURCE)
+    material = gathered([leak], heaps=False)
+    assert material.heap_problems == {}
+    assert "file=app.py,line=5," in render_documents([leak], "github", material)
+
+
 @pytest.mark.parametrize("file", ["../secret.py", "secret.txt", "absent.py"])
 def test_no_other_file_is_read_into_a_page(project: Path, file: str) -> None:
     """A stored result may come from anywhere: only Python sources, and none outside the project."""
