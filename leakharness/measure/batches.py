@@ -50,6 +50,8 @@ SLOW_BATCH_SECONDS = 0.3
 FEWEST_RUNS_A_BATCH = 5
 REFERENCES_AFTER = frozenset(4**power for power in range(12))
 """Multiples of the planned batches after which references are counted in any case."""
+REFERENCES_STEADY_BATCHES = 4
+"""Batches between two counts of references that go up and down: what a saw of five batches swings by is seen."""
 BATCH_OVER_REFERENCES = 10
 """Times the seconds of counting references that a batch must take for them to be counted after it in any case."""
 GRACE_S = 0.03
@@ -85,9 +87,7 @@ class Batches:
             measurement.warm_up.clear()  # it was read without idling: its pace is another one
         self._idle()
         measurement.runs_since_freeze = measurement.warm_up_runs - frozen_after
-        began = self.clock()
         counted = self._references()
-        measurement.reference_seconds = self.clock() - began
         answer = self.worker.request(BASELINE, GRACE_S, doing="taking the baseline")
         measurement.readings = [self.reading("baseline", 0, answer, counted)]
         self.observer.reading(self.worker, measurement.readings[0])
@@ -135,19 +135,29 @@ class Batches:
 
     def _references_due(self, number: int) -> bool:
         """After the last planned batch, ever more rarely after that, and before it where it costs little beside the
-        runs. What stands still from end to end need not be seen on the way; what does not is followed batch by
-        batch."""
+        runs. What stands still from end to end need not be seen on the way; what does not is followed batch by batch,
+        and now and then where the judge found it steady, or explained by objects that grow."""
         measurement = self.measurement
         planned = measurement.plan.batches
         if number > planned and measurement.references.rows:
-            return True
+            rarer = number % REFERENCES_STEADY_BATCHES == 0
+            return rarer or not self._references_steady()
         if number % planned == 0 and number // planned in REFERENCES_AFTER:
             return True
         return self.clock() - measurement.readings[-1].seconds >= BATCH_OVER_REFERENCES * measurement.reference_seconds
 
+    def _references_steady(self) -> bool:
+        """Whether the judge found nothing in the counts of references so far."""
+        found = self.measurement.assessment
+        counted = ("references", "given_away")
+        return found is not None and all(row.state == "steady" for row in found.growth if row.counter in counted)
+
     def _references(self) -> dict[str, int]:
         """The counters of references; none where they cannot be counted."""
+        began = self.clock()
         answer = self.measurement.references = self.worker.request(REFERENCES, doing="counting references")
+        self.measurement.reference_seconds = self.clock() - began
+        self.measurement.counting_seconds += self.measurement.reference_seconds
         return {} if answer.failed else {"references": answer.raised, "given_away": answer.given}
 
     def reading(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from leakharness.measure.measurement import Measurement, WorkerClient
 from leakharness.worker.protocol import (
     BOUNDED_STORES,
@@ -13,39 +15,51 @@ from leakharness.worker.protocol import (
 
 LEFT_IN_CLEARED = 0.05
 """Share of the growth that may be left once the bounded containers are emptied in a copy, for them to explain it."""
+WORTH_FILLING = 0.2
+"""Share of the growth that they must explain, for them to be filled so that the rest is measured alone."""
 LEAST_FILLED = 0.01
 """Entries that a store of the program must have got for each run to be filled: one in a hundred."""
 REFILL_MARGIN = 1.1
 """Runs made to fill a bounded container, as a multiple of what its growth so far asks for."""
 
 
-def _runs_to_fill(measurement: Measurement, worker: WorkerClient) -> tuple[int, str] | None:
-    """Whether the growth is that of bounded containers that are not full yet: (runs until they are, sentence).
+@dataclass(frozen=True)
+class Filling:
+    """How a container that holds growth is filled. ``whole``: whether it explains all of the growth."""
+
+    runs: int
+    sentence: str
+    whole: bool
+
+
+def runs_to_fill(measurement: Measurement, worker: WorkerClient) -> Filling | None:
+    """How bounded containers that are not full yet, and hold the growth or a good part of it, are filled.
 
     Decided by doing: a forked copy empties them and counts what is left.
     """
     answer = worker.request(GROWTH_AFTER_CLEARING, measurement.bounded, doing="testing the bounded containers")
-    if not _explains(measurement, answer):
+    explained = _explained(measurement, answer)
+    if explained < WORTH_FILLING:
         return None
     slowest = max(answer.containers, key=lambda row: (row.bound - row.size) / row.grew)
-    return _until_full(
-        measurement, slowest, slowest.grew / (measurement.runs_since_freeze + measurement.runs), "which is bounded and"
-    )
+    a_run = slowest.grew / (measurement.runs_since_freeze + measurement.runs)
+    return _until_full(measurement, slowest, a_run, "which is bounded and", explained)
 
 
-def _runs_to_fill_declared(measurement: Measurement, worker: WorkerClient) -> tuple[int, str] | None:
+def runs_to_fill_declared(measurement: Measurement, worker: WorkerClient) -> Filling | None:
     """The same for containers of the program, in an object that says how large they may become: one that got
     an entry in every other run at least. That they stop there is not proven, but shown by the runs."""
     runs = measurement.runs + measurement.warm_up_runs
     doing = "testing the containers with a bound"
     answer = worker.request(GROWTH_AFTER_CLEARING_DECLARED, runs // 2, doing=doing)
-    if not _explains(measurement, answer):
+    explained = _explained(measurement, answer)
+    if explained < WORTH_FILLING:
         return None
     slowest = max(answer.containers, key=lambda row: (row.bound - row.size) / row.size)
-    return _until_full(measurement, slowest, slowest.size / runs, "which names a bound and")
+    return _until_full(measurement, slowest, slowest.size / runs, "which names a bound and", explained)
 
 
-def runs_to_fill_stores(measurement: Measurement, worker: WorkerClient) -> tuple[int, str] | None:
+def runs_to_fill_stores(measurement: Measurement, worker: WorkerClient) -> Filling | None:
     """The same for stores of which the scenario says at how many entries they stop. Whether that is so shows when they
     are full."""
     rows = _stores(measurement, worker)
@@ -56,7 +70,7 @@ def runs_to_fill_stores(measurement: Measurement, worker: WorkerClient) -> tuple
     slowest = max(filling, key=lambda row: (row.bound - row.size) / row.size)
     if slowest.size < LEAST_FILLED * made:
         return None
-    return _until_full(measurement, slowest, slowest.size / made, "which the scenario says is bounded, and which")
+    return _until_full(measurement, slowest, slowest.size / made, "which the scenario says is bounded, and which", 1.0)
 
 
 def over_bound(measurement: Measurement, worker: WorkerClient) -> str | None:
@@ -74,37 +88,37 @@ def _stores(measurement: Measurement, worker: WorkerClient) -> tuple[Container, 
     return worker.request(BOUNDED_STORES, dict(bounds), doing="measuring the bounded stores").rows if bounds else ()
 
 
-def _explains(measurement: Measurement, answer: ClearedAnswer) -> bool:
-    """Whether, with the containers emptied in a copy, nothing is left of the growth."""
+def _explained(measurement: Measurement, answer: ClearedAnswer) -> float:
+    """The share of the growth that goes when the containers are emptied in a copy, of the counter that loses least."""
     if not answer.containers or answer.counts is None:
-        return False
+        return 0.0
     first, last = measurement.readings[0], measurement.readings[-1]
     fell = {
         "objects": answer.counts.objects_fell,
         "blocks": answer.counts.blocks_fell,
         "entries": answer.counts.entries_fell,
     }
-    cleared = {name: last.counters[name] - by for name, by in fell.items() if by is not None and name in last.counters}
     growing = (
         {g.counter for g in measurement.assessment.growth if g.grows} if measurement.assessment is not None else set()
     )
-    in_containers = growing & cleared.keys()
-    if not in_containers or answer.counts.alive > first.declared["tracked_alive"]:
-        return False
-    for name in in_containers:
+    if answer.counts.alive > first.declared["tracked_alive"]:
+        return 0.0
+    shares = []
+    for name, by in fell.items():
+        if by is None or name not in growing or name not in last.counters:
+            continue
         before = first.counters[name] - first.declared.get(name, 0)
         grown = last.counters[name] - last.declared.get(name, 0) - before
-        left = cleared[name] - last.declared.get(name, 0) - before
-        if left > LEFT_IN_CLEARED * max(grown, 0):
-            return False
-    return True
+        shares.append(by / grown if grown > 0 else 0.0)
+    return min(shares, default=0.0)
 
 
-def _until_full(measurement: Measurement, container: Container, a_run: float, which: str) -> tuple[int, str]:
+def _until_full(measurement: Measurement, container: Container, a_run: float, which: str, explained: float) -> Filling:
     """Runs until the container is full, and the sentence that says so."""
     needed = int(REFILL_MARGIN * (container.bound - container.size) / a_run) + 1
+    whole = explained >= 1 - LEFT_IN_CLEARED
     sentence = (
-        f"the growth is held by {container.name}, {which} has {container.size:,} of "
-        f"{container.bound:,} entries after {measurement.runs + measurement.warm_up_runs:,} runs"
+        f"{'' if whole else f'{explained:.0%} of '}the growth is held by {container.name}, {which} has "
+        f"{container.size:,} of {container.bound:,} entries after {measurement.runs + measurement.warm_up_runs:,} runs"
     )
-    return needed, sentence
+    return Filling(needed, sentence, whole)

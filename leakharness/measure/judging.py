@@ -13,7 +13,7 @@ from enum import Enum
 from leakharness.judge import verdict as judge
 from leakharness.judge.policy import SEGMENTS
 from leakharness.measure.batches import Batches, is_310
-from leakharness.measure.bounded import _runs_to_fill, _runs_to_fill_declared, runs_to_fill_stores
+from leakharness.measure.bounded import runs_to_fill, runs_to_fill_declared, runs_to_fill_stores
 from leakharness.measure.following import cut_short, every_second, followed_far_enough, weighs_enough
 from leakharness.measure.idling import seconds_until_released
 from leakharness.measure.measurement import Measurement
@@ -35,6 +35,8 @@ __all__ = ["Judging", "Outcome"]
 
 FILLED_BYTES = 1 << 30
 """What filling a bounded container may weigh: the machine is not ours to fill."""
+MOST_PARTLY_FILLED = 1
+"""Times that containers are filled which hold but a part of the growth: what grows on after that is no filling."""
 LOOKS = 20
 """The judge looks at a long series after every twentieth part more of it: a look costs time, and a chance to err."""
 PASS_SECONDS = 1.5
@@ -71,6 +73,7 @@ class Judging:
         self._control = control
         self._clock = clock
         self._number = 0
+        self._number_of_fillings = 0
         self._spent = 0
         self._began = self._elapsed = 0.0
         self._out_of_budget = False
@@ -91,11 +94,16 @@ class Judging:
 
     def outcome(self) -> Outcome:
         """Make batches until there is a verdict. Raises NotJudged where the measured process fails."""
-        self._began = self._clock()
+        self._began = self._now()
         step: State | Outcome = State.BATCH
         while isinstance(step, State):
             step = self._steps[step]()
         return step
+
+    def _now(self) -> float:
+        """Seconds, without those of counting references: a budget of time is one of runs and readings. A soak's is
+        time."""
+        return self._clock() - (self._measurement.counting_seconds if self._soak is None else 0.0)
 
     def _batch(self) -> State:
         self._number += 1
@@ -110,7 +118,7 @@ class Judging:
 
     def _budget_ends(self) -> bool:
         measurement = self._measurement
-        self._elapsed = self._clock() - self._began
+        self._elapsed = self._now() - self._began
         # The batches of a soak are long at its end: one that would lie behind it for the most part is not begun.
         ahead = 0.0 if self._soak is None else measurement.iters * _run_seconds(measurement) / 2
         return self._spent + measurement.iters > self._most_runs or self._elapsed + ahead >= self._most_seconds
@@ -159,26 +167,29 @@ class Judging:
 
     def _confirmed(self) -> State | Outcome:
         measurement, worker = self._measurement, self._batches.worker
-        refill, proven = runs_to_fill_stores(measurement, worker) or _runs_to_fill(measurement, worker), True
-        if refill is None:
-            refill, proven = _runs_to_fill_declared(measurement, worker), False
-        if refill is None:
+        filling, proven = runs_to_fill_stores(measurement, worker) or runs_to_fill(measurement, worker), True
+        if filling is None:
+            filling, proven = runs_to_fill_declared(measurement, worker), False
+        if filling is None or not (filling.whole or self._number_of_fillings < MOST_PARTLY_FILLED):
             return self._leak()
-        runs, sentence = refill
+        runs, sentence = filling.runs, filling.sentence
         if (
             self._spent + runs > self._most_runs
             or runs * _run_seconds(measurement) > self._most_seconds - self._elapsed
         ):
-            if not proven:
+            if not (proven and filling.whole):
                 return self._leak()
             measurement.assessment = self._found
             return Outcome("NOT_JUDGED", f"{sentence}: it is full after about {runs:,} more runs (--max-runs)")
         weight = runs * _bytes_a_run(measurement)
         if weight > FILLED_BYTES:
+            if not filling.whole:
+                return self._leak()
             measurement.assessment = self._found
             return Outcome("NOT_JUDGED", f"{sentence}: full, it would weigh about {size(weight)} more")
         measurement.notes.append(f"{sentence}: filled by {runs} more runs of warm-up, then measured anew")
         self._spent += runs
+        self._number_of_fillings += 1
         self._batches.warm_up_and_baseline(runs)
         self._number = 0
         return State.BATCH
@@ -209,7 +220,7 @@ class Judging:
         return State.BATCH
 
     def _seconds_left(self) -> float:
-        return self._most_seconds - (self._clock() - self._began)
+        return self._most_seconds - (self._now() - self._began)
 
     def _not_growing(self) -> State | Outcome:
         measurement, found = self._measurement, self._found

@@ -21,6 +21,7 @@ from leakharness.measure.measurement import Evidence, Explainer, Measurement, Ob
 from leakharness.measure.quick_look import quick_look
 from leakharness.measure.retention import what_stays
 from leakharness.measure.soak import PacedWorker, soak_seconds
+from leakharness.measure.unhindered import unhindered_clock
 from leakharness.model import Detectable, Growth, Plan, RunResult, Verdict
 from leakharness.units import number
 from leakharness.worker.protocol import (
@@ -44,7 +45,7 @@ def measure(
     *,
     explain: Explainer | None = None,
     control: Callable[[int], Mapping[str, float]] | None = None,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] | None = None,
     quick: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> RunResult:
@@ -52,11 +53,12 @@ def measure(
 
     ``control`` gives, for a number of runs, how much each counter rises in the same loop with an empty body; it is
     asked only where its answer can change the verdict. ``quick``: pass at once what stands still in a quick look.
-    ``tell`` is given a line a minute where a time to measure for was asked for. A
-    measurement that fails gives NOT_JUDGED with the reason; UsageError passes through.
+    ``tell`` is given a line a minute where a time to measure for was asked for; ``clock`` is by default one of what the
+    machine let it run. A measurement that fails gives NOT_JUDGED with the reason; UsageError passes through.
     """
     measurement = Measurement(request, plan if isinstance(plan, Plan) else Plan())
-    began = clock()
+    wall = clock or time.monotonic
+    began = wall()
     evidence = Evidence()
     stays: tuple[str, ...] = ()
     noise: Mapping[str, float] = {}
@@ -67,6 +69,7 @@ def measure(
             measurement.plan = plan(measurement.facts.scenario.options)
         worker.request(START, measurement.plan.scope_bytes, doing="setting up")
         asked_s = soak_seconds(measurement.plan)
+        clock = clock or (unhindered_clock(worker.pid) if asked_s is None else wall)
         paced = worker if asked_s is None else PacedWorker(worker, measurement, asked_s, tell, clock)
         batches = Batches(measurement, paced, observer, clock)
         passed = quick_look(batches) if quick else None
@@ -88,8 +91,8 @@ def measure(
             evidence = explain(worker, measurement)
         measurement.notes += _torn_down(worker, outcome)
     except NotJudged as exc:
-        return _result(measurement, "NOT_JUDGED", str(exc), clock() - began, noise, detail=exc.detail)
-    result = _result(measurement, outcome.verdict, outcome.reason, clock() - began, noise)
+        return _result(measurement, "NOT_JUDGED", str(exc), wall() - began, noise, detail=exc.detail)
+    result = _result(measurement, outcome.verdict, outcome.reason, wall() - began, noise)
     result = replace(result, stays=stays)
     if passed is not None:
         result = replace(result, detectable=passed.detectable, blind={**passed.blind, **result.blind})

@@ -101,7 +101,9 @@ class Measurement:
     references: ReferencesAnswer = field(default_factory=ReferencesAnswer)
     """Objects of which references are held by no object, at the last reading that has them."""
     reference_seconds: float = 0.0
-    """How long it takes to count them."""
+    """How long it takes to count them,"""
+    counting_seconds: float = 0.0
+    """and how long all counts took: copies do that, of which nobody knows how long they waited for a processor."""
     grown: tuple[GrownContainer, ...] = ()
     """Containers that had more entries than at the baseline when growth was found, the most grown first."""
 

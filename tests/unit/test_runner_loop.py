@@ -572,6 +572,19 @@ def test_references_that_stand_still_are_counted_twice_and_others_after_every_ba
     assert result.runs == 450
 
 
+def test_references_of_what_grows_are_counted_now_and_then() -> None:
+    """They are explained by the objects, and counting them takes longer than a batch."""
+    leaky = FakeWorker(
+        growing(objects=1),
+        seconds_a_run=0.001,
+        references=lambda runs: {"raised": runs, "rows": [{"address": 4096, "type": "app.Config", "more": runs}]},
+    )
+    result = measure(Request("scripted.py"), PLAN, leaky, Listener(), clock=leaky.clock)
+    assert result.verdict == "FAIL"
+    counted = sum("references" in reading.counters for reading in result.series)
+    assert 0.2 * len(result.series) <= counted <= 0.4 * len(result.series)
+
+
 def test_references_that_cannot_be_counted_are_not_judged() -> None:
     """The copy failed: said, and no word in the verdict."""
     worker = FakeWorker(still, references=lambda runs: {"failed": "the copy did not answer within 60 s"})
