@@ -18,6 +18,7 @@ import numpy.typing as npt
 from leakharness.heap.arrays import distinct
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.names import CONTAINERS
+from leakharness.heap.path_prices import DETOUR, INTERNAL_STEP, NAMES_WITH_PRICE, PASSING_ROOTS, STEP
 from leakharness.heap.v8_objects import Objects, objects_of
 
 __all__ = [
@@ -250,32 +251,6 @@ def root_rank(name: str) -> int:
     return next((rank for prefix, rank in _RANK_OF_PREFIX if name.startswith(prefix)), DECLARED)
 
 
-# What a step costs in the search for a readable path. A path over the type or the globals of an unrelated
-# function is always short and never the answer, so such steps count as several plain ones.
-_STEP, _INTERNAL_STEP, _DETOUR = 1, 3, 8
-_FREE_NAMES = frozenset({"__dict__", "cell_contents", "__closure__", "__self__", "__func__"})
-_DETOUR_NAMES = frozenset(
-    {
-        "__globals__",
-        "__builtins__",
-        "__class__",
-        "__mro__",
-        "__bases__",
-        "__base__",
-        "__subclasses__",
-        "__objclass__",
-        "f_globals",
-        "f_builtins",
-        "gi_frame",
-        "type",
-        "map",
-        "constructor",
-        "__proto__",
-    }
-)
-_NAMES_WITH_PRICE = {**dict.fromkeys(_FREE_NAMES, _STEP), **dict.fromkeys(_DETOUR_NAMES, _DETOUR)}
-
-
 @dataclass(frozen=True, eq=False)
 class PathTree:
     """The retainer path chosen for each node: ``edge[node]`` is the edge it is entered by (an index into the
@@ -307,7 +282,7 @@ def path_tree(graph: HeapGraph, keep: Mask, closed: Mask | None = None) -> PathT
 
     Nodes that a better-ranked root reaches get their path from it; among those the cheapest path wins, where
     a step over an unnamed or far-fetched edge costs more; among equals the first edge of the file. No path
-    goes through a ``closed`` node (the harness). What V8's passing roots (`_PASSING_ROOTS`) hold has its path from them
+    goes through a ``closed`` node (the harness). What V8's passing roots (`PASSING_ROOTS`) hold has its path from them
     where nothing else leads to it.
     """
     n = graph.node_count
@@ -330,10 +305,9 @@ def path_tree(graph: HeapGraph, keep: Mask, closed: Mask | None = None) -> PathT
     orphans = _orphans(graph, keep, settled)
     settled[orphans] = True
     search.run(*_edges_of(graph, orphans, keep), UNKNOWN)
-    for node in _in_cycles(graph, settled):
-        if not settled[node]:
-            settled[node] = True
-            search.run(*_edges_of(graph, np.array([node], np.int32), keep), UNKNOWN)
+    for node in _in_cycles(graph, keep, settled):
+        settled[node] = True
+        search.run(*_edges_of(graph, np.array([node], np.int32), keep), UNKNOWN)
     return tree
 
 
@@ -347,7 +321,7 @@ def _edges_of(graph: HeapGraph, nodes: Numbers, keep: Mask) -> tuple[Numbers, Nu
 
 def _edges_of_passing_roots(graph: HeapGraph, keep: Mask) -> tuple[Numbers, Numbers]:
     """The edges out of V8's passing roots, and their sources; none for other files."""
-    names = [number for number, text in enumerate(graph.strings) if text in _PASSING_ROOTS] if graph.of_v8 else []
+    names = [number for number, text in enumerate(graph.strings) if text in PASSING_ROOTS] if graph.of_v8 else []
     synthetic = [number for number, kind in enumerate(graph.node_kinds) if kind == "synthetic"]
     roots = np.flatnonzero(np.isin(graph.node_name, names) & np.isin(graph.node_kind, synthetic))
     return _edges_of(graph, roots.astype(np.int32), keep)
@@ -364,14 +338,34 @@ def _orphans(graph: HeapGraph, keep: Mask, settled: Mask) -> Numbers:
     return lost[~held[lost]]
 
 
-def _in_cycles(graph: HeapGraph, settled: Mask) -> list[int]:
-    """What is left once all is settled that hangs on the topmost: cycles and what they hold, entered by an object
-    rather than by a container of it; of very many, some."""
-    left = np.flatnonzero(~settled)
+def _in_cycles(graph: HeapGraph, keep: Mask, settled: Mask) -> list[int]:
+    """Of what is left once all is settled that hangs on the topmost: one of each cycle that nothing holds, rather an
+    object than a container of it. Of very many, some."""
+    left = np.flatnonzero(~settled).astype(np.int32)
     plain = [number for number, text in enumerate(graph.strings) if text in CONTAINERS or text == "cell"]
     left = left[np.argsort(np.isin(graph.node_name[left], plain), kind="stable")]
-    nodes: list[int] = left[:_CYCLES].tolist()
-    return nodes
+    edges, sources = _edges_of(graph, left, keep)
+    forward = Links.of(graph.node_count, sources, graph.edge_to[edges])
+    # What a later one leads to and no earlier one does, the other way round is led to by no other at all.
+    first = _tops(forward, left[: _CYCLES * _CYCLES].tolist(), settled)
+    return _tops(forward, first[::-1], settled)
+
+
+def _tops(forward: Links, nodes: list[int], settled: Mask) -> list[int]:
+    """Those of ``nodes`` that no earlier one of them leads to."""
+    seen = settled.copy()
+    found: list[int] = []
+    for node in nodes:
+        if seen[node] or len(found) == _CYCLES:
+            continue
+        found.append(node)
+        seen[node] = True
+        frontier = [node]
+        while frontier:
+            frontier = _narrow_levels(forward, frontier, seen)
+            if frontier:
+                frontier = _wide_level(forward, np.array(frontier, np.int32), seen).tolist()
+    return found
 
 
 def _root_name(graph: HeapGraph, edge: int) -> str:
@@ -382,16 +376,16 @@ def _root_name(graph: HeapGraph, edge: int) -> str:
 
 
 def _edge_costs(graph: HeapGraph) -> npt.NDArray[np.int8]:
-    by_kind = np.full(len(graph.edge_kinds), _STEP, np.int8)
+    by_kind = np.full(len(graph.edge_kinds), STEP, np.int8)
     named = np.ones(len(graph.edge_kinds), bool)
     for number, kind in enumerate(graph.edge_kinds):
         if kind in ("internal", "hidden", "shortcut"):
-            by_kind[number] = _INTERNAL_STEP
+            by_kind[number] = INTERNAL_STEP
         named[number] = kind not in ("element", "hidden")
     by_name = np.zeros(max(1, len(graph.strings)), np.int8)
     for number, text in enumerate(graph.strings):
-        if text in _NAMES_WITH_PRICE:
-            by_name[number] = _NAMES_WITH_PRICE[text]
+        if text in NAMES_WITH_PRICE:
+            by_name[number] = NAMES_WITH_PRICE[text]
     cost = np.empty(graph.edge_count, np.int8)
     for begin in range(0, len(cost), AT_ONCE):
         kinds = graph.edge_kind[begin : begin + AT_ONCE]
@@ -404,33 +398,17 @@ def _edge_costs(graph: HeapGraph) -> npt.NDArray[np.int8]:
     return cost
 
 
-# V8's roots that hold what runs right now or is known to everybody: a path through them says little, and one of the
-# program's own says more at any length
-_PASSING_ROOTS = frozenset(
-    {
-        "(Builtins)",
-        "(Handle scope)",
-        "(Internalized strings)",
-        "(Read-only roots)",
-        "(Relocatable)",
-        "(Shareable object cache)",
-        "(Stack roots)",
-        "(Startup object cache)",
-    }
-)
-
-
 def _costs_in_v8(graph: HeapGraph, objects: Objects, cost: npt.NDArray[np.int8]) -> None:
     """What is V8's own (shapes, code, feedback, cells) is a detour; a store and a scope are steps like any other."""
     own = [number for number, kind in enumerate(graph.node_kinds) if kind in ("hidden", "code", "object shape")]
     detour = np.isin(graph.node_kind, own)
     detour[int(graph.edge_start[0])] = False
-    cost[detour[graph.edge_to]] = _DETOUR
-    cost[objects.into_stores | objects.into_scopes] = _STEP
+    cost[detour[graph.edge_to]] = DETOUR
+    cost[objects.into_stores | objects.into_scopes] = STEP
     stores = np.unique(graph.edge_to[objects.into_stores]).astype(np.int64)
     entries = ragged(graph.edge_start, stores)
-    entries = entries[cost[entries] == _INTERNAL_STEP]
-    cost[entries] = _STEP
+    entries = entries[cost[entries] == INTERNAL_STEP]
+    cost[entries] = STEP
 
 
 class _Search:
@@ -485,7 +463,7 @@ class _Search:
         open_ &= ~self.settled[self.to[edges]]
         edges, sources = edges[open_], sources[open_]
         prices = self.cost[edges]
-        for price in (_STEP, _INTERNAL_STEP, _DETOUR):
+        for price in (STEP, INTERNAL_STEP, DETOUR):
             chosen = prices == price
             count = int(np.count_nonzero(chosen))
             if count > NARROW:

@@ -318,3 +318,17 @@ def test_paths_compared_at_once_make_the_groups_of_paths_compared_one_by_one(mon
         monkeypatch.setattr("leakharness.heap.path_groups._MANY", 1)
         monkeypatch.setattr("leakharness.heap.chains._COMPARED", dice.randint(1, 12))
         assert PathGroups(Names(graph), tree).groups(nodes, names[1:]) == one_by_one, seed
+
+
+def test_what_only_a_cycle_holds_is_told_from_the_cycle() -> None:
+    """Wherever in the file the cycle stands: behind what it holds, and with a container first."""
+    for text in (
+        "payload -> data\ndict -> node -> dict\nnode -> payload",
+        "dict -> node -> dict\nnode -> payload -> data",
+    ):
+        heap = draw("root -> else\n" + text)
+        payload = next(node for node in range(heap.node_count) if heap.type_name(node) == "payload")
+        path = explain(heap, [payload])[0].path
+        assert path[0] == "held by C or unknown"
+        assert path[-2].startswith("node"), path
+        assert path[-1] == "payload"
