@@ -125,7 +125,7 @@ class Snapshots:
             confirmed = [_confirm(worker, capture, group) if self._confirm else "" for group in groups[:MOST_CONFIRMED]]
             retainers = retainers_of(groups, confirmed)
             held = lost_references(measurement, capture)
-            kept = kept_blocks(worker, measurement)
+            kept = kept_blocks(worker, measurement, lost=any(group.path[0] == LOST for group in groups))
             native = native_bytes(worker, measurement)
             beside = self._beside_known(worker, measurement, capture, groups, retainers)
         except LeakHarnessError as exc:

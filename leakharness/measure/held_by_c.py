@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from leakharness.measure.mappings import grown, in_words, mappings_of, parsed
 from leakharness.measure.measurement import Measurement, WorkerClient
 from leakharness.model import HeldByC
 from leakharness.units import number, size
-from leakharness.worker.protocol import BLOCKS, READ, RUNS, BlocksAnswer, UnownedReferences
+from leakharness.worker.protocol import BLOCKS, READ, RUNS, BlockCount, BlocksAnswer, UnownedReferences
 
 if TYPE_CHECKING:
     from leakharness.heap.ingest import Capture
@@ -50,12 +50,13 @@ class KeptBlocks:
     problem: str = ""
 
 
-def kept_blocks(worker: WorkerClient, measurement: Measurement) -> KeptBlocks:
-    """Where blocks grow and objects do not: two censuses of all blocks with more runs in between."""
+def kept_blocks(worker: WorkerClient, measurement: Measurement, *, lost: bool = False) -> KeptBlocks:
+    """Where blocks grow and objects do not: two censuses of all blocks with more runs in between. ``lost``: nothing
+    that the heap shows holds some of the objects, so that they are of interest, too."""
     found = measurement.assessment
     growing = {row.counter: row.per_run for row in found.growth if row.grows} if found is not None else {}
     pace = growing.get("blocks", 0.0)
-    if not pace or {"objects", "tracked"} & growing.keys():
+    if not pace or ({"objects", "tracked"} & growing.keys() and not lost):
         return KeptBlocks()
     runs = _more_runs(measurement, CENSUS_EVENTS / pace)
     censuses = []
@@ -65,7 +66,8 @@ def kept_blocks(worker: WorkerClient, measurement: Measurement) -> KeptBlocks:
         censuses.append(worker.request(BLOCKS, doing="taking a census of blocks"))
         if censuses[-1].failed:
             return KeptBlocks(problem=f"what the blocks hold is not known: {censuses[-1].failed}")
-    return more_blocks(censuses[1], censuses[2], runs)
+    kept = more_blocks(censuses[1], censuses[2], runs)
+    return KeptBlocks(kept.by_c) if lost else kept
 
 
 def native_bytes(worker: WorkerClient, measurement: Measurement) -> tuple[HeldByC, ...]:
@@ -95,25 +97,30 @@ def _more_runs(measurement: Measurement, wanted: float) -> int:
 
 
 def more_blocks(before: BlocksAnswer, after: BlocksAnswer, runs: int) -> KeptBlocks:
-    """What came to stay between two censuses, most first. Pure."""
+    """What came to stay between two censuses: what nothing refers to, most first, then what hangs on that. Pure."""
     old = {(row.type, row.size): row for row in before.rows}
     alone: dict[str, list[tuple[int, int]]] = {}
+    within: dict[str, list[tuple[int, int]]] = {}
     held: dict[str, list[tuple[int, int]]] = {}
     for row in after.rows:
-        was = old.get((row.type, row.size))
-        more, lone = row.blocks - (was.blocks if was else 0), row.alone - (was.alone if was else 0)
-        if lone > STRAY_BLOCKS:
-            alone.setdefault(row.type, []).append((lone, row.size))
-        if more - max(0, lone) > STRAY_BLOCKS:
-            held.setdefault(row.type, []).append((more - max(0, lone), row.size))
-    by_c = [_kept(kind, sizes, runs) for kind, sizes in alone.items()]
+        was = old.get((row.type, row.size), BlockCount(row.type, row.size, 0, 0))
+        more, lone, inside = row.blocks - was.blocks, row.alone - was.alone, row.within - was.within
+        for table, count in ((alone, lone), (within, inside), (held, more - max(0, lone) - max(0, inside))):
+            if count > STRAY_BLOCKS:
+                table.setdefault(row.type, []).append((count, row.size))
+    by_c = _most_first(_kept(kind, sizes, runs) for kind, sizes in alone.items())
+    by_c += _most_first(_inside(kind, sizes, runs) for kind, sizes in within.items())
     bare = held.pop("", [])
     if not alone and not held:
-        by_c += [_bare(count, size, runs) for count, size in bare]
-    rows = sorted(by_c, key=lambda row: -row.count_per_run)[:MOST_OBJECTS]
+        by_c = _most_first(_bare(count, size, runs) for count, size in bare)
+    rows = by_c[:MOST_OBJECTS]
     types = sorted(held.items(), key=lambda item: -sum(count for count, _ in item[1]))[:MOST_OBJECTS]
-    in_heap = ", ".join(f"{number(_pace(sizes, runs))} {kind} of {_sizes(sizes)}" for kind, sizes in types)
+    in_heap = ", ".join(f"{number(_pace(sizes, runs))} {_noun(kind)} of {_sizes(sizes)}" for kind, sizes in types)
     return KeptBlocks(tuple(rows), in_heap)
+
+
+def _most_first(rows: Iterable[HeldByC]) -> list[HeldByC]:
+    return sorted(rows, key=lambda row: -row.count_per_run)
 
 
 def _pace(sizes: Sequence[tuple[int, int]], runs: int) -> float:
@@ -131,8 +138,19 @@ def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
 def _kept(kind: str, sizes: Sequence[tuple[int, int]], runs: int) -> HeldByC:
     pace = _pace(sizes, runs)
     keeps = "C code keeps them" if pace != 1 else "C code keeps it"
-    sentence = f"{number(pace)} {kind} a run of {_sizes(sizes)}, referred to by nothing in the heap: {keeps}"
+    sentence = f"{number(pace)} {_noun(kind)} a run of {_sizes(sizes)}, referred to by nothing in the heap: {keeps}"
     return HeldByC(kind, pace, sum(count * size for count, size in sizes) / runs, sentence)
+
+
+def _inside(kind: str, sizes: Sequence[tuple[int, int]], runs: int) -> HeldByC:
+    pace = _pace(sizes, runs)
+    sentence = f"{number(pace)} {_noun(kind)} a run of {_sizes(sizes)}, referred to by nothing but what C code keeps"
+    return HeldByC(kind, pace, sum(count * size for count, size in sizes) / runs, sentence)
+
+
+def _noun(kind: str) -> str:
+    """Of the type bytes one must not think that it is a size."""
+    return "bytes objects" if kind == "bytes" else kind
 
 
 def _bare(count: int, width: int, runs: int) -> HeldByC:

@@ -10,6 +10,7 @@ next one a bit that says so).
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import itertools
 import struct
@@ -37,6 +38,8 @@ attributes and weak references that the interpreter manages."""
 LARGEST_COUNT = 1 << 33
 """No reference count is as large (immortal ones are below), and every pointer is larger."""
 LARGE_TYPES = (str, bytes, bytearray, int)
+HOLDERS = (tuple, dict)
+"""Types whose instances refer to others without being listed by the collector."""
 CHUNK_FLAGS, IN_USE, MAPPED = 7, 1, 2
 """Low bits of a chunk's size in malloc/malloc.c: all of them, PREV_INUSE, IS_MMAPPED."""
 CODE_PARTS = ("co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars", "co_filename", "co_name")
@@ -65,13 +68,33 @@ def _answer() -> BlocksAnswer:
     blocks = _blocks(memory, kinds)
     known = _known()
     counts = Counter((kind, size) for size, kind in blocks.values())
-    alone = Counter((kind, size) for at, (size, kind) in blocks.items() if kind and at not in known)
+    lost = {at: kind for at, (_, kind) in blocks.items() if kind and at not in known}
+    inside = _inside(at for at, kind in lost.items() if kinds[kind] in HOLDERS)
+    alone = Counter((kind, size) for at, (size, kind) in blocks.items() if at in lost and at not in inside)
+    within = Counter((kind, size) for at, (size, kind) in blocks.items() if at in lost and at in inside)
     return BlocksAnswer(
         tuple(
-            BlockCount(type_name(kinds[kind]) if kind else "", size, count, alone[kind, size])
+            BlockCount(type_name(kinds[kind]) if kind else "", size, count, alone[kind, size], within[kind, size])
             for (kind, size), count in counts.items()
         )
     )
+
+
+def _inside(holders: Iterable[int]) -> set[int]:
+    """The addresses of what these objects refer to: of tuples and dicts that the collector has never seen, or has left
+    to themselves. Asked in one more copy, as a block that only looks like an object may be among them; none where that
+    copy dies."""
+    found = list(holders)
+
+    def referents() -> tuple[int, ...]:
+        items = [ctypes.cast(at, ctypes.py_object).value for at in found]
+        keys = itertools.chain.from_iterable(item for item in items if type(item) is dict)  # strings are not told of
+        return tuple(map(id, (*gc.get_referents(*items), *keys)))
+
+    try:
+        return set(answer_of_copy(tuple[int, ...], referents, COPY_SECONDS)) if found else set()
+    except CopyFailed:
+        return set()
 
 
 def _why_not() -> str:

@@ -205,12 +205,13 @@ class ReferencesAnswer(NamedTuple):
 
 class BlockCount(NamedTuple):
     """So many blocks of ``size`` bytes with an object of a type ("" for none), of which nothing in the heap refers to
-    those that are ``alone``."""
+    those that are ``alone``, and only such refer to those ``within``."""
 
     type: str
     size: Count
     blocks: Count
     alone: Count
+    within: Count = 0
 
 
 class BlocksAnswer(NamedTuple):

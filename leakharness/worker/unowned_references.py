@@ -54,6 +54,11 @@ CODE_LIKE = frozenset(
 """Types (by id) whose names and texts are left out: most strings of a process, and nobody passes them to C."""
 DEALLOC_OFFSET = 48
 """Of ``tp_dealloc`` in PyTypeObject (Include/cpython/object.h), behind PyVarObject, name and two sizes; 64 bits."""
+TP_ALLOC = 47
+"""``Py_tp_alloc`` in Include/typeslots.h."""
+PROBE_SECONDS = 2.0
+MOST_PROBED = 8
+"""Types, the most frequent first, of which an instance is made to die, and how long that may take."""
 CLEAR_TYPE_CACHE: Any = getattr(sys, "_clear_type_cache", lambda: None)
 
 
@@ -141,12 +146,11 @@ class ReferenceReader:
                     rows.append((item, raised if raised > 0 else -given))
         there = set(mark.ids).difference(_on_the_stack(), new) if rows else set()
         rows = [(item, more) for item, more in rows if id(item) in there]
-        types = [
-            UnownedReferences(id(item), type_name(item), more)
-            for item, more in rows
-            if more > 0 and _deallocates_itself(item)
-        ]
-        rows = [(item, more) for item, more in rows if more < 0 or not _deallocates_itself(item)]
+        kept = sorted((row for row in rows if row[1] > 0 and _deallocates_itself(row[0])), key=lambda row: -row[1])
+        kept = [row for at, row in enumerate(kept) if at >= MOST_PROBED or _is_kept_by_its_instances(row[0])]
+        types = [UnownedReferences(id(item), type_name(item), more) for item, more in kept]
+        noted = {row.address for row in types}
+        rows = [(item, more) for item, more in rows if id(item) not in noted]
         uses = _uses_as_key([item for item, more in rows if more > 0 and type(item) is str], items, mark)
         found = [
             UnownedReferences(id(item), type_name(type(item)), more - uses.get(id(item), 0))
@@ -160,6 +164,35 @@ class ReferenceReader:
             tuple(found[:MOST_ROWS]),
             tuple(types[:MOST_ROWS]),
         )
+
+
+def _is_kept_by_its_instances(kind: type) -> bool:
+    """Whether an instance that dies keeps its reference to its type, tried with one in a copy of this copy; True where
+    the copy does not survive that: an instance of nothing but zeros is more than some deallocators bear."""
+    try:
+        return answer_of_copy(bool, lambda: _one_dies(kind), PROBE_SECONDS)
+    except CopyFailed:
+        return True
+
+
+def _one_dies(kind: type) -> bool:
+    """Whether the type has more references afterwards. Whatever the deallocator does hits this process alone."""
+    import faulthandler
+    import resource
+
+    faulthandler.disable()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.setsid()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(nowhere, standard)
+    slot, drop = ctypes.pythonapi.PyType_GetSlot, ctypes.pythonapi.Py_DecRef
+    slot.argtypes, slot.restype = [ctypes.py_object, ctypes.c_int], ctypes.c_void_p
+    drop.argtypes, drop.restype = [ctypes.c_void_p], None
+    allocate = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_ssize_t)(slot(kind, TP_ALLOC) or 0)
+    before = sys.getrefcount(kind)
+    drop(allocate(kind, 0))
+    return sys.getrefcount(kind) > before
 
 
 class _Usual:

@@ -27,14 +27,19 @@ pytestmark = [
 ]
 
 LOST = {
-    "instance": "CONFIG (Config)",
-    "module": "PLUGIN (module)",
-    "heap-type": "Config (type)",
-    "method": "METHOD (method)",
-    "text": "TEXT (str)",
-    "pair": "PAIR (tuple)",
+    "instance": "scenarios.lossy_scenes.CONFIG (Config)",
+    "module": "scenarios.lossy_scenes.PLUGIN (module)",
+    "heap-type": "scenarios.lossy_scenes.Config (type)",
+    "method": "scenarios.lossy_scenes.METHOD (method)",
+    "text": "scenarios.lossy_scenes.TEXT (str)",
+    "pair": "scenarios.lossy_scenes.PAIR (tuple)",
+    "generator": "scenarios.lossy_scenes.PAGES (generator)",
+    "code": "scenarios.lossy_scenes.CODE (code)",
+    "cell": "scenarios.lossy_scenes.CELL (cell)",
+    "weakref": "scenarios.lossy_scenes.LINK (ReferenceType)",
+    "own-type": "lossy.Point (type)",
 }
-KEPT = {"new-str": "str", "new-bytes": "bytes", "new-int": "int", "new-float": "float"}
+KEPT = {"new-str": "str", "new-bytes": "bytes objects", "new-int": "int", "new-float": "float"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,8 +67,7 @@ def test_a_lost_reference_is_named(name: str) -> None:
     assert (result.verdict, grown(result)) == ("FAIL", {"references": 1.0}), result.reason
     (held,) = result.held_by_c
     assert held.sentence == (
-        f"+1 reference a run to scenarios.lossy_scenes.{LOST[name]} that no object holds: "
-        "a C function does not give it back"
+        f"+1 reference a run to {LOST[name]} that no object holds: a C function does not give it back"
     )
 
 
@@ -90,12 +94,33 @@ def test_an_object_that_nobody_refers_to_is_named(name: str) -> None:
     assert [site["c_functions"] for site in result.allocations] == [["lossy.make"]]
 
 
+@pytest.mark.parametrize(("name", "held"), {"new-tuple": {"int"}, "new-dict": {"str", "int"}}.items())
+def test_what_hangs_on_an_object_that_nobody_refers_to_is_told_apart(name: str, held: set[str]) -> None:
+    """A C function that forgets one container leaves its items behind, too."""
+    first, *rest = measured(name, "leaky").held_by_c
+    kind = name.removeprefix("new-")
+    assert (first.type, first.count_per_run) == (kind, 1.0)
+    assert "referred to by nothing in the heap" in first.sentence
+    assert {row.type for row in rest} == held
+    assert all(row.count_per_run == 1.0 and row.sentence.endswith("nothing but what C code keeps") for row in rest)
+
+
+def test_one_in_five_runs_that_fails() -> None:
+    """On its way out of an error."""
+    result = measured("on-error", "leaky")
+    assert grown(result) == {"references": pytest.approx(0.2, rel=0.05)}
+    assert "a run to scenarios.lossy_scenes.CONFIG (Config) that no object holds" in result.held_by_c[0].sentence
+
+
 def test_a_list_that_c_code_keeps_is_said_to_be() -> None:
     """The collector lists it: it is among the retained objects, and C holds it."""
     result = measured("new-list", "leaky")
     assert grown(result)["objects"] == pytest.approx(1.0, rel=0.01)
     assert result.retainers[0].target == "list"
     assert result.retainers[0].path[0] == "held by C or unknown"
+    assert [held.sentence for held in result.held_by_c] == [
+        f"1 list a run of {result.held_by_c[0].bytes:.0f} bytes, referred to by nothing in the heap: C code keeps it"
+    ]
 
 
 def test_a_block_that_is_no_object_is_told_by_its_size() -> None:
@@ -122,7 +147,9 @@ def test_one_in_twenty_runs(name: str, counter: str) -> None:
     assert len(result.held_by_c) == 1
 
 
-@pytest.mark.parametrize("name", [*LOST, *KEPT, "given", "new-list", "pymem", "malloc"])
+@pytest.mark.parametrize(
+    "name", [*LOST, *KEPT, "given", "on-error", "new-list", "new-tuple", "new-dict", "pymem", "malloc"]
+)
 def test_its_mended_twin_is_silent(name: str) -> None:
     """The same function, which gives back what it took."""
     result = measured(name, "clean")

@@ -17,6 +17,23 @@ keep(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* The same, but only on its way out of an error. */
+static PyObject *
+keep_on_error(PyObject *module, PyObject *args)
+{
+    PyObject *thing;
+    int fails;
+    if (!PyArg_ParseTuple(args, "Op", &thing, &fails))
+        return NULL;
+    Py_INCREF(thing);
+    if (fails) {
+        PyErr_SetString(PyExc_ValueError, "not an item of the reply");
+        return NULL;
+    }
+    Py_DECREF(thing);
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 give_away(PyObject *module, PyObject *args)
 {
@@ -43,6 +60,10 @@ made(const char *kind, long number)
         return PyLong_FromLongLong(1000000000000LL + number);
     if (!strcmp(kind, "float"))
         return PyFloat_FromDouble(number + 0.5);
+    if (!strcmp(kind, "tuple"))
+        return Py_BuildValue("(L)", 1000000000000LL + number);
+    if (!strcmp(kind, "dict"))
+        return Py_BuildValue("{s:L}", text, 1000000000000LL + number);
     return Py_BuildValue("[l]", number);
 }
 
@@ -90,17 +111,32 @@ static PyType_Spec ghost_spec = {
     "lossy.Ghost", sizeof(Ghost), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, ghost_slots,
 };
 
+/* Another one, which gives it back. */
+static void
+point_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot point_slots[] = {{Py_tp_dealloc, point_dealloc}, {0, NULL}};
+static PyType_Spec point_spec = {"lossy.Point", sizeof(Ghost), 0, Py_TPFLAGS_DEFAULT, point_slots};
+
 static int
 execute(PyObject *module)
 {
-    PyObject *type = PyType_FromSpec(&ghost_spec);
-    return type == NULL ? -1 : PyModule_AddObject(module, "Ghost", type);
+    PyObject *ghost = PyType_FromSpec(&ghost_spec), *point = PyType_FromSpec(&point_spec);
+    if (ghost == NULL || point == NULL || PyModule_AddObject(module, "Ghost", ghost) < 0)
+        return -1;
+    return PyModule_AddObject(module, "Point", point);
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, execute}, {0, NULL}};
 
 static PyMethodDef methods[] = {
     {"keep", keep, METH_VARARGS, "Keep a reference, as a function that forgets to give it back."},
+    {"keep_on_error", keep_on_error, METH_VARARGS, "Keep a reference where it fails."},
     {"give_away", give_away, METH_VARARGS, "Give a reference away that was not owned."},
     {"make", make, METH_VARARGS, "Make something, and forget it."},
     {NULL, NULL, 0, NULL},

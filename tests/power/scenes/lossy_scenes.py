@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import types
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from leakharness import Run, Scenario
@@ -27,6 +29,29 @@ PLUGIN = types.ModuleType("plugin")
 METHOD = CONFIG.method
 TEXT = "".join(["a text ", "of the program's"])
 PAIR = ("a", 2, str(3))
+
+
+def paged() -> Iterator[int]:
+    """Suspended, and kept."""
+    yield 1
+
+
+def counter(start: int) -> Callable[[], int]:
+    """A closure."""
+    return lambda: start
+
+
+PAGES = paged()
+next(PAGES)
+CODE = counter.__code__
+CELL = (counter(1).__closure__ or ())[0]
+LINK = weakref.ref(CONFIG)
+
+
+def fails_in_one_of_five(number: int, mended: bool) -> None:
+    """The function keeps what it was given on its way out of an error."""
+    with contextlib.suppress(ValueError):
+        lossy.keep_on_error(CONFIG, number % 5 == 0 and not mended)
 
 
 def scene(name: str, leak: Callable[[int, bool], Any]) -> Scenario:
@@ -54,11 +79,19 @@ heap_type = scene("heap-type", lambda number, mended: lossy.keep(Config, mended)
 method = scene("method", lambda number, mended: lossy.keep(METHOD, mended))
 text = scene("text", lambda number, mended: lossy.keep(TEXT, mended))
 pair = scene("pair", lambda number, mended: lossy.keep(PAIR, mended))
+generator = scene("generator", lambda number, mended: lossy.keep(PAGES, mended))
+code = scene("code", lambda number, mended: lossy.keep(CODE, mended))
+cell = scene("cell", lambda number, mended: lossy.keep(CELL, mended))
+weak = scene("weakref", lambda number, mended: lossy.keep(LINK, mended))
+own_type = scene("own-type", lambda number, mended: lossy.keep(lossy.Point, mended))
+on_error = scene("on-error", fails_in_one_of_five)
 given = scene("given", lambda number, mended: lossy.give_away(CONFIG, mended))
 new_str = scene("new-str", lambda number, mended: lossy.make("str", number, mended))
 new_bytes = scene("new-bytes", lambda number, mended: lossy.make("bytes", number, mended))
 new_int = scene("new-int", lambda number, mended: lossy.make("int", number, mended))
 new_float = scene("new-float", lambda number, mended: lossy.make("float", number, mended))
+new_tuple = scene("new-tuple", lambda number, mended: lossy.make("tuple", number, mended))
+new_dict = scene("new-dict", lambda number, mended: lossy.make("dict", number, mended))
 new_list = scene("new-list", lambda number, mended: lossy.make("list", number, mended))
 pymem = scene("pymem", lambda number, mended: lossy.make("pymem", number, mended))
 malloc = scene("malloc", lambda number, mended: lossy.make("malloc", number, mended))
@@ -70,4 +103,4 @@ class Heir(lossy.Ghost):  # type: ignore[misc,name-defined]
     __slots__ = ()
 
 
-ghost = scene("ghost", lambda number, mended: (lossy.Ghost(), Heir(), Heir()))
+ghost = scene("ghost", lambda number, mended: (lossy.Ghost(), Heir(), Heir(), lossy.Point()))
