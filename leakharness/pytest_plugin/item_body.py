@@ -36,6 +36,9 @@ SCHEDULES_EVERY_TIME = pytest.version_tuple < (8, 0)
 """Before pytest 8 every use of a fixture of a wider scope adds one more finalizer for it to its node."""
 LOOKS_UP_BY_ID = pytest.version_tuple < (8, 1)
 """Before pytest 8.1 a fixture is looked up for a node's id, since then for the node."""
+SEED_OF_GIVEN = "_hypothesis_internal_use_seed"
+"""What ``hypothesis.seed`` sets on a ``@given`` test. A run is all examples of one seed: with new ones each time no two
+runs of a body would be the same, and whatever remembers its arguments would grow."""
 CAPTURING_FIXTURES = ("capsys", "capfd", "capsysbinary", "capfdbinary")
 
 
@@ -333,6 +336,9 @@ class TestBody:
 
         patch.setattr(hook, "pytest_runtest_logreport", _say_nothing)  # subtests report through it
         patch.setattr(self._item.session, "gethookproxy", quiet_proxy_of)
+        given = getattr(self._item.obj, "__func__", self._item.obj)
+        if getattr(given, SEED_OF_GIVEN, 0) is None:
+            patch.setattr(given, SEED_OF_GIVEN, 0)
 
 
 def _of_the_body(trace: types.TracebackType | None) -> types.TracebackType | None:
