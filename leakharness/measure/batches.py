@@ -75,6 +75,7 @@ class Batches:
         measurement.warm_up.clear()
         run_seconds = self._fixed_warm_up(plan.warmup + extra) if plan.warmup is not None else self._warm_up(extra)
         measurement.iters = plan.iters if plan.iters_given else self._runs_a_batch(run_seconds)
+        measurement.runs_a_call = 0
         measurement.bounded = self.worker.request(FREEZE, doing="collecting before the baseline").bounded
         frozen_after = measurement.warm_up_runs
         if plan.warmup is None or plan.warmup >= 4 * REHEARSAL_RUNS:
@@ -97,7 +98,8 @@ class Batches:
         first = number == 1
         label = f"batch-{number}"
         self.observer.phase(label, number, measurement.plan.batches)
-        self._runs(measurement.iters, label)
+        for _ in range(measurement.iters // measurement.runs_a_call if measurement.runs_a_call else 1):
+            self._runs(measurement.runs_a_call or measurement.iters, label)
         self._idle()
         answer = self.worker.request(READ, GRACE_S, False, first, doing=f"reading after {label}")
         if first:

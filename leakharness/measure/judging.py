@@ -151,6 +151,7 @@ class Judging:
             return
         if self._assessment_of(half).state == "grows":
             measurement.readings[:] = half
+            measurement.runs_a_call = measurement.runs_a_call or measurement.iters
             measurement.iters *= 2
 
     def _suspected(self) -> State:

@@ -24,7 +24,7 @@ class Session:
         self.cycle = self
 
 
-quick = pytest.mark.leakcheck(iters=10)
+quick = pytest.mark.leakcheck(iters=10, max_runs=400)
 
 
 @quick
@@ -170,7 +170,7 @@ def leaking_fixture():
     return session
 
 
-@pytest.mark.leakcheck(iters=10, fresh_fixtures=True)
+@pytest.mark.leakcheck(iters=10, max_runs=400, fresh_fixtures=True)
 def test_leaky_fixture(leaking_fixture):
     assert leaking_fixture
 
@@ -200,7 +200,7 @@ def test_callable_leaks(leakharness):
     def body(run):
         KEPT.append(run.track(Session(), "session"))
 
-    leakharness.assert_no_leak(body, iters=10)
+    leakharness.assert_no_leak(body, iters=10, max_runs=400)
 
 
 def test_callable_async(leakharness):
@@ -327,7 +327,7 @@ def test_leakcheck_judges_every_selected_test_with_fresh_fixtures(pytester: pyte
         """
     )
     result = pytester.runpytest_subprocess(
-        "--leakcheck", "--leak-iters=10", "-k", "not other", "-v", "-p", "no:asyncio"
+        "--leakcheck", "--leak-iters=10", "--leak-max-runs=400", "-k", "not other", "-v", "-p", "no:asyncio"
     )
     result.assert_outcomes(passed=1, failed=1, deselected=1)
     result.stdout.fnmatch_lines(["*test_keeps FAILED*", "*LeakFound: FAIL*", "*KEPT (list)*", "*--leakcheck"])

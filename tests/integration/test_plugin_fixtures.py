@@ -120,7 +120,9 @@ def test_leaky_by_name(request):
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fixtures")
     (folder / "test_sample.py").write_text(SUITE)
-    (folder / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\nleak_iters = 10\n")
+    (folder / "pytest.ini").write_text(
+        "[pytest]\nasyncio_default_fixture_loop_scope = function\nleak_iters = 10\nleak_max_runs = 400\n"
+    )
     return folder
 
 

@@ -85,7 +85,8 @@ def suite(pytester: pytest.Pytester) -> Path:
 def test_only_what_fails_or_leaks_is_reported_and_once(
     pytester: pytest.Pytester, suite: Path, words: tuple[str, ...]
 ) -> None:
-    result = pytester.runpytest_subprocess("--leakcheck", "--leak-iters=10", "-p", "no:asyncio", "-vv", *words)
+    budget = ("--leak-iters=10", "--leak-max-runs=400")
+    result = pytester.runpytest_subprocess("--leakcheck", *budget, "-p", "no:asyncio", "-vv", *words)
     said = [line for line in result.outlines if line.startswith(("FAILED ", "SUBFAILED"))]
     result.stdout.fnmatch_lines_random(WANTED)
     late = "cannot be repeated: tests/test_sample.py::test_fails_late: *, and run 4 of it had a subtest that failed: *"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from test_runner_loop import STILL, FakeWorker, growing, grown, result_of
@@ -27,6 +28,21 @@ def test_a_small_batch_costs_no_more_readings_than_a_large_one(iters: int) -> No
     assert worker.asked.count("read") <= 45
     runs = [reading.runs for reading in result.series]
     assert {b - a for a, b in itertools.pairwise(runs)} == {runs[1]}, "equal batches"
+
+
+def test_a_larger_batch_is_made_of_calls_as_large_as_before() -> None:
+    """What each call leaves behind stays in proportion to the runs: the figure is the same as with batches of ten."""
+    calls: list[int] = []
+
+    class Counting(FakeWorker):
+        def answer_runs(self, count: int) -> dict[str, Any]:
+            calls.append(count)
+            return super().answer_runs(count)
+
+    worker = Counting(lambda runs: {**STILL, "objects": 7 * runs + 3 * calls.count(10)})
+    result = result_of(worker, Plan(iters=10, iters_given=True, warmup=0))
+    assert set(calls) == {10}
+    assert (result.verdict, grown(result)) == ("FAIL", {"objects": 7.3})
 
 
 def test_half_of_the_readings_of_even_growth_are_enough() -> None:
