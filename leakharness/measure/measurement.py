@@ -100,8 +100,8 @@ class Measurement:
     iters: int = 0
     """Runs of a batch. Growth that is followed has ever larger ones, of as many calls of ``runs_a_call``."""
     runs_a_call: int = 0
-    """Runs that the worker is asked for at once; 0 is the whole batch. What one call leaves behind, as the frames of the
-    functions that made it, must not become less with larger batches: growth would look as if it slowed."""
+    """Runs that the worker is asked for at once; 0 is the whole batch. What one call leaves behind, as the frames of
+    the functions that made it, must not become less with larger batches: growth would look as if it slowed."""
     references: ReferencesAnswer = field(default_factory=ReferencesAnswer)
     """Objects of which references are held by no object, at the last reading that has them."""
     reference_seconds: float = 0.0
