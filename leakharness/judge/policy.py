@@ -55,6 +55,9 @@ LASTING_BATCHES = 40
 EARLIER_MEMORY = 2.0
 """The pace of the warm-up counts until the measurement has lasted this many times as long: by then it shows itself
 whether it slows, and a few chance events of a short warm-up must not stand against it for ever."""
+EARLIER_FASTER = 4.0
+"""Times as fast as the measurement that a counter rose in the warm-up, from where on a series that slows needs no more
+certainty to be a store of keys at random (their last ones come ever more rarely) than that of :data:`SLOWS`."""
 SWING_MEMORY = 2.0
 """A rise that began after N batches may be the next tooth of a saw that was seen there, until it has lasted this many
 times N."""

@@ -12,6 +12,7 @@ from typing import Literal
 
 from leakharness.judge.policy import (
     AGREES,
+    EARLIER_FASTER,
     EVEN,
     EVEN_EVENTS,
     FADING,
@@ -33,6 +34,9 @@ from leakharness.judge.policy import (
 from leakharness.units import number as _number
 
 __all__ = ["Filling", "Series", "Trend", "trend"]
+
+REGULAR_PACES = 2
+"""Paces of the batches of what strikes once in N runs: k or k + 1 by turns."""
 
 State = Literal["grows", "steady", "undecided"]
 
@@ -194,23 +198,28 @@ class Filling:
         For a rise that slows as exp(-t / K) that mean lies n² / 12 K before the middle, to first order in n / K: the
         score test of 1 / K = 0. The variance of a stretch's rise is half the mean square of successive differences
         (von Neumann et al., The mean square successive difference, 1941), which a slow trend does not enter, nor the
-        teeth of a saw that are shorter than a stretch.
+        teeth of a saw that are shorter than a stretch. An estimate from few stretches is too low now and then:
+        of a rise that is not regular it is no less than keys at random make, of which a share comes in each run.
         """
         low, runs, total, rise = series.low, series.runs, series.total, series.rise
         cuts = series.cuts(min(series.batches, LASTING))
         mean = sum((runs[a] + runs[b] - 2 * runs[0]) / 2 * (low[b] - low[a]) for a, b in cuts) / rise
         paces = [(low[b] - low[a]) / (runs[b] - runs[a]) for a, b in cuts]
         variance = sum((b - a) ** 2 for a, b in itertools.pairwise(paces)) / (2 * (len(cuts) - 1))
-        return cls(12 * (0.5 - mean / total), math.sqrt(12 * variance / len(cuts)) * total / rise)
+        error = math.sqrt(12 * variance / len(cuts)) * total / rise
+        if len(set(series.paces)) > REGULAR_PACES:
+            error = max(error, math.sqrt(12 * (1 - min(1.0, rise / total)) / rise))
+        return cls(12 * (0.5 - mean / total), error)
 
     @property
     def pace(self) -> float:
         """How the last two fifths rise, as a share of the first two, whose middles lie 0.6 of the series apart."""
         return math.exp(-0.6 * self.spent)
 
-    def to_come(self, rise: float) -> float:
-        """What the store has yet to take after it took ``rise``, of K (1 - exp(-spent)); inf where it may not slow."""
-        return rise / math.expm1(self.spent) if self.spent > SURE * self.error else math.inf
+    def to_come(self, rise: float, errors: float = SURE) -> float:
+        """What the store has yet to take after it took ``rise``, of K (1 - exp(-spent)); inf where it may not slow, by
+        so many standard errors."""
+        return rise / math.expm1(self.spent) if self.spent > errors * self.error else math.inf
 
     def at_most(self, errors: float) -> Filling:
         """The smallest store that is not excluded by so many standard errors."""
@@ -230,6 +239,8 @@ class Terms:
     """Whether a rise below the floor in every stretch asks for more runs before it is forgiven."""
     tooth: float
     """The height of a saw's tooth that was seen at some time."""
+    earlier: float
+    """What a run of the warm-up left behind, without what it built at first."""
 
     def awaited(self, series: Series) -> float:
         """How far a series may still climb a tooth: one that it holds itself is its swing."""
@@ -248,11 +259,13 @@ def trend(
     backed: bool = False,
     turns: int = EVEN_EVENTS,
     waits: bool = False,
+    earlier: float = 0.0,
 ) -> Trend:
     """What a series of readings does. ``runs`` are cumulative; ``floor`` is in the counter's unit; ``before`` is the
     warm-up's series, where it counts, and ``tooth`` the largest rise and fall in it; ``final``: the series gets no
     longer; ``backed``: another counter grows for sure, so this one need not rise evenly; ``patience`` and ``turns``
-    as in :class:`Rule`; ``waits``: a rise below the floor in every stretch is followed, not forgiven."""
+    as in :class:`Rule`; ``waits``: a rise below the floor in every stretch is followed, not forgiven; ``earlier``: what
+    a run of the warm-up left behind, however long ago that is."""
     series = Series(runs, values)
     if series.batches < 1:
         return Trend("undecided", 0.0, 0.0, 0.0, "no batch yet")
@@ -260,12 +273,12 @@ def trend(
     if rise <= 0:
         why = f"ends {_number(-rise)} below where it began" if rise else "stands still"
         return Trend("steady", 0.0, rise, series.swing, why)
-    terms = Terms(floor, patience, final, backed, turns, waits, tooth)
+    terms = Terms(floor, patience, final, backed, turns, waits, tooth, earlier)
     for start in _starts(series):
-        earlier = series.up_to(start).part(start // 2) if start else before
+        prior = series.up_to(start).part(start // 2) if start else before
         # A rise that began after N batches may be the next tooth of a saw that was seen there.
         seen = series.swing if series.batches - start < SWING_MEMORY * start else 0.0
-        found = _persists(series.part(start), terms, earlier, seen)
+        found = _persists(series.part(start), terms, prior, seen)
         if found is not None and found.state == "grows":
             return found
     return (
@@ -297,7 +310,8 @@ def _persists(series: Series, terms: Terms, before: Series | None, earlier_swing
         return Trend("undecided", per_run, rise, series.swing, why, lasting=True)
     doubt, needed = _doubt(series, terms, before)
     if doubt:
-        to_come = Filling.of(series).to_come(rise) if needed else math.inf
+        faster = terms.earlier >= EARLIER_FASTER * per_run
+        to_come = Filling.of(series).to_come(rise, SLOWS if faster else SURE) if needed else math.inf
         return Trend("undecided", per_run, rise, swing, f"{numbers}; but {doubt}", needed, lasting, to_come=to_come)
     return Trend("grows", per_run, rise, swing, numbers)
 

@@ -41,7 +41,7 @@ from leakharness.model import COUNTERS, Detectable, Growth, Reading
 from leakharness.units import number as _number
 from leakharness.units import signed, size
 
-__all__ = ["Assessment", "ResidentGrowth", "assess", "detectable", "swing_of", "unseen"]
+__all__ = ["Assessment", "ResidentGrowth", "assess", "detectable", "explained", "swing_of", "unseen"]
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,15 @@ def assess(
     return Assessment("steady", tuple(growth), "every counter stands still", tuple(forgiven))
 
 
+def explained(found: Assessment, why: str) -> Assessment:
+    """The same with all that grows as steady, for the reason that was found elsewhere."""
+    growth = tuple(
+        row if row.state == "steady" else replace(row, per_run=0.0, grows=False, rule=f"steady: {why}", state="steady")
+        for row in found.growth
+    )
+    return replace(found, state="steady", growth=growth, why=why, forgiven=(*found.forgiven, why))
+
+
 def _references_explained(trends: Mapping[str, Trend]) -> dict[str, Trend]:
     """Objects that come to stay, those of C code included, refer to their type, their module, their callbacks; what
     they refer to is no finding of its own."""
@@ -183,17 +192,19 @@ def _trends(
     trends: dict[str, Trend] = {}
     for rule in rules:
         rows = _rows(rule, readings)
+        settled = _settling_in(warm_up, rule.counter) if rule.floor == 0 else None
         found = trend(
             [reading.runs for reading in rows],
             _values(rows, rule.counter) or (),
             floor=_floor(rule, control),
             patience=rule.patience,
-            before=_settling_in(warm_up, rule.counter) if rule.floor == 0 and recent else None,
+            before=settled if recent else None,
             tooth=max(_tooth(warm_up, rows, rule.counter), teeth.get(rule.counter, 0.0)),
             final=final,
             backed=backed,
             turns=rule.turns,
             waits=rule.alone and _floor(rule, control) == rule.floor,
+            earlier=max(0.0, settled.rise / settled.total) if settled is not None else 0.0,
         )
         if final and found.state == "undecided":
             found = _close(rule, found)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from leakharness.judge.policy import HOLDS_BYTES
 from leakharness.measure.measurement import Measurement, WorkerClient
+from leakharness.sensitivity import Sensitivity
 from leakharness.worker.protocol import (
     BOUNDED_STORES,
     GROWTH_AFTER_CLEARING,
@@ -19,17 +21,23 @@ WORTH_FILLING = 0.2
 """Share of the growth that they must explain, for them to be filled so that the rest is measured alone."""
 LEAST_FILLED = 0.01
 """Entries that a store of the program must have got for each run to be filled: one in a hundred."""
+EXACT = 0.1
+"""Share of the growth by which it may differ from what the container has gained, to be that and nothing beside it."""
+BYTES = ("malloc_bytes", "mapped_bytes", "rss")
+"""Counters of which the copy tells nothing: an entry weighs some hundred bytes."""
 REFILL_MARGIN = 1.1
 """Runs made to fill a bounded container, as a multiple of what its growth so far asks for."""
 
 
 @dataclass(frozen=True)
 class Filling:
-    """How a container that holds growth is filled. ``whole``: whether it explains all of the growth."""
+    """How a container that holds growth is filled. ``whole``: whether it explains all of the growth. ``exact``: whether
+    the growth is what it has gained since the baseline, by its own bound, and nothing beside it."""
 
     runs: int
     sentence: str
     whole: bool
+    exact: bool = False
 
 
 def runs_to_fill(measurement: Measurement, worker: WorkerClient) -> Filling | None:
@@ -43,7 +51,8 @@ def runs_to_fill(measurement: Measurement, worker: WorkerClient) -> Filling | No
         return None
     slowest = max(answer.containers, key=lambda row: (row.bound - row.size) / row.grew)
     a_run = slowest.grew / (measurement.runs_since_freeze + measurement.runs)
-    return _until_full(measurement, slowest, a_run, "which is bounded and", explained)
+    filling = _until_full(measurement, slowest, a_run, "which is bounded and", explained)
+    return replace(filling, exact=filling.whole and _is_all_that_grew(measurement, answer, a_run))
 
 
 def runs_to_fill_declared(measurement: Measurement, worker: WorkerClient) -> Filling | None:
@@ -111,6 +120,30 @@ def _explained(measurement: Measurement, answer: ClearedAnswer) -> float:
         grown = last.counters[name] - last.declared.get(name, 0) - before
         shares.append(by / grown if grown > 0 else 0.0)
     return min(shares, default=0.0)
+
+
+def _is_all_that_grew(measurement: Measurement, answer: ClearedAnswer, a_run: float) -> bool:
+    """Whether the growth since the baseline is what one container got since then, by what its entries weigh: so that no
+    leak of the sensitivity that was asked for is hidden beside it."""
+    found, counts = measurement.assessment, answer.counts
+    if found is None or counts is None or len(answer.containers) != 1:
+        return False
+    came = a_run * measurement.runs
+    share = came / answer.containers[0].size
+    first, last = measurement.readings[0], measurement.readings[-1]
+    fell = {"objects": counts.objects_fell, "blocks": counts.blocks_fell, "entries": counts.entries_fell}
+    asked = Sensitivity.of(measurement.plan.sensitivity)
+    for name in (row.counter for row in found.growth if row.state != "steady"):
+        declared = last.declared.get(name, 0) - first.declared.get(name, 0)
+        grown = last.counters[name] - first.counters[name] - declared
+        by = fell.get(name)
+        if name in BYTES and grown <= min(came * HOLDS_BYTES, asked.native_bytes * measurement.runs / 2):
+            continue
+        if name != "tracked" and (
+            by is None or abs(grown - by * share) > min(EXACT * grown, asked.objects * measurement.runs / 2)
+        ):
+            return False
+    return True
 
 
 def _until_full(measurement: Measurement, container: Container, a_run: float, which: str, explained: float) -> Filling:

@@ -303,7 +303,8 @@ def _analysed(
     from leakharness.heap.weak_values import with_weak_values
 
     capture = replace(capture, graph=with_weak_values(capture.graph))
-    groups = named_for_atexit(_groups(capture, lambda addresses: _gained(worker, addresses)), measurement)
+    groups = _groups(capture, lambda addresses: _gained(worker, addresses))
+    groups = named_for_atexit(without_our_own(groups), measurement)
     return capture, groups, _growing_containers(capture, measurement)
 
 
@@ -348,6 +349,13 @@ def _growing_containers(capture: Capture, measurement: Measurement) -> tuple[Gro
             sentence = f"{name} {pace} {noun} a run ({entries[address]:,} now)"
             found.append(GrowingContainer(name, gained / runs, entries[address], sentence, reference))
     return tuple(found)
+
+
+def without_our_own(groups: list[RetainerGroup]) -> list[RetainerGroup]:
+    """What the harness alone holds is its own, and no finding beside any other. Pure."""
+    from leakharness.heap.capture_roots import HELD_BY_HARNESS
+
+    return [group for group in groups if group.path[0] != HELD_BY_HARNESS] or groups
 
 
 def named_for_atexit(groups: list[RetainerGroup], measurement: Measurement) -> list[RetainerGroup]:

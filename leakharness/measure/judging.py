@@ -14,7 +14,7 @@ from leakharness.judge import verdict as judge
 from leakharness.judge.policy import SEGMENTS
 from leakharness.measure.batches import Batches, is_310
 from leakharness.measure.bounded import runs_to_fill, runs_to_fill_declared, runs_to_fill_stores
-from leakharness.measure.following import cut_short, every_second, followed_far_enough, weighs_enough
+from leakharness.measure.following import FOLLOWED_BYTES, cut_short, every_second, followed_far_enough, weighs_enough
 from leakharness.measure.idling import seconds_until_released
 from leakharness.measure.measurement import Measurement
 from leakharness.measure.resident import ResidentSize
@@ -174,6 +174,7 @@ class Judging:
         if filling is None or not (filling.whole or self._number_of_fillings < MOST_PARTLY_FILLED):
             return self._leak()
         runs, sentence = filling.runs, filling.sentence
+        weight = runs * _bytes_a_run(measurement)
         if (
             self._spent + runs > self._most_runs
             or runs * _run_seconds(measurement) > self._most_seconds - self._elapsed
@@ -181,8 +182,11 @@ class Judging:
             if not (proven and filling.whole):
                 return self._leak()
             measurement.assessment = self._found
-            return Outcome("NOT_JUDGED", f"{sentence}: it is full after about {runs:,} more runs (--max-runs)")
-        weight = runs * _bytes_a_run(measurement)
+            full = f"{sentence}: it is full after about {runs:,} more runs"
+            if filling.exact and weight < FOLLOWED_BYTES:
+                measurement.assessment = judge.explained(self._found, sentence)
+                return Outcome("PASS", f"{full}, and nothing grows beside it over {measurement.runs} runs")
+            return Outcome("NOT_JUDGED", f"{full} (--max-runs)")
         if weight > FILLED_BYTES:
             if not filling.whole:
                 return self._leak()

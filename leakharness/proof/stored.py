@@ -73,7 +73,7 @@ def _files(paths: Sequence[Path]) -> Iterable[Path]:
 def _points(document: Any, at: str, label: str, subject: str, source: str) -> list[Point]:
     """Those of one document; none for a document of another kind. Raises UsageError for one of ours that is broken."""
     schema = document.get("schema") if isinstance(document, dict) else None
-    if schema not in KINDS:
+    if not isinstance(schema, str) or schema not in KINDS:
         return []
     checked: Any = validated(KINDS[schema], document, f"{source}: not as {schema} is written")
     return points_of(checked, at, label, subject, source)

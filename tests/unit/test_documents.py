@@ -13,6 +13,7 @@ import pytest
 from leakharness.documents import MOST_BYTES, RunDocument, read_document, validated
 from leakharness.errors import OptionError, UsageError
 from leakharness.model import Detectable, Family, Growth, Reading, Retainer, RunResult
+from leakharness.proof.stored import from_folders
 from leakharness.report.formats import FORMATS, read_documents, render_documents
 from leakharness.resolve import pyproject_options
 
@@ -83,6 +84,12 @@ def test_a_seal_that_no_writer_wrote_is_one_line(packages: Any, tmp_path: Path) 
     certificate = {"schema": "leakharness.check/1", "scenario": "s", "certificate": "LEAK", "arms": [DOCUMENT]}
     path = stored(tmp_path, {**certificate, "seal": {"packages": packages}})
     assert "seal.packages" in rendered(path, "html")
+
+
+def test_a_document_of_no_kind_is_no_point_of_a_trend(tmp_path: Path) -> None:
+    """Whatever it says that it is."""
+    with pytest.raises(UsageError, match="no certificate"):
+        from_folders([stored(tmp_path, {**DOCUMENT, "schema": ["x"]})])
 
 
 def test_a_key_is_told_as_one_line(tmp_path: Path) -> None:

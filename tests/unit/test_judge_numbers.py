@@ -6,6 +6,7 @@ The figures here are written out and not taken from the policy: a change of one 
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import statistics
@@ -261,6 +262,15 @@ def test_beside_a_leak_a_rise_may_slow_as_the_widest_plausible_store_does(spent:
 
 
 # -- the store that a series looks like
+
+
+def test_the_error_of_what_comes_at_random_is_not_taken_for_less_than_it_is() -> None:
+    """Ten stretches that happen to agree, of batches that do not, are no evidence of regularity; those of one in two
+    runs are."""
+    at_random = [0.0, *itertools.accumulate([1, 0, 5, 0] * 10)]
+    regular = [0.0, *itertools.accumulate([1, 2] * 20)]
+    assert Filling.of(Series(runs_of(at_random), at_random)).error == math.sqrt(12 * (1 - 60 / (40 * ITERS)) / 60)
+    assert Filling.of(Series(runs_of(regular), regular)).error == 0
 
 
 def filling_of(keys: int, draws: int, seed: int) -> Filling:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -420,6 +421,17 @@ def test_a_store_whose_last_keys_come_ever_more_rarely_is_full_at_the_end_of_the
         assert found.state == "steady", found.why
         leak = total([float(sum(draw.random() < 0.02 for _ in range(ITERS))) for _ in range(200)])
         assert assess(readings(objects=leak), final=True).state != "steady"
+
+
+@pytest.mark.parametrize(("paces", "state"), [((1.0, 0.6, 0.35, 0.25), "steady"), ((0.0, 0.0, 0.0, 0.0), "undecided")])
+def test_a_store_that_filled_far_faster_in_the_warm_up_needs_less_certainty(
+    paces: tuple[float, ...], state: str
+) -> None:
+    """A few keys that come ever more rarely: full at the end of the budget, if the warm-up says the same."""
+    rises = [1, 2, 0, 1, 2, 1, 0, 1, 1, 0, 2, 0, 1, 0, 1, 1, 0, 0, 1, 0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1]
+    values = [0.0, *itertools.accumulate(map(float, rises))]
+    warm = [Reading("warm-up", 150 * i, {"entries": round(150 * sum(paces[:i]))}) for i in range(len(paces) + 1)]
+    assert assess(readings(entries=values), warm_up=warm, final=True).state == state
 
 
 @pytest.mark.parametrize(("block_bytes", "state"), [(100, "grows"), (50, "undecided")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any
 
 from leakharness import Run, Scenario
@@ -50,3 +51,25 @@ def attachments(answer: Any) -> frozenset[str]:
 def cached(run: Run) -> None:
     session = run.track(Session())
     attachments((run.index, session))
+
+
+@functools.lru_cache(maxsize=4_000)
+def signed(moment: int) -> list[object]:
+    return [moment, [moment]]
+
+
+by_clock = Scenario("by-clock")
+left_behind: list[object] = []
+
+
+@by_clock.mode("bounded", must="PASS", default=True, abort="none")
+def by_clock_bounded(run: Run) -> None:
+    """A cache that gets an entry every so often by the clock, and is never full within any budget."""
+    time.sleep(0.004)
+    signed(int(time.monotonic() * 50))
+
+
+@by_clock.mode("leaky", must="FAIL", abort="none")
+def by_clock_leaky(run: Run) -> None:
+    by_clock_bounded(run)
+    left_behind.append([])
