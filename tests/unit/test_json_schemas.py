@@ -30,6 +30,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def generator() -> Any:
+    """The module that writes the schemas: one, however often this file is imported, for types refer to one another by
+    its name."""
+    if "json_schemas" in sys.modules:
+        return sys.modules["json_schemas"]
     spec = importlib.util.spec_from_file_location("json_schemas", DOCS / "json_schemas.py")
     assert spec is not None
     assert spec.loader is not None
