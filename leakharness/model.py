@@ -289,6 +289,10 @@ class RunResult:
     """(match, reason) of the leaks that the scenario declares as known."""
     beside_known: BesideKnown | None = None
     """What a copy that was rid of the known leaks gave, where all that is retained is known."""
+    framework: tuple[str, ...] = ()
+    """Containers that grow and are the test framework's own, each in a sentence."""
+    beside_framework: BesideKnown | None = None
+    """What a copy gave in which these were cut back."""
     detail: str = ""
     """A traceback or the last lines of stderr, where the run failed."""
     started: str = ""

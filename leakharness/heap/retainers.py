@@ -20,7 +20,7 @@ from leakharness.heap.paths import UNKNOWN, Links, PathTree, links, path_tree, r
 from leakharness.heap.v8_objects import edge_names, objects_of
 from leakharness.heap.wording import sentence, shown_path
 
-__all__ = ["RetainerGroup", "Way", "entry_edges", "explain"]
+__all__ = ["RetainerGroup", "Way", "entry_edges", "explain", "harness_mask"]
 
 HARNESS_KEY = "harness_nodes"  # in HeapGraph.meta: indices of nodes of the harness, which no path may use
 
@@ -115,7 +115,7 @@ def explain(
     objects = objects_of(graph)
     if objects is not None:
         keep &= ~objects.repeated
-    closed = _harness_mask(graph)
+    closed = harness_mask(graph)
     tree = path_tree(graph, keep, closed)
     called = list(labels) if labels is not None else names.shorts(nodes)
     grouped = PathGroups(names, tree).groups(nodes, called)
@@ -144,11 +144,12 @@ def explain(
 def entry_edges(graph: HeapGraph, targets: Sequence[int]) -> tuple[int, ...]:
     """For each target the first edge of its retainer path that leads to something of its own, which no other target's
     path goes through: with it cut, all that came with this target goes."""
-    tree = path_tree(graph, strong_edges(graph), _harness_mask(graph))
+    tree = path_tree(graph, strong_edges(graph), harness_mask(graph))
     return tuple(entries_of_their_own(tree, targets))
 
 
-def _harness_mask(graph: HeapGraph) -> npt.NDArray[np.bool_] | None:
+def harness_mask(graph: HeapGraph) -> npt.NDArray[np.bool_] | None:
+    """The harness's own nodes; None where the capture names none."""
     nodes = graph.meta.get(HARNESS_KEY)
     if not nodes:
         return None

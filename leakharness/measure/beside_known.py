@@ -16,7 +16,7 @@ from leakharness.measure.batches import GRACE_S, Batches
 from leakharness.measure.judging import Judging
 from leakharness.measure.measurement import Measurement, SilentObserver, WorkerClient
 from leakharness.model import BesideKnown, Reading
-from leakharness.worker.protocol import READ, READ_WITHOUT, Holder, ReadingAnswer
+from leakharness.worker.protocol import READ, READ_CUT_BACK, READ_WITHOUT, Holder, ReadingAnswer
 
 __all__ = ["beside_known"]
 
@@ -26,10 +26,12 @@ COUNTED_IN_COPY = ("objects", "entries", "references", "blocks", "malloc_bytes",
 
 @dataclass
 class _WithoutKnown(Batches):
-    """Batches whose readings are those of a copy without the known leaks."""
+    """Batches whose readings are those of a copy without what is left out: the known leaks, or what some containers
+    have gained."""
 
     holders: Sequence[Holder] = field(default=())
     types: Sequence[str] = ()
+    containers: Sequence[int] = ()
 
     def baseline(self) -> None:
         """Twice, because the first time whatever it needs is imported."""
@@ -40,10 +42,13 @@ class _WithoutKnown(Batches):
     def reading(
         self, label: str, runs: int, answer: ReadingAnswer, references: Mapping[str, int] | None = None
     ) -> Reading:
-        doing = "counting in a copy without the known leaks"
-        copy = self.worker.request(READ_WITHOUT, list(self.holders), list(self.types), doing=doing)
+        doing = "counting in a copy without what is left out"
+        if self.containers:
+            copy = self.worker.request(READ_CUT_BACK, list(self.containers), doing=doing)
+        else:
+            copy = self.worker.request(READ_WITHOUT, list(self.holders), list(self.types), doing=doing)
         if copy.error is not None:
-            raise NotJudged(f"the known leaks could not be cut out of a copy: {copy.error}")
+            raise NotJudged(f"what is left out could not be cut out of a copy: {copy.error}")
         counters = {**answer.counters, **{n: v for n, v in copy.counters.items() if n in COUNTED_IN_COPY}}
         declared = dict(answer.declared)
         for name, freed in (("mapped_bytes", copy.small_bytes), ("rss", copy.small_bytes + copy.malloc_bytes)):
@@ -53,9 +58,14 @@ class _WithoutKnown(Batches):
 
 
 def beside_known(
-    worker: WorkerClient, measurement: Measurement, holders: Sequence[Holder], types: Sequence[str] = ()
+    worker: WorkerClient,
+    measurement: Measurement,
+    holders: Sequence[Holder] = (),
+    types: Sequence[str] = (),
+    containers: Sequence[int] = (),
 ) -> BesideKnown:
     """Measure on in ``worker``, with the references of ``holders`` cut before each count, and judge what is left.
+    ``containers``: instead, addresses of those that are cut back to what they were.
 
     ``types``: where nothing is tracked, the classes whose objects are taken out, all of them alike: what they are held
     by is known, and what grows is judged by readings that are all without them.
@@ -66,7 +76,7 @@ def beside_known(
     rest = Measurement(
         measurement.request, plan, facts=measurement.facts, iters=iters, warm_up_runs=measurement.warm_up_runs
     )
-    batches = _WithoutKnown(rest, worker, SilentObserver(), monotonic, holders, types)
+    batches = _WithoutKnown(rest, worker, SilentObserver(), monotonic, holders, types, containers)
     try:
         batches.baseline()
         outcome = Judging(batches, None, monotonic).outcome()

@@ -67,7 +67,8 @@ class Snapshots:
 
     ``folder`` None keeps no file: the one capture that explains a FAIL is then analysed and thrown away.
     ``confirm``: cut each holding edge in a forked copy, and say what that freed. ``known`` says which retainers are
-    those of an accepted leak: what grows beside them is then judged in a copy that is rid of them.
+    those of an accepted leak: what grows beside them is then judged in a copy that is rid of them. ``framework``:
+    modules of the test framework, what it notes for each run is judged in the same way.
     """
 
     def __init__(
@@ -77,9 +78,11 @@ class Snapshots:
         always: bool,
         confirm: bool = False,
         known: Callable[[Measurement, Retainer], bool] = lambda measurement, retainer: False,
+        framework: Sequence[str] = (),
     ) -> None:
         self._folder = folder
         self._known = known
+        self._framework = framework
         self._confirm = confirm
         self._always = always and folder is not None
         self._raw = scratch_folder()
@@ -128,6 +131,7 @@ class Snapshots:
             kept = kept_blocks(worker, measurement, lost=any(group.path[0] == LOST for group in groups))
             native = native_bytes(worker, measurement)
             beside = self._beside_known(worker, measurement, capture, groups, retainers)
+            framework, beside_framework = self._beside_framework(worker, measurement, capture, growing)
         except LeakHarnessError as exc:
             self.problems.append(f"no retainers: {exc}")
             return Evidence()
@@ -144,6 +148,8 @@ class Snapshots:
             beside,
             held_by_c=held + kept.by_c + native,
             growing_containers=growing,
+            framework=framework,
+            beside_framework=beside_framework,
         )
         said = self._second_opinions()
         if isinstance(said, str):
@@ -170,6 +176,24 @@ class Snapshots:
         tracked = any(row["retained"] for row in measurement.tracked.values())
         types = [] if tracked else sorted({group.target for group in groups})
         return beside_known(worker, measurement, _holders(capture, entry_edges(capture.graph, targets)), types)
+
+    def _beside_framework(
+        self,
+        worker: WorkerClient,
+        measurement: Measurement,
+        capture: Capture,
+        growing: Sequence[GrowingContainer],
+    ) -> tuple[tuple[str, ...], BesideKnown | None]:
+        """Which containers that grow are the test framework's own, and what grows beside them."""
+        if not self._framework:
+            return (), None
+        from leakharness.heap.framework import owned_by_framework
+
+        addresses = [row.address for row in measurement.grown if row.address]
+        owned = owned_by_framework(capture.graph, addresses, self._framework)
+        if not owned:
+            return (), None
+        return tuple(owned.values()), beside_known(worker, measurement, containers=sorted(owned))
 
     def _ask_others(self, worker: WorkerClient, measurement: Measurement) -> None:
         """Let objgraph and guppy3 begin, where a tracked object is retained that they could be asked about."""

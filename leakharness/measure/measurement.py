@@ -61,6 +61,8 @@ class Evidence:
     growth_class: str | None = None
     class_evidence: str = ""
     beside_known: BesideKnown | None = None
+    framework: tuple[str, ...] = ()
+    beside_framework: BesideKnown | None = None
     allocations: tuple[Mapping[str, Any], ...] = ()
     opinions: tuple[str, ...] = ()
     backrefs_dot: str = ""

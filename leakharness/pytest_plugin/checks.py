@@ -14,6 +14,7 @@ import pytest
 from leakharness.errors import LeakFound, LeakHarnessError, NotJudged, OptionError, UsageError
 from leakharness.options import BY_NAME, DEFAULTS, checked, names_at, options_at
 from leakharness.printable import for_terminal
+from leakharness.pytest_plugin.framework import framework_modules
 from leakharness.pytest_plugin.in_fork import CAN_FORK, in_forked_copy
 from leakharness.pytest_plugin.in_process import CheckOutcome, CheckTarget, Judge, error_text
 from leakharness.pytest_plugin.item_body import TestBody
@@ -114,6 +115,7 @@ class _Measured:
                 passes_on=(KeyboardInterrupt, pytest.exit.Exception),
                 quick=quick,
                 known=session.known(),
+                framework=framework_modules(item.config),
             )
             began = time.monotonic()
             try:

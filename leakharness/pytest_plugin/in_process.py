@@ -64,6 +64,8 @@ class CheckTarget:
     """Whether what stands still in a quick look passes at once."""
     known: tuple[tuple[str, str], ...] = ()
     """Accepted leaks: what each matches, and why it is accepted."""
+    framework: tuple[str, ...] = ()
+    """Modules of the test framework: what only their objects hold is none of the body's."""
 
 
 class LoadedCheck:
@@ -239,6 +241,7 @@ class Judge:
             alarm.armed,
             subject.quick,
             subject.known,
+            subject.framework,
         )
         handlers = session.handlers
         try:

@@ -18,7 +18,8 @@ VERDICT = "verdict"
 class CheckOrder(NamedTuple):
     """What is to be judged, in process ``pid``. ``options`` were asked for, ``declared`` rank below them; ``alarm``:
     the pytest process wants to be woken at the deadline; ``quick``: what stands still in a quick look passes;
-    ``known``: accepted leaks beside those of pyproject.toml, each with what it matches and the reason."""
+    ``known``: accepted leaks beside those of pyproject.toml, each with what it matches and the reason;
+    ``framework``: modules of the test framework, which notes something for each run."""
 
     pid: int
     name: str
@@ -29,6 +30,7 @@ class CheckOrder(NamedTuple):
     alarm: bool
     quick: bool = False
     known: tuple[tuple[str, str], ...] = ()
+    framework: tuple[str, ...] = ()
 
 
 class CheckOutcome(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from leakharness.errors import LeakHarnessError
 from leakharness.measure.evidence import Snapshots
-from leakharness.measure.known import forgive_known, is_known, is_known_of_c
+from leakharness.measure.known import forgive_framework, forgive_known, is_known, is_known_of_c
 from leakharness.measure.loop import measure
 from leakharness.measure.measurement import Measurement, Request, WorkerClient
 from leakharness.model import Reading, RunResult
@@ -77,7 +77,12 @@ def judge(order: CheckOrder, worker: WorkerClient) -> RunResult:
     plan = resolve(order.options, order.declared, pyproject, defaults={"snapshots": "on-fail"})
     plan = replace(plan, soak=None)  # of what pyproject.toml asks for commands, a suite would take its time a test
     known = [*known_leaks((), pyproject), *(Known(*entry) for entry in order.known)]
-    snapshots = Snapshots(None, always=False, known=lambda measurement, retainer: is_known(known, retainer))
+    snapshots = Snapshots(
+        None,
+        always=False,
+        known=lambda measurement, retainer: is_known(known, retainer),
+        framework=order.framework,
+    )
     clock = ringing_after(plan.timeout, order.pid) if order.alarm else contextlib.nullcontext()
     with snapshots.closing(), clock:
         result = measure(
@@ -97,7 +102,7 @@ def judge(order: CheckOrder, worker: WorkerClient) -> RunResult:
             or any(is_known_of_c([entry], row) for row in result.held_by_c)
         ]
         return replace(
-            forgive_known(result, matched),
+            forgive_framework(forgive_known(result, matched)),
             reproduce=shlex.join(["pytest", order.nodeid, *(["--leakcheck"] if order.mode == "leakcheck" else [])]),
         )
 

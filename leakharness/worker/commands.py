@@ -86,6 +86,7 @@ class Measuring:
             protocol.SNAPSHOT.op: self.snapshot,
             protocol.CONFIRM.op: self.confirm,
             protocol.READ_WITHOUT.op: self.read_without,
+            protocol.READ_CUT_BACK.op: self.read_cut_back,
             protocol.SECOND_OPINIONS.op: self.second_opinions,
             protocol.TRACE.op: self.trace,
             protocol.SITES.op: self.sites,
@@ -156,6 +157,13 @@ class Measuring:
             return list(self._tracker.survivors()) or self.reader.all_of(types)
 
         return read_without(targets, holders, self.reader.counters, lambda: self._tracker.alive)
+
+    def read_cut_back(self, addresses: list[int]) -> protocol.WithoutKnown:
+        """Every counter in a forked copy in which these containers have no more entries than at the baseline."""
+        from leakharness.worker.cut_back import read_cut_back
+
+        grown = [row for row in self.reader.grown_containers(addresses).rows if row.address in addresses]
+        return read_cut_back(grown, self.reader.counters, lambda: self._tracker.alive)
 
     def second_opinions(self, path: str) -> protocol.OpinionsAnswer:
         """Let objgraph and guppy3 write what they think to ``path``, from a forked copy."""

@@ -80,7 +80,7 @@ def confirm(
         return _answer(0, 0, 0, started, "this platform cannot fork, and the measured process is never changed")
 
     def cut() -> CutAnswer:
-        _become_quiet()
+        become_quiet()
         try:
             return _cut_and_count(targets, holders, started)
         except BaseException as error:
@@ -108,7 +108,7 @@ def _answer(
     return CutAnswer(total, freed, cut, tuple(uncut), time.monotonic() - started, error, sentence)
 
 
-def _become_quiet() -> None:
+def become_quiet() -> None:
     """The copy may run finalizers of the program: their output and signals must not reach anybody."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -146,7 +146,7 @@ def read_without(
         return WithoutKnown({}, 0, error="this platform cannot fork, and the measured process is never changed")
 
     def cut() -> WithoutKnown:
-        _become_quiet()
+        become_quiet()
         try:
             return _read_cut(targets, [_Edge(row) for row in holders], count, alive)
         except BaseException as error:

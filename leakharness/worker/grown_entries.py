@@ -9,10 +9,10 @@ import collections
 import gc
 import itertools
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-__all__ = ["newest_entries"]
+__all__ = ["containers_at", "newest_entries"]
 
 LEAST_SHARE = 0.5
 """Objects among the newest entries of a container, as a share of them, from which on they say what came to stay; else
@@ -31,18 +31,24 @@ def newest_entries(grown: Sequence[tuple[int, int]], most: int) -> list[Any]:
     ``most`` objects at the most."""
     young = set(map(id, gc.get_objects()))
     gc.unfreeze()
-    by_address = dict(grown)
-    holders = {id(obj): obj for obj in gc.get_objects() if id(obj) in by_address}
-    missing = by_address.keys() - holders.keys()
-    if missing:  # a dict that the collector did not list, as it held plain values only
-        for obj in gc.get_objects():
-            if type(obj) is dict:
-                holders.update((id(value), value) for value in dict.values(obj) if id(value) in missing)
+    holders = containers_at([address for address, _ in grown])
     found: dict[int, Any] = {}
     for address, count in grown:
         if address in holders:
             found.update((id(obj), obj) for obj in _came(holders[address], count, young))
     return list(found.values())[:most]
+
+
+def containers_at(addresses: Iterable[int]) -> dict[int, Any]:
+    """The containers of a heap that is not frozen, by address. For a forked copy only."""
+    wanted = set(addresses)
+    found = {id(obj): obj for obj in gc.get_objects() if id(obj) in wanted}
+    missing = wanted - found.keys()
+    if missing:  # a dict that the collector did not list, as it held plain values only
+        for obj in gc.get_objects():
+            if type(obj) is dict:
+                found.update((id(value), value) for value in dict.values(obj) if id(value) in missing)
+    return found
 
 
 def _came(holder: Any, count: int, young: set[int]) -> list[Any]:

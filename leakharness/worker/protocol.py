@@ -34,6 +34,7 @@ __all__ = [
     "NATIVE_CALLS",
     "READ",
     "READY",
+    "READ_CUT_BACK",
     "READ_WITHOUT",
     "REFERENCES",
     "RETENTION",
@@ -318,8 +319,8 @@ class CutAnswer(NamedTuple):
 
 
 class WithoutKnown(NamedTuple):
-    """A forked copy of the measured process, rid of the leaks that are known: its counters, tracked objects alive, and
-    the bytes that the cut gave back to the allocator of small objects and to malloc."""
+    """A forked copy of the measured process, rid of what the verdict leaves out: its counters, tracked objects alive,
+    and the bytes that the cut gave back to the allocator of small objects and to malloc."""
 
     counters: dict[str, int]
     alive: Count
@@ -453,6 +454,7 @@ GROWTH_AFTER_CLEARING = Question("growth_after_clearing", ClearedAnswer)
 GROWTH_AFTER_CLEARING_DECLARED = Question("growth_after_clearing_declared", ClearedAnswer)
 SNAPSHOT = Question("snapshot", SnapshotAnswer)
 CONFIRM = Question("confirm", CutAnswer)
+READ_CUT_BACK = Question("read_cut_back", WithoutKnown)
 READ_WITHOUT = Question("read_without", WithoutKnown)
 SECOND_OPINIONS = Question("second_opinions", OpinionsAnswer)
 TRACE = Question("trace", Done)

@@ -258,7 +258,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_suite(folder: Path, *words: str) -> Outcomes:
+def run_suite(folder: Path, *words: str, timeout: float = 240.0) -> Outcomes:
     import subprocess
     import sys
 
@@ -267,7 +267,7 @@ def run_suite(folder: Path, *words: str) -> Outcomes:
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={xml}", *words],
         cwd=folder,
         capture_output=True,
-        timeout=240,
+        timeout=timeout,
         check=False,
     )
     return outcomes(xml)

@@ -121,6 +121,7 @@ def _write_from_copy(
     """In the copy. Returns whether the capture is there."""
     try:
         gc.disable()
+        given = pinned  # also where it is replaced: the call that made this copy still holds it
         if targets is not None and pinned is None:
             pinned = list(targets())  # before the heap is thawed: what is new is told by what is not frozen
         if better is not None:
@@ -128,7 +129,7 @@ def _write_from_copy(
         gc.unfreeze()  # what the harness froze at baseline belongs to the heap, too
         _ignore_signals()
         listed = targets if pinned is None else pinned.__iter__
-        own = [] if pinned is None else [id(pinned), *map(id, pinned)]
+        own = [id(entry) for kept in (given, pinned) if kept is not None for entry in (kept, *kept)]
         _KEPT.append(_capture(path, prepared, listed, roots, exclude, values=values, gentle=False, own=own))
         return True
     except BaseException as error:
