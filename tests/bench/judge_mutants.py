@@ -30,7 +30,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 JUDGE = ROOT / "leakharness" / "judge"
-TESTS = ("tests/unit/test_judge_table.py", "tests/unit/test_judge_numbers.py", "tests/unit/test_runner_loop.py")
+TESTS = tuple(f"tests/unit/test_{name}.py" for name in ("judge_table", "judge_numbers", "judge_edges", "runner_loop"))
 NEIGHBOUR = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "=="}
 TIMEOUT_S = 120
 """A mutant whose tests take longer than this loops for ever: it was noticed."""
