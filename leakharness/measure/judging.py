@@ -318,12 +318,18 @@ def _too_noisy(measurement: Measurement, missed: Sequence[str], noise: Mapping[s
         "blocks": could.blocks_per_run,
         "malloc_bytes": could.native_bytes_per_run,
     }
-    seen = ", ".join(
-        f"{name} {number(figure)} a run" if (figure := figures[name]) is not None else f"{name} none" for name in missed
-    )
+    sensitivity = Sensitivity.of(measurement.plan.sensitivity)
+
+    def smallest(name: str) -> str:
+        figure, asked = figures[name], sensitivity.native_bytes if name == "malloc_bytes" else sensitivity.objects
+        if figure is None:
+            return f"{name} none"
+        within = ", and it rose in every stretch, within its own swings" if figure <= asked else ""
+        return f"{name} {number(figure)} a run{within}"
+
     return (
-        f"nothing grows over {measurement.runs} runs, but the smallest leak that would have been seen is {seen}: "
-        f"too noisy for --sensitivity {Sensitivity.of(measurement.plan.sensitivity)} ({asked_by})"
+        f"nothing grows over {measurement.runs} runs, but the smallest leak that would have been seen is "
+        f"{', '.join(map(smallest, missed))}: too noisy for --sensitivity {sensitivity} ({asked_by})"
     )
 
 

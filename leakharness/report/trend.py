@@ -126,8 +126,8 @@ def points_of(document: Document, at: str, label: str, subject: str, source: str
             label or arm.get("started", ""),
             subject,
             arm["verdict"],
-            _figures(arm),
-            frozenset(GROWTH + row["counter"] for row in arm["growth"] if row["grows"]),
+            figures := _figures(arm),
+            frozenset(GROWTH + row["counter"] for row in arm["growth"] if row["grows"]) & figures.keys(),
             source,
         )
         for arm in document.get("arms", [document])

@@ -92,6 +92,13 @@ def test_a_document_of_no_kind_is_no_point_of_a_trend(tmp_path: Path) -> None:
         from_folders([stored(tmp_path, {**DOCUMENT, "schema": ["x"]})])
 
 
+def test_a_counter_that_is_none_is_no_figure_of_a_trend(tmp_path: Path) -> None:
+    """Whatever a stored document calls what grows."""
+    growth = [{**DOCUMENT["growth"][0], "counter": "x"}]
+    ((point,), _) = from_folders([stored(tmp_path, {**DOCUMENT, "growth": growth})])
+    assert point.grows <= point.figures.keys()
+
+
 def test_a_key_is_told_as_one_line(tmp_path: Path) -> None:
     """Whatever characters it has."""
     tracked = {"a\0\nb": {"born": "x", "retained": 1}}

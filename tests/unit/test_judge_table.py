@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from leakharness.judge import policy as judge
 from leakharness.judge.policy import MALLOC_FLOOR_BYTES, MAPPED_FLOOR_BYTES, RSS_FLOOR_BYTES
 from leakharness.judge.series import trend
-from leakharness.judge.verdict import ResidentGrowth, assess, detectable
+from leakharness.judge.verdict import ResidentGrowth, assess, detectable, unseen
 from leakharness.model import COUNTERS, Reading
 
 ITERS = 50
@@ -421,6 +421,15 @@ def test_a_store_whose_last_keys_come_ever_more_rarely_is_full_at_the_end_of_the
         assert found.state == "steady", found.why
         leak = total([float(sum(draw.random() < 0.02 for _ in range(ITERS))) for _ in range(200)])
         assert assess(readings(objects=leak), final=True).state != "steady"
+
+
+@pytest.mark.parametrize(("leak", "missed"), [(1.0, ("blocks",)), (0.0, ())])
+def test_what_was_forgiven_as_noise_is_not_said_to_have_been_seen(leak: float, missed: tuple[str, ...]) -> None:
+    """One object a run below a saw that is too tall for it at the end of the budget: no PASS. The saw alone passes."""
+    batches = 50 if leak else 70
+    saw = [leak * ITERS * i + 55.0 * ITERS * ((i + 3) % 5) for i in range(batches + 1)]
+    assert assess(readings(blocks=saw), final=True).state == "steady"
+    assert unseen(readings(blocks=saw), 1.0, 4096.0, final=True) == missed
 
 
 @pytest.mark.parametrize(("paces", "state"), [((1.0, 0.6, 0.35, 0.25), "steady"), ((0.0, 0.0, 0.0, 0.0), "undecided")])
