@@ -20,7 +20,15 @@ from operator import ne, sub
 from typing import Any
 
 from leakharness.worker.capture.object_ids import ids_of
-from leakharness.worker.capture.type_plans import HEAP_TYPE, TYPE_SUBCLASS, type_flags, type_mro, type_name
+from leakharness.worker.capture.type_plans import (
+    HEAP_TYPE,
+    OBJECT_DTYPES,
+    TYPE_SUBCLASS,
+    type_dict,
+    type_flags,
+    type_mro,
+    type_name,
+)
 from leakharness.worker.codec import decode, encode
 from leakharness.worker.fork import CAN_FORK, CopyFailed, answer_of_copy
 from leakharness.worker.protocol import ReferencesAnswer, UnownedReferences
@@ -254,8 +262,11 @@ def _walk(items: list[Any]) -> list[list[Any]]:
     known = set(SINGLETONS)
     plain = [item for item in items if id(type(item)) not in CODE_LIKE]
     referents = [gc.get_referents(*(item for item in items if id(type(item)) in CODE_LIKE))]
+    array_type = _numpy_array()
     while plain:
         found = gc.get_referents(*plain)
+        if array_type is not None:
+            found += _held_by_arrays(plain, array_type)
         referents.append(found)
         untracked = list(itertools.filterfalse(gc.is_tracked, found))  # the others are listed
         met = dict(zip(map(id, untracked), untracked, strict=True))
@@ -263,6 +274,28 @@ def _walk(items: list[Any]) -> list[list[Any]]:
         known.update(met)
         items += plain
     return referents
+
+
+def _numpy_array() -> type | None:
+    """The type of NumPy's arrays, where the program has imported it."""
+    kind = vars(sys.modules.get("numpy", sys)).get("ndarray")
+    return kind if type(kind) is type and not type_flags(kind) & HEAP_TYPE else None
+
+
+def _held_by_arrays(items: list[Any], kind: type) -> list[Any]:
+    """What the arrays among ``items`` refer to, of which the collector is told nothing: the array that each is a view
+    of, its dtype, and its items where they are objects."""
+    kinds = {found for found in set(map(type, items)) if kind in type_mro(found)}
+    arrays = [item for item in items if type(item) in kinds] if kinds else []
+    base, dtype, shape = (type_dict(kind)[name].__get__ for name in ("base", "dtype", "shape"))
+    held = [*map(base, arrays), *map(dtype, arrays)]
+    for array_ in arrays:
+        if type_name(type(dtype(array_))) in OBJECT_DTYPES:
+            found = [type_dict(kind)["tolist"](array_)]  # of the base class: calls nothing of the program
+            for _ in shape(array_):
+                found = list(itertools.chain.from_iterable(found))
+            held += found
+    return held
 
 
 def _deallocates_itself(item: Any) -> bool:

@@ -75,3 +75,21 @@ def test_a_known_one_is_excused_and_what_is_lost_beside_it_is_not() -> None:
     beside = run(f"{SCENES}::accepted-beside", "known", snapshots="never")
     assert beside.verdict == "FAIL"
     assert any("is not all that leaks: references +1.5 a run" in note for note in beside.notes), beside.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("array", "arrays.MATRIX (ndarray)"), ("item", "arrays.ITEMS (ndarray)[3] (Config)")]
+)
+def test_a_lost_reference_to_an_array_or_an_item_of_it_is_named(name: str, place: str) -> None:
+    """NumPy tells the collector of neither."""
+    pytest.importorskip("numpy")
+    result = run(f"{SCENES.with_name('arrays.py')}::{name}", "case", snapshots="never")
+    assert (result.verdict, grown(result)) == ("FAIL", {"references": 1.0}), result.reason
+    assert result.held_by_c[0].sentence.startswith(f"+1 reference a run to scenarios.{place} that no object holds")
+
+
+def test_an_array_of_objects_holds_its_items() -> None:
+    """What is put into a slot of it is held by an object, as in a list."""
+    pytest.importorskip("numpy")
+    result = run(f"{SCENES.with_name('arrays.py')}::slot", "case", snapshots="never")
+    assert (result.verdict, grown(result)) == ("PASS", {}), result.reason

@@ -21,6 +21,7 @@ __all__ = [
     "ELEMENT",
     "FAMILIES",
     "INTERNAL",
+    "OBJECT_DTYPES",
     "PROPERTY",
     "READY",
     "WEAK",
@@ -55,6 +56,8 @@ type_basicsize: Callable[[type], int] = type.__dict__["__basicsize__"].__get__
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 _ARRAY = "numpy.ndarray"
+OBJECT_DTYPES = ("numpy.dtypes.ObjectDType", "numpy.dtype[object_]")
+"""Type names of the dtype of arrays of objects: numpy 1.25 and later, and before."""
 _HAMT_NODES = ("hamt_bitmap_node", "hamt_array_node", "hamt_collision_node")  # Python/hamt.c
 HEAP_TYPE = 1 << 9
 """Py_TPFLAGS_HEAPTYPE: made at run time, and so listed by the collector."""

@@ -32,6 +32,7 @@ from leakharness.worker.capture.type_plans import (
     FAMILIES,
     HAVE_GC,
     INTERNAL,
+    OBJECT_DTYPES,
     PROPERTY,
     READY,
     Plan,
@@ -49,8 +50,6 @@ LEAF_TYPES: dict[int, type] = {id(kind): kind for kind in (str, int, float, comp
 """Types (by id) whose objects refer to nothing and run no code of the program; exact types only."""
 MANAGED = 1 << 3 | 1 << 4
 """Py_TPFLAGS_MANAGED_WEAKREF, Py_TPFLAGS_MANAGED_DICT."""
-_OBJECT_DTYPES = ("numpy.dtypes.ObjectDType", "numpy.dtype[object_]")
-"""Type names of the dtype of arrays of objects: numpy 1.25 and later, and before."""
 _TYPE_PARTS: tuple[tuple[str, int, Callable[[type], Any]], ...] = (
     ("__dict__", PROPERTY, type_dict),
     ("__mro__", INTERNAL, type_mro),
@@ -264,7 +263,7 @@ class Walk:
         self._columns.column(block.first, "base", PROPERTY | ADDED, owners)
         self._find(owners)
         for source, array_ in enumerate(block.members, block.first):
-            if type_name(type(dtype(array_))) in _OBJECT_DTYPES:
+            if type_name(type(dtype(array_))) in OBJECT_DTYPES:
                 items = [type_dict(kind)["tolist"](array_)]  # of the base class: calls nothing of the program
                 for _ in shape(array_):
                     items = list(itertools.chain.from_iterable(items))
