@@ -21,7 +21,7 @@ Four facts about the other readers shape what is written:
 - V8 writes an entry of a WeakMap as two edges named ``N / part of key (...) -> value (...) pair in WeakMap (table
   @ID)``: from the key to the value, and from the table. DevTools takes the first alone when it computes dominators
   (``isEssentialEdge`` of its ``HeapSnapshot.ts``), since removing either the key or the table frees the value, and the
-  key says more; memlab up to 1.1 takes both, so that a value belongs to neither. Ours is DevTools' rule.
+  key says more; memlab up to 2.0 takes both, so that a value belongs to neither. Ours is DevTools' rule.
 """
 
 from __future__ import annotations
