@@ -443,7 +443,9 @@ def test_a_store_that_filled_far_faster_in_the_warm_up_needs_less_certainty(
     assert assess(readings(entries=values), warm_up=warm, final=True).state == state
 
 
-@pytest.mark.parametrize(("block_bytes", "state"), [(100, "grows"), (50, "undecided")])
+@pytest.mark.parametrize(
+    ("block_bytes", "state"), [(100, "grows"), (66, "grows"), (62, "undecided"), (50, "undecided")]
+)
 def test_resident_size_is_no_leak_of_its_own_where_blocks_account_for_it(block_bytes: int, state: str) -> None:
     """A cache that is filled takes blocks and address space, and then neither; its pages are touched a little later.
     USUAL_BLOCK_BYTES: so much a block accounts for half of it, or does not."""
