@@ -14,7 +14,7 @@ from test_judge_table import readings, runs_of
 
 from leakharness.judge.policy import RULES
 from leakharness.judge.series import Series, Trend, trend
-from leakharness.judge.verdict import _close, _leaks, _shows, _tooth, assess, swing_of
+from leakharness.judge.verdict import _close, _leaks, _shows, _tooth, assess, detectable, swing_of, unseen
 from leakharness.model import Reading
 
 OBJECTS = next(rule for rule in RULES if rule.counter == "objects")
@@ -267,3 +267,22 @@ def test_a_series_on_the_line(
 def test_a_step_counts_as_a_climb_of_twice_the_usual_step_at_most() -> None:
     series = Series(range(6), [0, 5, 25, 5, 0, 5])
     assert (series.tooth, series.feet.values) == (15.0, [0])
+
+
+@pytest.mark.parametrize(
+    ("counter", "values", "asked", "missed"),
+    [
+        ("malloc_bytes", [0, 1000, 2000, 3000, 4000, 5000, 6200, 7000, 7000, 7000, 7000], 4096.0, ()),
+        ("malloc_bytes", [0, 20480, 40960, 40960, 40960], 4096.0, ("malloc_bytes",)),
+        ("objects", [2, 35, 20], 1.0, ()),
+    ],
+    ids=["rose at first: five batches since then show it", "four batches have no second half", "noise at the end"],
+)
+def test_what_is_seen_at_the_end_of_the_budget(
+    counter: str, values: list[int], asked: float, missed: tuple[str, ...]
+) -> None:
+    assert unseen(readings(**{counter: values}), asked, asked, final=True) == missed
+
+
+def test_a_leak_that_is_not_called_is_not_taken_out_before_others_are_tried() -> None:
+    assert detectable(readings(objects=[0, 100, 180, 296, 295, 339])).objects_per_run == 5.68
