@@ -25,6 +25,13 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", *session.posargs)
 
 
+@nox.session
+def neighbours(session: nox.Session) -> None:
+    """``--leakcheck`` beside other plugins, in an environment that has them all."""
+    session.install("-e", ".[test,neighbours]")
+    session.run("pytest", "-m", "slow", "-p", "no:randomly", "tests/integration/test_plugin_neighbours.py")
+
+
 @nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """Rules, layout, dead code."""

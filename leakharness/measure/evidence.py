@@ -313,7 +313,7 @@ def retainers_of(groups: Sequence[RetainerGroup], confirmed: Sequence[str] = ())
             path=tuple(group.path),
             fingerprint=group.fingerprint,
             sentence=sentence(group),
-            also=tuple(" -> ".join(way.path) for way in group.also_held_by),
+            also=tuple(" -> ".join(way.path) for way in group.also_held_by if way.count >= group.count),
             confirmed=text,
         )
         for group, text in zip(groups, said, strict=True)

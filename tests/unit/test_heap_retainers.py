@@ -18,6 +18,7 @@ from leakharness.heap.path_groups import PathGroups
 from leakharness.heap.paths import path_tree
 from leakharness.heap.retainers import explain
 from leakharness.heap.wording import sentence
+from leakharness.measure.evidence import retainers_of
 
 
 def named(heap: HeapGraph, name: str) -> list[int]:
@@ -332,3 +333,13 @@ def test_what_only_a_cycle_holds_is_told_from_the_cycle() -> None:
         assert path[0] == "held by C or unknown"
         assert path[-2].startswith("node"), path
         assert path[-1] == "payload"
+
+
+def test_what_holds_the_last_of_them_only_is_no_other_way_of_all() -> None:
+    """Cutting the list frees all but one: the sentence says so, and no other way is listed."""
+    heap = "root -> module m -property:HELD-> list\n" + "\n".join(f"list -element:{i}-> m.Kept#{i}" for i in range(20))
+    graph = draw(heap + "\nroot -> m.Item -property:funcargs-> dict -element:0-> m.Kept#19")
+    (retainer,) = retainers_of(explain(graph, [n for n in range(graph.node_count) if graph.type_name(n) == "m.Kept"]))
+    assert retainer.also == ()
+    assert "; 1 of them also by " in retainer.sentence
+    assert "frees nothing" not in retainer.sentence
