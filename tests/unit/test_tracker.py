@@ -222,15 +222,17 @@ def test_what_cannot_be_weakly_referenced_is_counted_by_its_type(kind: type) -> 
 
 def test_beyond_a_thousand_labels_they_share_one() -> None:
     """And the tracker knows what a label weighs: it is no growth of the program."""
-    tracker = Tracker()
-    gc.collect()
-    objects, blocks = len(gc.get_objects()), sys.getallocatedblocks()
-    own, own_blocks = tracker.own_objects(), tracker.own_blocks()
-    for number in range(MOST_LABELS + 200):
-        tracker.track(Thing(), f"session {number}")
-    gc.collect()  # as a reading does: else it would count what lies in free lists
-    assert len(gc.get_objects()) - objects == pytest.approx(tracker.own_objects() - own, abs=3)
-    assert sys.getallocatedblocks() - blocks == pytest.approx(tracker.own_blocks() - own_blocks, abs=20)
+    for _ in range(2):  # 3.10 gives functions caches of their own at their 1,024th call: they are there the second time
+        tracker = Tracker()
+        gc.collect()
+        objects, blocks = len(gc.get_objects()), sys.getallocatedblocks()
+        own, own_blocks = tracker.own_objects(), tracker.own_blocks()
+        for number in range(MOST_LABELS + 200):
+            tracker.track(Thing(), f"session {number}")
+        gc.collect()  # as a reading does: else it would count what lies in free lists
+        more_objects, more_blocks = len(gc.get_objects()) - objects, sys.getallocatedblocks() - blocks
+    assert more_objects == pytest.approx(tracker.own_objects() - own, abs=3)
+    assert more_blocks == pytest.approx(tracker.own_blocks() - own_blocks, abs=20)
     rows = tracker.by_label()
     assert len(rows) == MOST_LABELS + 1
     assert rows[OTHER_LABELS] == {"born": 200, "retained": 0}
