@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 
 CONFIG = """
 export default { test: { pool: "forks", poolOptions: { forks: { minForks: 2, maxForks: 2 } }, isolate: false,
-  include: ["test/*.test.mjs"], setupFiles: ["./setup.mjs"], cache: false } };
+  include: ["test/*.test.mjs"], setupFiles: ["./setup.mjs"], cache: false,
+  hookTimeout: 120000, testTimeout: 120000 } }; // a snapshot takes its time on a busy machine
 """
 SETUP = """
 import v8 from "node:v8"; import fs from "node:fs"; import { afterAll, beforeAll } from "vitest";
