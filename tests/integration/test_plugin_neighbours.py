@@ -178,8 +178,8 @@ def test_what_only_the_frameworks_objects_hold_is_left_out_by_name(
     """By the way that leads to it; a leak of the program's beside it, or in it as well, fails."""
     pytester.makeini(INI)
     pytester.makepyfile(test_it=START + FRAMEWORK)
-    words = ("--leakcheck", "--leak-max-seconds=120", "-p", "no:django", "-p", "no:randomly", "-v")
-    result = pytester.runpytest_subprocess(*words)
+    others = [word for name in ("asyncio", "anyio", "trio", "django", "randomly") for word in ("-p", f"no:{name}")]
+    result = pytester.runpytest_subprocess("--leakcheck", "--leak-max-seconds=300", "-v", *others)
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["*test_clean_on_item PASSED*", "*test_clean_in_stash PASSED*", "*left out what*"])
 
