@@ -1,10 +1,11 @@
 """What a look at a running process costs: the time to the answer, the stop of the service, the tool's memory.
 
-usage: live_look.py [--sizes 0.1 1 5] [--python PATH] [--service]
+usage: live_look.py [--sizes 0.1 1 5] [--python PATH] [--ordinary] [--service]
 
 For each size (in millions of tracked objects) a process is started and looked at, with and without --pause, beside
-``py-spy dump`` (which reads stacks only) and ``memray attach`` (which injects a tracker) where those are at hand, and
-the time that copying as much memory takes.
+``py-spy dump`` (which reads stacks only) and ``memray attach`` (which injects a tracker) where those are at hand, the
+probe's fork by ``sys.remote_exec`` where the interpreter has it, and the time that copying as much memory takes.
+``--ordinary``: with bytes in the messages, so that an object has 230 bytes of memory in the middle, and not 120.
 ``--service`` asks a server on 127.0.0.1 for answers meanwhile and prints their p50, p99 and longest time, without a
 look, with looks one after the other, and with looks that pause.
 """
@@ -29,7 +30,7 @@ HEAP = """
 import sys, time
 class Message:
     def __init__(self, number):
-        self.role, self.parts, self.text = "user", [number], str(number)
+        self.role, self.parts, self.text = "user", [number], "x" * int(sys.argv[2]) + str(number)
 class Session:
     __slots__ = ("messages",)
     def __init__(self):
@@ -62,11 +63,13 @@ OTHERS = {
 }
 """What else is asked of a running process, where it is at hand."""
 OTHERS_SECONDS = 20
+ORDINARY = 210
+"""Characters of each message, of which there is one for two objects: as in a service that has texts."""
 REQUESTS = 1500
 
 
-def started(python: str, code: str, size: float) -> tuple[subprocess.Popen[str], str]:
-    process = subprocess.Popen([python, "-c", code, str(size)], stdout=subprocess.PIPE, text=True)
+def started(python: str, code: str, size: float, text: int = 0) -> tuple[subprocess.Popen[str], str]:
+    process = subprocess.Popen([python, "-c", code, str(size), str(text)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
 
@@ -100,10 +103,38 @@ def copying(mebibytes: float) -> float:
     return min(times[1:])
 
 
-def table(sizes: list[float], python: str, folder: str) -> None:
+INJECTED = """
+import sys, time
+sys.path.insert(0, {package!r})
+from leakharness.worker.capture.snapshot import snapshot
+begin = time.perf_counter()
+child = snapshot({out!r} + ".capture")
+with open({out!r} + ".ms", "w") as file:
+    file.write(str((time.perf_counter() - begin) * 1000))
+"""
+"""What the process runs for `injected`: its stop is the fork and what comes before it."""
+
+
+def injected(pid: int, python: str, folder: str) -> tuple[float, float] | None:
+    """(seconds until the capture of the process is there, its stop in ms) by sys.remote_exec; None without that."""
+    out = f"{folder}/{pid}-injected"
+    script = Path(out + ".py")
+    script.write_text(INJECTED.format(package=str(Path(__file__).parents[2]), out=out))
+    begin = time.monotonic()
+    done = subprocess.run(
+        [python, "-c", f"import sys; sys.remote_exec({pid}, {str(script)!r})"], capture_output=True, check=False
+    )
+    while done.returncode == 0 and time.monotonic() - begin < OTHERS_SECONDS:
+        if Path(out + ".capture").exists() and Path(out + ".ms").exists():
+            return time.monotonic() - begin, float(Path(out + ".ms").read_text())
+        time.sleep(0.01)
+    return None
+
+
+def table(sizes: list[float], python: str, folder: str, text: int) -> None:
     print(f"{'objects':>9} {'target MiB':>10} {'way':24} {'answer s':>9} {'stop ms':>8} {'tool MiB':>9}")
     for size in sizes:
-        process, _ = started(python, STILL, size)
+        process, _ = started(python, STILL, size, text)
         try:
             own = resident(process.pid)
             for name, words in (("live look", ()), ("live look --pause", ("--pause",))):
@@ -111,6 +142,9 @@ def table(sizes: list[float], python: str, folder: str) -> None:
                 stop = float(str(answer["stopped_ms"]))
                 print(f"{answer['objects']:>9} {own:>10.0f} {name:24} {seconds:>9.2f} {stop:>8.1f} {memory:>9.0f}")
             print(f"{'':>9} {own:>10.0f} {'copying so much (memcpy)':24} {'':>9} {copying(own):>8.1f}")
+            forked = injected(process.pid, python, folder)
+            if forked is not None:
+                print(f"{'':>9} {own:>10.0f} {'remote_exec, own fork':24} {forked[0]:>9.2f} {forked[1]:>8.1f}")
             for name, command in OTHERS.items():
                 program = shutil.which(command[0], path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
                 if program is None:
@@ -171,10 +205,11 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--sizes", nargs="*", type=float, default=[0.1, 1.0])
     options.add_argument("--python", default=sys.executable)
+    options.add_argument("--ordinary", action="store_true")
     options.add_argument("--service", action="store_true")
     words = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        table(words.sizes, words.python, folder)
+        table(words.sizes, words.python, folder, ORDINARY if words.ordinary else 0)
         if words.service:
             service(words.sizes[-1], words.python, folder)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
