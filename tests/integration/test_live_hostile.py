@@ -81,6 +81,56 @@ def test_memory_that_lies_ends_in_an_answer_or_one_line(
         found.document([])
 
 
+@pytest.mark.parametrize("of", ["noise", "pages of others"])
+def test_memory_without_any_sense_ends_in_one_line(target: Target, of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every word at random; and every page in another's place, so that each address leads to something else."""
+
+    def lying(source: Source, into: Memory | None = None, *, spare: bool = False) -> Memory:
+        memory = Memory(source, into, spare=spare)
+        dice, words = np.random.default_rng(5), memory.words[: len(memory.words) // 512 * 512]
+        if of == "noise":
+            words[:] = dice.integers(0, 2**64, len(words), np.uint64)
+        else:
+            dice.shuffle(words.reshape(-1, 512))
+        return memory
+
+    monkeypatch.setattr(look_module, "Memory", lying)
+    monkeypatch.setattr(look_module, "ATTEMPTS", 1)
+    with in_one_line():
+        look(target.pid)
+
+
+CHANGING = """
+import threading
+class Node: pass
+print("up", flush=True)
+def churn():
+    while True:
+        ring = []
+        ring.append(ring)
+        nodes = [Node() for _ in range(300)]
+        for one, other in zip(nodes, reversed(nodes)):
+            one.other, one.by_key, one.ring = other, {id(one): one, "k" * (id(one) % 7): [other]}, ring
+for _ in range(3):
+    threading.Thread(target=churn).start()
+"""
+
+
+def test_a_heap_that_changes_all_the_time_ends_in_an_answer_or_one_line() -> None:
+    """Objects are made and freed, rings collected and tables grown while they are read, again and again."""
+    with subprocess.Popen([sys.executable, "-S", "-c", CHANGING], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            for _ in range(3):
+                with in_one_line():
+                    found = look(process.pid)
+                    found.retainers(found.program_nodes(2))
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
 def test_a_type_that_is_its_own_base_ends(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every type's base is itself, and every dict says that it has 2**40 entries."""
     layout = layout_of(target.version)
