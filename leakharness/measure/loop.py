@@ -191,13 +191,17 @@ def _mode_and_must(measurement: Measurement) -> tuple[str, Any]:
 
 
 def _types_note(measurement: Measurement) -> list[str]:
-    """Types of extensions that are never given back by their instances: no memory is lost, so it is no finding."""
+    """References that an extension never gives back to what lives as long as the process, such as its own types by
+    their instances: no memory is lost, so it is no finding."""
     runs = measurement.runs
     types = measurement.references.types
     names = sorted(row.type for row in types if runs and row.more >= NOTED_TYPES * runs)
     if not names:
         return []
-    return [f"no memory is lost by it: instances do not give back their reference to the type {', '.join(names)}"]
+    lives = "which lives" if len(names) == 1 else "which live"
+    return [
+        f"no memory is lost by it: references are not given back to {', '.join(names)}, {lives} as long as the process"
+    ]
 
 
 def _collector_note(measurement: Measurement) -> list[str]:

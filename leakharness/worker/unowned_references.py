@@ -156,7 +156,12 @@ class ReferenceReader:
         rows = [(item, more) for item, more in rows if id(item) in there]
         kept = sorted((row for row in rows if row[1] > 0 and _deallocates_itself(row[0])), key=lambda row: -row[1])
         kept = [row for at, row in enumerate(kept) if at >= MOST_PROBED or _is_kept_by_its_instances(row[0])]
-        types = [UnownedReferences(id(item), type_name(item), more) for item, more in kept]
+        types = [UnownedReferences(id(item), f"the type {type_name(item)}", more) for item, more in kept]
+        types += [
+            UnownedReferences(id(item), f"{item!r} of NumPy", more)
+            for item, more in rows
+            if more > 0 and _is_builtin_dtype(item)
+        ]
         noted = {row.address for row in types}
         rows = [(item, more) for item, more in rows if id(item) not in noted]
         uses = _uses_as_key([item for item, more in rows if more > 0 and type(item) is str], items, mark)
@@ -280,6 +285,16 @@ def _numpy_array() -> type | None:
     """The type of NumPy's arrays, where the program has imported it."""
     kind = vars(sys.modules.get("numpy", sys)).get("ndarray")
     return kind if type(kind) is type and not type_flags(kind) & HEAP_TYPE else None
+
+
+def _is_builtin_dtype(item: Any) -> bool:
+    """Whether ``item`` is one of NumPy's own dtypes, which are there once and for ever: ``numpy.empty`` of NumPy 2
+    loses a reference to that of its default type in each call (multiarraymodule.c, array_empty)."""
+    dtype = vars(sys.modules.get("numpy", sys)).get("dtype")
+    if not isinstance(dtype, type) or dtype not in type_mro(type(item)) or "isbuiltin" not in type_dict(dtype):
+        return False
+    builtin: int = type_dict(dtype)["isbuiltin"].__get__(item)
+    return builtin == 1
 
 
 def _held_by_arrays(items: list[Any], kind: type) -> list[Any]:

@@ -160,5 +160,7 @@ def test_an_extension_s_type_that_its_instances_do_not_give_back_is_noted() -> N
     """Frequent, and without a byte lost: the type lives as long as its module. It is said, and is no FAIL."""
     result = measured("ghost", "clean")
     assert (result.verdict, grown(result)) == ("PASS", {}), result.reason
-    note = "no memory is lost by it: instances do not give back their reference to the type "
-    assert f"{note}lossy.Ghost, scenarios.lossy_scenes.Heir" in result.notes
+    assert (
+        "no memory is lost by it: references are not given back to the type lossy.Ghost, the type "
+        "scenarios.lossy_scenes.Heir, which live as long as the process"
+    ) in result.notes

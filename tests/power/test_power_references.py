@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,12 @@ def test_a_known_one_is_excused_and_what_is_lost_beside_it_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "place"), [("array", "arrays.MATRIX (ndarray)"), ("item", "arrays.ITEMS (ndarray)[3] (Config)")]
+    ("name", "place"),
+    [
+        ("array", "arrays.MATRIX (ndarray)"),
+        ("item", "arrays.ITEMS (ndarray)[3] (Config)"),
+        ("record", "arrays.RECORD (VoidDType)"),
+    ],
 )
 def test_a_lost_reference_to_an_array_or_an_item_of_it_is_named(name: str, place: str) -> None:
     """NumPy tells the collector of neither."""
@@ -93,3 +99,15 @@ def test_an_array_of_objects_holds_its_items() -> None:
     pytest.importorskip("numpy")
     result = run(f"{SCENES.with_name('arrays.py')}::slot", "case", snapshots="never")
     assert (result.verdict, grown(result)) == ("PASS", {}), result.reason
+
+
+def test_a_dtype_of_numpys_own_is_there_for_ever() -> None:
+    """``numpy.empty`` loses a reference to that of its default type in each call (NumPy 2): no memory is lost by it."""
+    numpy = pytest.importorskip("numpy")
+    before = sys.getrefcount(numpy.dtype("float64"))
+    numpy.empty(3)
+    loses = sys.getrefcount(numpy.dtype("float64")) > before
+    result = run(f"{SCENES.with_name('arrays.py')}::empty", "case", snapshots="never")
+    assert (result.verdict, grown(result)) == ("PASS", {}), result.reason
+    note = "references are not given back to dtype('float64') of NumPy, which lives as long as the process"
+    assert any(note in line for line in result.notes) == loses, result.notes

@@ -21,6 +21,7 @@ class Config:
 CONFIG = Config()
 MATRIX = np.arange(100.0)
 ITEMS = np.array([Config() for _ in range(50)], dtype=object)
+RECORD = np.dtype([("name", "U8"), ("size", "i8")])
 SLOTS = np.empty(20_000, dtype=object)
 
 
@@ -43,3 +44,5 @@ def into_a_slot(number: int) -> None:
 array = scene("array", "FAIL", lambda number: take(MATRIX))
 item = scene("item", "FAIL", lambda number: take(ITEMS[3]))
 slot = scene("slot", "PASS", into_a_slot)
+record = scene("record", "FAIL", lambda number: take(RECORD))
+empty = scene("empty", "PASS", lambda number: np.empty(3).sort())
