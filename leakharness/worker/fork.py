@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from leakharness.worker.codec import BadLine, decode, encode
@@ -94,11 +95,16 @@ def answer_of_copy(kind: type[A], work: Callable[[], A], seconds: float) -> A:
 
     Raises CopyFailed for whatever comes instead: no copy, no answer within ``seconds``, a line that is no ``kind``."""
     try:
-        return decode(kind, ask_copy(lambda: encode(work()), seconds))
+        # No function within this one: its cell would be in the copy, held by a running frame that shows it to nobody.
+        return decode(kind, ask_copy(partial(_in_a_line, work), seconds))
     except OSError as exc:
         raise CopyFailed(f"could not be made: {exc}") from None
     except BadLine as exc:
         raise CopyFailed(f"gave no answer that can be read: {exc}") from None
+
+
+def _in_a_line(work: Callable[[], Any]) -> bytes:
+    return encode(work())
 
 
 def reap(pid: int, seconds: float) -> int | None:
