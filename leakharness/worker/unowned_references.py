@@ -258,8 +258,10 @@ def _unowned() -> tuple[list[Any], dict[int, int]]:
     del doubled
     alone = next(map(sys.getrefcount, [object()]))
     counts = list(map(sub, map(sub, shown, edges), edges))
-    held = itertools.compress(range(len(items)), map(ne, counts, itertools.repeat(alone)))
-    return items, {at: counts[at] - alone for at in held}
+    held = list(itertools.compress(range(len(items)), map(ne, counts, itertools.repeat(alone))))
+    # No comprehension with a variable of this function: its cell would be among the items, and held by this frame,
+    # which shows it to nobody.
+    return items, dict(zip(held, map(sub, map(counts.__getitem__, held), itertools.repeat(alone)), strict=True))
 
 
 def _walk(items: list[Any]) -> list[list[Any]]:
