@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -65,8 +67,31 @@ class Answer:
 
     @property
     def document(self) -> Any:
-        """The one JSON document on stdout; fails where there is anything else."""
-        return json.loads(self.stdout)
+        """The one JSON document on stdout; fails where there is anything else, or it is not as its schema says."""
+        return checked_document(self.stdout)
+
+
+def checked_document(text: str) -> Any:
+    """A document that a command has printed or stored, which is as the schema that it names says."""
+    document = json.loads(text)
+    name = schema_of(document)
+    if name is not None:
+        validator_of(name).validate(document)
+    return document
+
+
+def schema_of(document: Any) -> str | None:
+    """The name of the schema in the documentation that a printed document names; None where it names none."""
+    named = document.get("schema") if isinstance(document, dict) else None
+    match = re.fullmatch(r"leakharness\.([a-z-]+)/\d+", named) if isinstance(named, str) else None
+    return match[1] if match else None
+
+
+@functools.cache
+def validator_of(name: str) -> Any:
+    jsonschema = pytest.importorskip("jsonschema")
+    path = Path(__file__).parent.parent / "docs" / "reference" / "schemas" / f"{name}.schema.json"
+    return jsonschema.Draft202012Validator(json.loads(path.read_bytes()))
 
 
 def clean_environment(**more: str) -> dict[str, str]:

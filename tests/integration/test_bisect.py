@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import checked_document
 
 from leakharness.cli.bisect import bisection_block
 from leakharness.documents import BisectDocument, read_document, validated
@@ -26,7 +26,7 @@ def bisect(folder: Path, *arguments: str, code: int) -> Any:
     assert done.returncode == code, (done.returncode, done.stdout[:2000], done.stderr[-2000:])
     if code == 2:
         return done.stderr
-    document = validated(BisectDocument, json.loads(done.stdout), "stdout")
+    document = validated(BisectDocument, checked_document(done.stdout), "stdout")
     assert read_document(folder / document["folder"] / "bisect.json", "x") == document
     return document
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import checked_document
 
 import leakharness
 from leakharness.measure.arm import Settings, run_found
@@ -189,6 +190,7 @@ def test_calibration_of_embedded_run_finds_every_planted_leak(tmp_path: Path, mo
     """One object in 1, 5, 20 and 100 runs, 16 to 4096 native bytes a run, one descriptor in 20; no false alarm."""
     monkeypatch.chdir(tmp_path)
     result = calibrate(find("embedded-run"), Settings(), repeats=1)
+    assert checked_document(json.dumps(result.document()))["schema"] == "leakharness.calibrate/1"
     assert [(row.planted, row.found) for row in result.rows if row.found != row.repeats] == [("nothing", 0)]
 
 

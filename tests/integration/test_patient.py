@@ -191,6 +191,11 @@ def test_all_leaves_out_what_needs_a_package_that_is_missing_there(
     words = ("--python", str(bare), "--iters", "5", "--warmup", "10", "--quiet")
     done = quick_cli("check", "--all", *words)
     assert (done.code, "CERTIFIED  plain" in done.stdout) == (0, True), done.stdout
+    assert (
+        quick_cli("check", "plain", "scenarios/plain.py", "--json", *words)
+        .document["schema"]
+        .startswith("leakharness.check")
+    )
     note = "lacking left out: trio is not installed where it is measured (pip install trio)"
     assert note in done.stderr
     assert quick_cli("check", "lacking", *words).code == 3

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import checked_document
 
 pytest_plugins = ["pytester"]
 
@@ -254,7 +255,7 @@ def manifest(suite: Path, traced: Any) -> Path:
     )
     assert done.returncode == 0, done.stderr
     path = suite / "reports" / "hotspots.json"
-    assert [row["file"] for row in json.loads(path.read_text())["files"]] == ["tests/test_heavy.py"]
+    assert [row["file"] for row in checked_document(path.read_text())["files"]] == ["tests/test_heavy.py"]
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pytest
+from conftest import checked_document
 
 from leakharness.proof.seal import verify
 
@@ -110,7 +110,7 @@ def prove(folder: Path, *arguments: str, code: int) -> dict:
     command = [sys.executable, "-m", "leakharness", "prove", "attach", *arguments, *QUICK, "--json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
     assert done.returncode == code, (done.returncode, done.stdout[:2000], done.stderr[-2000:])
-    return json.loads(done.stdout) if done.stdout else {"stderr": done.stderr}
+    return checked_document(done.stdout) if done.stdout else {"stderr": done.stderr}
 
 
 def state_of(folder: Path) -> dict[str, str]:

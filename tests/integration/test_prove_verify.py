@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import checked_document
 
 from leakharness.errors import UsageError
 from leakharness.measure.arm import Settings
@@ -276,7 +277,7 @@ def test_measuring_again_finds_a_leak_that_came_back(project: Path) -> None:
     command = [sys.executable, "-m", "leakharness", "verify", str(CERTIFICATE), "--rerun", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1, done.stderr
-    document = json.loads(done.stdout)
+    document = checked_document(done.stdout)
     assert document["status"] == "STALE"
     assert "measured again it is LEAK" in document["reasons"][-1]
     assert document["again"]["certificate"] == "LEAK"
