@@ -251,11 +251,13 @@ def unseen(
     *,
     final: bool,
     control: Mapping[str, float] | None = None,
+    resident: ResidentGrowth | None = None,
 ) -> tuple[str, ...]:
     """The counters in which a leak of so many objects, or bytes of malloc, a run would not have been called.
 
     What a platform does not have is not asked for; it is listed as blind. ``final``: no more runs can be made, and a
     leak that stands so far above the noise that there is no PASS counts as seen as well, but where there may be one.
+    ``resident`` is what the mappings say of resident size, where they were asked.
     """
     runs = [reading.runs for reading in readings]
     asked = {"tracked": objects, "objects": objects, "blocks": objects, "malloc_bytes": native_bytes}
@@ -279,7 +281,17 @@ def unseen(
         shown = any(_shows(judged(w, values), judged(w, planted), final) for w in windows)
         if not shown or (final and _may_be_there(Series(runs, values), asked[rule.counter])):
             missed.append(rule.counter)
+    pages = _values(readings, "rss")
+    if final and resident is None and pages is not None and _rises_by(Series(runs, pages), native_bytes):
+        missed.append("rss")
     return tuple(missed)
+
+
+def _rises_by(series: Series, per_run: float) -> bool:
+    """Whether a series rose by so much a run, and in its second half too: resident size that does so, and is not clear
+    to grow, is no reason for a FAIL, and none for a PASS."""
+    later = series.part(series.batches // 2)
+    return all(part.batches > 0 and part.rise >= per_run * part.total for part in (series, later))
 
 
 def _may_be_there(series: Series, per_run: float) -> bool:

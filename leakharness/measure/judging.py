@@ -83,6 +83,7 @@ class Judging:
         self._most_runs = plan.max_runs if self._soak is None else math.inf
         self._most_seconds = plan.max_seconds if self._soak is None else self._soak
         self._asked_by = "--max-runs, --max-seconds" if self._soak is None else "--soak"
+        self._explained_by_mappings: judge.ResidentGrowth | None = None
         self._resident = ResidentSize(batches.worker.pid, batches.measurement.plan.max_runs)
         self._steps: Mapping[State, Callable[[], State | Outcome]] = {
             State.BATCH: self._batch,
@@ -236,7 +237,13 @@ class Judging:
             return Outcome("NOT_JUDGED", f"{why} ({self._asked_by}, or a smaller --iters)")
         if found.state == "steady" and (self._out_of_budget or (self._soak is None and _enough(measurement))):
             asked = Sensitivity.of(measurement.plan.sensitivity)
-            missed = judge.unseen(measurement.readings, *asked, final=self._out_of_budget, control=self.noise)
+            missed = judge.unseen(
+                measurement.readings,
+                *asked,
+                final=self._out_of_budget,
+                control=self.noise,
+                resident=self._explained_by_mappings,
+            )
             if not missed:
                 return Outcome("PASS", _pass_reason(measurement, self._number))
             if self._out_of_budget:
@@ -255,7 +262,7 @@ class Judging:
         measurement = self._measurement
         found = self._assessment_of(measurement.readings)
         followed = self._out_of_budget or weighs_enough(measurement)
-        resident = self._resident.explained(found, self._spent, followed=followed)
+        resident = self._explained_by_mappings = self._resident.explained(found, self._spent, followed=followed)
         measurement.assessment = found if resident is None else self._assessment_of(measurement.readings, resident)
         return measurement.assessment
 
@@ -325,6 +332,8 @@ def _too_noisy(measurement: Measurement, missed: Sequence[str], noise: Mapping[s
     sensitivity = Sensitivity.of(measurement.plan.sensitivity)
 
     def smallest(name: str) -> str:
+        if name == "rss":
+            return f"rss {size(_bytes_a_run(measurement))} a run, by which it rose"
         figure, asked = figures[name], sensitivity.native_bytes if name == "malloc_bytes" else sensitivity.objects
         if figure is None:
             return f"{name} none"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,7 @@ def test_an_interrupted_check_ends_in_the_summary(suite: pytest.Pytester, number
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # which a job in the background ignores
     )
     end = time.monotonic() + 60
     while not Path(suite.path, "running").exists() and time.monotonic() < end:

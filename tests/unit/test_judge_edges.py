@@ -275,8 +275,21 @@ def test_a_step_counts_as_a_climb_of_twice_the_usual_step_at_most() -> None:
         ("malloc_bytes", [0, 1000, 2000, 3000, 4000, 5000, 6200, 7000, 7000, 7000, 7000], 4096.0, ()),
         ("malloc_bytes", [0, 20480, 40960, 40960, 40960], 4096.0, ("malloc_bytes",)),
         ("objects", [2, 35, 20], 1.0, ()),
+        (
+            "rss",
+            [0, 900_000, 200_000, 1_300_000, 500_000, 1_800_000, 1_200_000, 2_500_000, 2_100_000],
+            4096.0,
+            ("rss",),
+        ),
+        ("rss", [0, 900_000, 1_700_000, 2_100_000, 2_100_000, 2_100_000, 2_100_000, 2_100_000], 4096.0, ()),
     ],
-    ids=["rose at first: five batches since then show it", "four batches have no second half", "noise at the end"],
+    ids=[
+        "rose at first: five batches since then show it",
+        "four batches have no second half",
+        "noise at the end",
+        "resident size that swings as it rises",
+        "resident size that rose at first",
+    ],
 )
 def test_what_is_seen_at_the_end_of_the_budget(
     counter: str, values: list[int], asked: float, missed: tuple[str, ...]
