@@ -13,6 +13,7 @@ from leakharness.worker.protocol import (
     GROWTH_AFTER_CLEARING_DECLARED,
     ClearedAnswer,
     Container,
+    CopyCounts,
 )
 
 LEFT_IN_CLEARED = 0.05
@@ -52,7 +53,7 @@ def runs_to_fill(measurement: Measurement, worker: WorkerClient) -> Filling | No
     if explained < WORTH_FILLING:
         return None
     slowest = max(answer.containers, key=lambda row: (row.bound - row.size) / row.grew)
-    a_run = slowest.grew / (measurement.runs_since_freeze + measurement.runs)
+    a_run = _entries_a_run(measurement, slowest)
     filling = _until_full(measurement, slowest, a_run, "which is bounded and", explained)
     return replace(filling, exact=filling.whole and _is_all_that_grew(measurement, answer, a_run))
 
@@ -62,7 +63,7 @@ def all_in_one(measurement: Measurement, worker: WorkerClient) -> str | None:
     answer = worker.request(GROWTH_AFTER_CLEARING, measurement.bounded, doing="testing the bounded containers")
     if len(answer.containers) != 1:
         return None
-    a_run = answer.containers[0].grew / (measurement.runs_since_freeze + measurement.runs)
+    a_run = _entries_a_run(measurement, answer.containers[0])
     if not _is_all_that_grew(measurement, answer, a_run):
         return None
     return _until_full(measurement, answer.containers[0], a_run, "which is bounded and", 1.0).sentence
@@ -115,24 +116,33 @@ def _explained(measurement: Measurement, answer: ClearedAnswer) -> float:
     if not answer.containers or answer.counts is None:
         return 0.0
     first, last = measurement.readings[0], measurement.readings[-1]
-    fell = {
-        "objects": answer.counts.objects_fell,
-        "blocks": answer.counts.blocks_fell,
-        "entries": answer.counts.entries_fell,
-    }
     growing = (
         {g.counter for g in measurement.assessment.growth if g.grows} if measurement.assessment is not None else set()
     )
     if answer.counts.alive > first.declared["tracked_alive"]:
         return 0.0
     shares = []
-    for name, by in fell.items():
+    for name, by in _fell(answer.counts).items():
         if by is None or name not in growing or name not in last.counters:
             continue
-        before = first.counters[name] - first.declared.get(name, 0)
-        grown = last.counters[name] - last.declared.get(name, 0) - before
+        grown = _grown(measurement, name)
         shares.append(by / grown if grown > 0 else 0.0)
     return min(shares, default=0.0)
+
+
+def _fell(counts: CopyCounts) -> dict[str, int | None]:
+    """What each counter fell by when the containers were emptied; None where the copy could not tell."""
+    return {"objects": counts.objects_fell, "blocks": counts.blocks_fell, "entries": counts.entries_fell}
+
+
+def _grown(measurement: Measurement, name: str) -> int:
+    """What a counter rose by since the baseline, without what the scenario declared."""
+    first, last = measurement.readings[0], measurement.readings[-1]
+    return last.counters[name] - last.declared.get(name, 0) - (first.counters[name] - first.declared.get(name, 0))
+
+
+def _entries_a_run(measurement: Measurement, container: Container) -> float:
+    return container.grew / (measurement.runs_since_freeze + measurement.runs)
 
 
 def _is_all_that_grew(measurement: Measurement, answer: ClearedAnswer, a_run: float) -> bool:
@@ -146,11 +156,9 @@ def _is_all_that_grew(measurement: Measurement, answer: ClearedAnswer, a_run: fl
         return False
     came = a_run * measurement.runs
     share = came / answer.containers[0].size
-    first, last = measurement.readings[0], measurement.readings[-1]
-    fell = {"objects": counts.objects_fell, "blocks": counts.blocks_fell, "entries": counts.entries_fell}
+    fell = _fell(counts)
     for name in (row.counter for row in found.growth if row.state != "steady"):
-        declared = last.declared.get(name, 0) - first.declared.get(name, 0)
-        grown = last.counters[name] - first.counters[name] - declared
+        grown = _grown(measurement, name)
         if name in ("tracked", "rss") or (
             name in BYTES and grown <= min(came * HOLDS_BYTES, asked.native_bytes * measurement.runs / 2)
         ):

@@ -283,16 +283,21 @@ def _walk(items: list[Any]) -> list[list[Any]]:
     return referents
 
 
+def _of_numpy(name: str) -> Any:
+    """What NumPy has by that name, where the program has imported it."""
+    return vars(sys.modules.get("numpy", sys)).get(name)
+
+
 def _numpy_array() -> type | None:
     """The type of NumPy's arrays, where the program has imported it."""
-    kind = vars(sys.modules.get("numpy", sys)).get("ndarray")
+    kind = _of_numpy("ndarray")
     return kind if type(kind) is type and not type_flags(kind) & HEAP_TYPE else None
 
 
 def _is_builtin_dtype(item: Any) -> bool:
     """Whether ``item`` is one of NumPy's own dtypes, which are there once and for ever: ``numpy.empty`` of NumPy 2
     loses a reference to that of its default type in each call (multiarraymodule.c, array_empty)."""
-    dtype = vars(sys.modules.get("numpy", sys)).get("dtype")
+    dtype = _of_numpy("dtype")
     if not isinstance(dtype, type) or dtype not in type_mro(type(item)) or "isbuiltin" not in type_dict(dtype):
         return False
     builtin: int = type_dict(dtype)["isbuiltin"].__get__(item)
