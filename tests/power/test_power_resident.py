@@ -19,14 +19,7 @@ WORDS = {
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mappings are read from Linux's /proc")
 
 
-SOMETIMES_MISSED = pytest.mark.xfail(
-    reason="seen as PASS where the whole suite runs beside it; cause open", strict=False
-)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=SOMETIMES_MISSED if name == "shared" else ()) for name in WORDS]
-)
+@pytest.mark.parametrize("name", WORDS)
 def test_an_arena_that_is_used_up_for_ever_is_a_leak(name: str) -> None:
     """FAIL, with the figure and the mapping that it grows in."""
     result = run(f"{SCENES}::{name}", "leaky", snapshots="never")

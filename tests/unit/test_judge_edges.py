@@ -14,7 +14,17 @@ from test_judge_table import readings, runs_of
 
 from leakharness.judge.policy import RULES
 from leakharness.judge.series import Series, Trend, trend
-from leakharness.judge.verdict import _close, _leaks, _shows, _tooth, assess, detectable, swing_of, unseen
+from leakharness.judge.verdict import (
+    ResidentGrowth,
+    _close,
+    _leaks,
+    _shows,
+    _tooth,
+    assess,
+    detectable,
+    swing_of,
+    unseen,
+)
 from leakharness.model import Reading
 
 OBJECTS = next(rule for rule in RULES if rule.counter == "objects")
@@ -295,6 +305,17 @@ def test_what_is_seen_at_the_end_of_the_budget(
     counter: str, values: list[int], asked: float, missed: tuple[str, ...]
 ) -> None:
     assert unseen(readings(**{counter: values}), asked, asked, final=True) == missed
+
+
+@pytest.mark.parametrize("fall", [0, 600_000, 5_000_000])
+def test_one_low_reading_of_resident_size_that_rises_is_no_rest(fall: int) -> None:
+    """The reading that confirms a leak may find resident size lower: the kernel took pages of files back."""
+    values = [30_000_000 + batch * 50 * 8192 for batch in range(155)]
+    rows = readings(objects=[0] * 155, rss=[*values[:-1], values[-1] - fall])
+    found = assess(rows, resident=ResidentGrowth("goes on", "in an arena"))
+    assert found.state == ("steady" if fall else "grows")
+    assert unseen(rows, 1.0, 4096.0, final=False) == ("rss",)
+    assert unseen(rows, 1.0, 9000.0, final=False) == ()
 
 
 def test_a_leak_that_is_not_called_is_not_taken_out_before_others_are_tried() -> None:
