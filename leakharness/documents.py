@@ -93,6 +93,15 @@ class AllocationRow(TypedDict):
     source: str
 
 
+class ExcerptRow(TypedDict):
+    of: Literal["function", "registration", "allocation"]
+    file: str
+    line: int
+    first: int
+    lines: list[str]
+    hits: list[int]
+
+
 class _ContainerRow(TypedDict):
     path: str
     per_run: float
@@ -128,6 +137,7 @@ class RunDocument(_RunDocument, total=False):
     pid: int
     warmup_runs: int
     allocations: list[AllocationRow]
+    excerpts: list[ExcerptRow]
     growing_containers: list[ContainerRow]
     stays: list[str]
     detectable: Mapping[str, float | None]

@@ -16,6 +16,7 @@ __all__ = [
     "Certificate",
     "CertificateVerdict",
     "Detectable",
+    "Excerpt",
     "Family",
     "Growth",
     "GrowingContainer",
@@ -234,6 +235,27 @@ class Detectable:
 
 
 @dataclass(frozen=True)
+class Excerpt:
+    """Lines of source around what a result names at ``file`` and ``line``: a function on a retainer path, the lines on
+    which that function is passed on or stored, or one that allocates what stays."""
+
+    of: Literal["function", "registration", "allocation"]
+    file: str
+    line: int
+    first: int
+    """The number of the first of ``lines``."""
+    lines: tuple[str, ...]
+    hits: tuple[int, ...]
+    """Numbers of the lines that count."""
+    changed: bool = False
+    """Read later than the result was made, and from a file that is newer."""
+
+    def document(self) -> dict[str, Any]:
+        rest = {"first": self.first, "lines": list(self.lines), "hits": list(self.hits)}
+        return {"of": self.of, "file": self.file, "line": self.line, **rest}
+
+
+@dataclass(frozen=True)
 class BesideKnown:
     """The verdict on what is left of the process once its known leaks are cut out, and the sentence that says so."""
 
@@ -282,6 +304,8 @@ class RunResult:
     control: Mapping[str, float] = field(default_factory=dict)
     """Growth per run of each counter in the same loop with an empty body: this machine's noise floor."""
     allocations: tuple[Mapping[str, Any], ...] = ()
+    excerpts: tuple[Excerpt, ...] = ()
+    """Source of the functions on the retainer paths and of where it was allocated, as it was when this was measured."""
     opinions: tuple[str, ...] = ()
     backrefs_dot: str = ""
     """objgraph's picture of what refers to a retained object, in dot; goes into the report's folder."""
@@ -366,6 +390,7 @@ class RunResult:
             "blind": dict(self.blind),
             "control": {name: _figure(value) for name, value in self.control.items()},
             "allocations": [dict(site) for site in self.allocations],
+            "excerpts": [excerpt.document() for excerpt in self.excerpts],
             "opinions": list(self.opinions),
             "detail": self.detail,
             "started": self.started,

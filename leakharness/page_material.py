@@ -1,4 +1,4 @@
-"""Gathers what a page shows beside the stored results: source lines, dominator trees, calibrations.
+"""Gathers what a page shows beside the stored results: source lines that they lack, dominator trees, calibrations.
 
 A stored result may come from anywhere, and a page is made to be shown to others. So of the files that a result names
 only Python sources are read, and only those below the current folder, of this package and of this interpreter; of
@@ -7,7 +7,6 @@ snapshots only what ``leakharness dominators`` prints.
 
 from __future__ import annotations
 
-import ast
 import sysconfig
 from calendar import timegm
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,52 +16,31 @@ from typing import Any
 
 from leakharness.documents import parsed, read_bytes, validated
 from leakharness.errors import LeakHarnessError, UsageError
+from leakharness.excerpts import Sources, excerpts_of
+from leakharness.model import Excerpt
 from leakharness.page_documents import CalibrateDocument
-from leakharness.report.material import Excerpt, Material
-from leakharness.report.retainer_tree import places_in
+from leakharness.report.material import Material, stored_excerpts
 from leakharness.units import MIB, size
 
 __all__ = ["CALIBRATION", "calibrations_in", "dominator_document", "gathered"]
 
 CALIBRATION = "calibration.json"
-AROUND = 2
-"""Lines shown before and after the one that counts."""
-LONGEST_LINE = 200
-LARGEST_SOURCE = 2 * MIB
 LARGEST_SNAPSHOT = 200 * MIB
-MOST_PLACES = 200
-MOST_REGISTRATIONS = 4
 MOST_HEAPS = 6
-"""What one page may take of each, so that it stays small and is made soon."""
+"""Trees that one page may take, so that it stays small and is made soon."""
 HEAP_TOP, HEAP_LEVELS, HEAP_LEAST = 12, 12, 0.003
 """Of a dominator tree: bars below one, levels, and the share of the heap below which a bar is left out."""
 
 Document = Mapping[str, Any]
-Function = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def gathered(documents: Sequence[Document], folder: Path | None = None, *, heaps: bool = True) -> Material:
     """What the files at hand have on ``documents``; calibrations are looked for in ``folder``; without ``heaps`` no
     snapshot is read. What cannot be read is left out."""
     results = list(_results(documents))
-    files = _Files()
-    sources: dict[tuple[str, int], Excerpt] = {}
-    registrations: dict[tuple[str, int], tuple[Excerpt, ...]] = {}
-    for result in results:
-        began = _seconds(result.get("started", ""))
-        closures = dict.fromkeys(places_in(result["retainers"]))
-        wanted = [(file, line) for _, file, line in closures]
-        for name, file, line in closures:
-            lines = files.registrations(file, name.rpartition(".")[2], line)
-            shown = [files.excerpt(file, began, *near) for near in _near(lines)]
-            registrations[file, line] = tuple(excerpt for excerpt in shown if excerpt is not None)
-        wanted += [(site["file"], site["line"]) for site in result.get("allocations", ())]
-        for place in wanted[: max(0, MOST_PLACES - len(sources))]:
-            excerpt = files.excerpt(place[0], began, place[1])
-            if excerpt is not None:
-                sources[place] = excerpt
     trees, problems = _heaps(results) if heaps else ({}, {})
-    return Material(sources, registrations, trees, problems, calibrations_in(folder) if folder is not None else {})
+    calibrations = calibrations_in(folder) if folder is not None else {}
+    return Material(_excerpts(results), trees, problems, calibrations)
 
 
 def calibrations_in(folder: Path) -> dict[str, Document]:
@@ -107,6 +85,23 @@ def _results(documents: Sequence[Document]) -> Iterator[Document]:
             yield document
 
 
+def _excerpts(results: Sequence[Document]) -> tuple[Excerpt, ...]:
+    """The source that the files at hand have on those results that were stored without it."""
+    own = Path(__file__).parent
+    paths = sysconfig.get_paths()
+    libraries = [Path(paths[key]) for key in ("stdlib", "purelib")]
+    sources = Sources([Path.cwd(), *libraries], within=[Path.cwd(), own, *libraries])
+    found: dict[Excerpt, None] = {}
+    for result in results:
+        if not stored_excerpts(result):
+            began = _seconds(result.get("started", ""))
+            sites = [(site["file"], site["line"]) for site in result.get("allocations", ())]
+            held = (row["path"] for row in result["retainers"])
+            since = None if began is None else began + 1
+            found.update(dict.fromkeys(excerpts_of(held, sites, sources, since)))
+    return tuple(found)
+
+
 def _heaps(results: Sequence[Document]) -> tuple[dict[str, Document], dict[str, str]]:
     """The dominator tree of each result's last snapshot, and why there is none where one was written."""
     heaps: dict[str, Document] = {}
@@ -133,81 +128,3 @@ def _seconds(started: str) -> float | None:
         return float(timegm(strptime(started, "%Y-%m-%dT%H:%M:%SZ")))
     except ValueError:
         return None
-
-
-def _near(lines: Sequence[int]) -> Iterator[list[int]]:
-    """``lines``, those together that one excerpt shows."""
-    group: list[int] = []
-    for line in lines:
-        if group and line - group[-1] > 2 * AROUND:
-            yield group
-            group = []
-        group.append(line)
-    if group:
-        yield group
-
-
-class _Files:
-    """The sources that may be shown, each read once."""
-
-    def __init__(self) -> None:
-        ours = Path(__file__).resolve().parent
-        paths = sysconfig.get_paths()
-        self._roots = [Path.cwd().resolve(), ours, *(Path(paths[key]).resolve() for key in ("stdlib", "purelib"))]
-        self._read: dict[str, tuple[list[str], float]] = {}
-        self._trees: dict[str, ast.Module | None] = {}
-
-    def excerpt(self, file: str, began: float | None, *hits: int) -> Excerpt | None:
-        """The lines from the first of ``hits`` to the last, and those around them; None where the file is not to be
-        shown, or has no such line."""
-        lines, changed = self._lines(file)
-        if not 1 <= hits[0] <= hits[-1] <= len(lines):
-            return None
-        first = max(1, hits[0] - AROUND)
-        shown = tuple(text[:LONGEST_LINE] for text in lines[first - 1 : hits[-1] + AROUND])
-        return Excerpt(file, hits, first, shown, began is not None and changed > began + 1)
-
-    def registrations(self, file: str, name: str, line: int) -> list[int]:
-        """Lines on which the function ``name``, defined at ``line``, is passed on or stored by the one around it."""
-        if file not in self._trees:
-            try:
-                self._trees[file] = ast.parse("\n".join(self._lines(file)[0]))
-            except (SyntaxError, ValueError, RecursionError, MemoryError):
-                self._trees[file] = None
-        tree = self._trees[file]
-        for outer in ast.walk(tree) if tree is not None else ():
-            if any(isinstance(inner, Function) and _is_at(inner, name, line) for inner in ast.iter_child_nodes(outer)):
-                return sorted(set(_uses(outer, name)))[:MOST_REGISTRATIONS]
-        return []
-
-    def _lines(self, file: str) -> tuple[list[str], float]:
-        """The lines of ``file``, and when it was changed; none where it is not to be shown."""
-        if file not in self._read:
-            self._read[file] = ([], 0.0)
-            path = Path(file)
-            try:
-                real = path.resolve()
-                allowed = any(real.is_relative_to(root) for root in self._roots)
-                if allowed and real.suffix == ".py" and real.stat().st_size <= LARGEST_SOURCE:
-                    text = read_bytes(real, "a source").decode("utf-8", "replace")
-                    self._read[file] = (text.splitlines(), real.stat().st_mtime)
-            except (UsageError, OSError, ValueError):
-                pass
-        return self._read[file]
-
-
-def _is_at(function: ast.FunctionDef | ast.AsyncFunctionDef, name: str, line: int) -> bool:
-    first = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
-    return function.name == name and first <= line <= function.lineno
-
-
-def _uses(outer: ast.AST, name: str) -> Iterator[int]:
-    for node in ast.walk(outer):
-        if isinstance(node, ast.Call):
-            values: list[ast.expr] = [*node.args, *(keyword.value for keyword in node.keywords)]
-        elif isinstance(node, ast.Assign) and not all(isinstance(target, ast.Name) for target in node.targets):
-            values = [node.value]
-        else:
-            continue
-        if any(isinstance(value, ast.Name) and value.id == name for value in values):
-            yield node.lineno

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from leakharness.errors import LeakHarnessError
+from leakharness.excerpts import Sources, library_folders, with_excerpts
 from leakharness.measure.allocation import SecondProcess, trace_allocations
 from leakharness.measure.analysis_budget import EXPLAIN_SECONDS
 from leakharness.measure.evidence import Snapshots
@@ -25,7 +26,7 @@ from leakharness.resolve import checked_target, known_leaks, pyproject_options, 
 from leakharness.scenario.declarations import reference_to
 from leakharness.scenario.find import ScenarioRef
 
-__all__ = ["Listener", "Settings", "run_found"]
+__all__ = ["Listener", "Settings", "place_of", "run_found"]
 
 SNAP_DIR = ".tmp/leakharness"
 """Where snapshots go, a folder for each scenario."""
@@ -121,6 +122,8 @@ def run_found(
         started=started,
         where=place_of(found),
     )
+    here = Path(settings.cwd or Path.cwd())
+    result = with_excerpts(result, Sources([here, *library_folders(python, result.python)]))
     result = forgive_known(result, known_leaks(result.known_declared, pyproject))
     listener.done(result)
     return result

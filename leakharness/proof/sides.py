@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +13,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from leakharness.errors import LeakHarnessError, UsageError
-from leakharness.measure.arm import Arm, Listener, Settings, SnapshotObserver
+from leakharness.excerpts import Sources, library_folders, with_excerpts
+from leakharness.measure.arm import Arm, Listener, Settings, SnapshotObserver, place_of
 from leakharness.measure.describe import declaration_of
 from leakharness.measure.evidence import Snapshots
 from leakharness.measure.jobs import side_by_side
 from leakharness.measure.known import forgive_known
 from leakharness.measure.measurement import Request
 from leakharness.measure.worker_process import WorkerProcess, interpreter
-from leakharness.model import Retainer, RunResult
+from leakharness.model import RunResult
 from leakharness.options import DEFAULTS
 from leakharness.proof.environments import Recipe, build, cache_folder, checkout, clean_environment, installed
 from leakharness.proof.revisions import Revision, git
@@ -167,21 +169,26 @@ def make_side(
     )
 
 
-def _named_without(path: Retainer, roots: Sequence[str]) -> Retainer:
-    """The same path, with files named from below ``roots``."""
+def _named_without(result: RunResult, roots: Sequence[str]) -> RunResult:
+    """The same result, with the files on its paths named from below ``roots``."""
 
     def shorter(text: str) -> str:
         for root in roots:
             text = text.replace(root, "")
         return text
 
-    return replace(
-        path,
-        path=tuple(map(shorter, path.path)),
-        also=tuple(map(shorter, path.also)),
-        fingerprint=shorter(path.fingerprint),
-        sentence=shorter(path.sentence),
+    retainers = tuple(
+        replace(
+            held,
+            path=tuple(map(shorter, held.path)),
+            also=tuple(map(shorter, held.also)),
+            fingerprint=shorter(held.fingerprint),
+            sentence=shorter(held.sentence),
+        )
+        for held in result.retainers
     )
+    excerpts = tuple(replace(excerpt, file=shorter(excerpt.file)) for excerpt in result.excerpts)
+    return replace(result, retainers=retainers, excerpts=excerpts)
 
 
 @dataclass(frozen=True)
@@ -243,7 +250,7 @@ class SideMeasurer:
     def arm(self, side: Side, mode: str, label: str, *, planted: bool = False, explained: bool = True) -> RunResult:
         """One mode, in a fresh process of the environment of ``side``. ``explained``: with who holds
         what, which a leak that is known is told by."""
-        began = time.monotonic()
+        began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         asked = self.question.settings
         settings = replace(asked, env=side.env, cwd=str(self.cwd), defaults={"snapshots": "never"})
         request = Request(
@@ -259,8 +266,16 @@ class SideMeasurer:
         with snapshots.closing():
             result, _ = arm.measure(observer, explain=snapshots.explain if explained else None)
         name = PLANTED if planted else result.mode
-        retainers = tuple(_named_without(path, side.roots) for path in result.retainers)
-        result = replace(result, retainers=retainers, mode=name, duration_s=time.monotonic() - began)
+        libraries = library_folders(side.python, result.python)
+        result = with_excerpts(result, Sources([self.cwd, *libraries]))  # the tree of a revision is gone afterwards
+        result = replace(
+            _named_without(result, side.roots),
+            mode=name,
+            platform=platform.platform(),
+            duration_s=time.monotonic() - began,
+            started=started,
+            where=place_of(self.found),
+        )
         if not planted:
             result = forgive_known(result, known_leaks(result.known_declared, self.pyproject))
         self.listener.done(replace(result, mode=f"{label} {name if label == 'control' else side.subject}"))

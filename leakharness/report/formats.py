@@ -14,8 +14,9 @@ from xml.sax.saxutils import escape, quoteattr
 from leakharness.documents import CheckDocument, ProveDocument, RunDocument, read_document, validated
 from leakharness.errors import OptionError, UsageError
 from leakharness.page_documents import CalibrateDocument, InvestigationDocument
+from leakharness.places import functions_in
 from leakharness.printable import cell, fenced, one_line, printable, prose
-from leakharness.report.material import Material
+from leakharness.report.material import Material, shown
 
 __all__ = ["FORMATS", "read_documents", "read_results", "render", "render_documents"]
 
@@ -52,9 +53,6 @@ RULE_LEVELS = {"leak": "error", "not-judged": "warning"}
 HELP = "https://leakharness.github.io/leakharness/how-to/run-it-in-ci/"
 TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 MOST_DIGITS = 10
-LINE = re.compile(r"\(([^()]+\.py):(\d+)\)")
-"""How a path names a function's place: ``on_settled (scenarios/embedded_run.py:97)``."""
-
 Document = Mapping[str, Any]
 
 
@@ -211,10 +209,8 @@ def place_of(result: Document) -> tuple[str, int] | None:
     """(file, line) to look at: the last line that a retainer path names, which is the closure's, else where the
     retained objects are born, else the scenario's; None where the result names no line."""
     for row in result["retainers"]:
-        for step in reversed(row["path"]):
-            found = LINE.search(step)
-            if found:
-                return found[1], int(found[2])
+        for _, file, line in functions_in(reversed(row["path"])):
+            return file, line
     for site in result.get("allocations", ()):
         return str(site["file"]), int(site["line"])
     file, _, line = result.get("where", "").rpartition(":")
@@ -266,13 +262,13 @@ def _sarif(results: Sequence[Document]) -> str:
 
 def _github(results: Sequence[Document], material: Material | None = None) -> str:
     """Workflow commands: ``::error title=…::message``, with the escapes that they ask for."""
-    registered = material.registrations if material is not None else {}
     lines = []
     for result in results:
         kind = "notice" if not _bad(result) else "warning" if result["verdict"] == "NOT_JUDGED" else "error"
         place = place_of(result) if _bad(result) else None
-        if place is not None and registered.get(place):  # the line that a mend changes
-            place = registered[place][0].file, registered[place][0].hits[0]
+        registered = shown(result, material or Material()).registrations.get(place) if place is not None else None
+        if registered:  # the line that a mend changes
+            place = registered[0].file, registered[0].hits[0]
         where = f"file={_property(place[0])},line={place[1]}," if place else ""
         message = _text(result) if _bad(result) else result["reason"]
         lines.append(f"::{kind} {where}title={_property(_name(result))}::{_escaped(message)}")

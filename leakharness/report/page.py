@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leakharness.model import COUNTERS
-from leakharness.report.material import Material
+from leakharness.places import functions_in
+from leakharness.report.material import Material, Shown, shown
 from leakharness.report.plots import counter_rows, detection, icicle, pace_of, scales, sparkline
-from leakharness.report.retainer_tree import PLACE, retainer_tree, vanished_edge
+from leakharness.report.retainer_tree import retainer_tree, vanished_edge
 from leakharness.report.templating import templates
 from leakharness.report.text import check_command
 from leakharness.units import number, signed, signed_size, size
@@ -56,12 +57,12 @@ def page(documents: Sequence[Document], material: Material | None = None) -> str
     known = material or Material()
     sections = [_section(document, known, f"s{at}") for at, document in enumerate(documents, 1)]
     listed = len(sections) > 1 and sections[0]["kind"] != "session"  # which names the others by their causes
-    return template.render(sections=sections, listed=listed, material=known, counters=COUNTERS)
+    return template.render(sections=sections, listed=listed, no_source=Shown(), counters=COUNTERS)
 
 
 def _places(text: str) -> list[tuple[str, int]]:
     """The (file, line) of each function that one step of a path names."""
-    return [(file, int(line)) for _, file, line in PLACE.findall(text)]
+    return [(file, line) for _, file, line in functions_in([text])]
 
 
 def _section(document: Document, material: Material, anchor: str) -> dict[str, Any]:
@@ -119,11 +120,12 @@ def _measured(document: Document, material: Material, anchor: str) -> dict[str, 
         "verdict": verdict,
         "reason": document.get("reason", ""),
         "notes": document.get("notes", ()) if "certificate" in document else (),
-        "sides": _sides(document) if proof else {},
-        "edges": _edges(document) if proof else {},
+        "sides": _sides(document, material) if proof else {},
+        "edges": _edges(document, material) if proof else {},
         "reproduce": reproduce,
         "digest": document.get("digest", ""),
         "packages": document.get("seal", {}).get("packages", {}),
+        "controls_from": len(arms) - len(document["controls"]) if proof else len(arms),
         "counters": list(counter_rows([(_title(role, arm), arm) for role, arm in arms])),
         "still": [counter for counter, scale in scales(results).items() if not scale.moves],
         "calibration": detection(material.calibrations[scenario]) if scenario in material.calibrations else None,
@@ -153,6 +155,7 @@ def _arm(role: str, arm: Document, material: Material, anchor: str) -> dict[str,
         "families": arm["families"][:MOST_FAMILIES],
         "more_families": max(0, len(arm["families"]) - MOST_FAMILIES),
         "tree": retainer_tree(retainers),
+        "shown": shown(arm, material),
         "more_retainers": max(0, len(arm["retainers"]) - MOST_RETAINERS),
         "snapshot": snapshot,
         "icicle": icicle(heap) if heap is not None else None,
@@ -160,43 +163,50 @@ def _arm(role: str, arm: Document, material: Material, anchor: str) -> dict[str,
     }
 
 
-def _sides(proof: Document) -> list[dict[str, Any]]:
+def _sides(proof: Document, material: Material) -> list[dict[str, Any]]:
     """Before and after, each with what it was and what was held in it; of before the edges that are gone."""
     after = _paths_after(proof)
-    vanished = {row["fingerprint"] for row in proof.get("paths", {}).get("vanished", ())}
+    became = {row["fingerprint"]: what for what, rows in proof.get("paths", {}).items() for row in rows}
     sides = []
     for name in ("before", "after"):
         side = proof[name]
-        held: list[Document] = next((arm["retainers"] for arm in side["arms"] if arm["retainers"]), [])
-        held = held[:MOST_RETAINERS]
-        gone = [
-            at for at, row in enumerate(held) if name == "before" and row["fingerprint"] in vanished and row["path"]
-        ]
+        telling = _telling(side)
+        rows = telling["retainers"][:MOST_RETAINERS]
+        held: list[Document] = [{**row, "became": became.get(row["fingerprint"], "")} for row in rows]
+        gone = [at for at, row in enumerate(held) if name == "before" and row["became"] == "vanished" and row["path"]]
         sides.append(
             {
                 "name": name,
                 **side,
                 "asked": " ".join(side.get("asked", ())),
-                "retained": [f"{arm['tracked']['retained']}/{arm['tracked']['born']}" for arm in side["arms"]],
+                "retained": [f"{arm['tracked']['retained']:,}/{arm['tracked']['born']:,}" for arm in side["arms"]],
                 "tree": retainer_tree(held, {at: vanished_edge(held[at]["path"], after) for at in gone}),
-                "shown": [row["fingerprint"] for row in held],
+                "shown": shown(telling, material),
+                "told": [row["fingerprint"] for row in held],
             }
         )
     return sides
+
+
+def _telling(side: Document) -> Document:
+    """The first result of a side that says who holds something; without one, a result that says nothing."""
+    return next((arm for arm in side["arms"] if arm["retainers"]), {"retainers": []})
 
 
 def _paths_after(proof: Document) -> list[Sequence[str]]:
     return [row["path"] for key in ("remaining", "new") for row in proof.get("paths", {}).get(key, ())]
 
 
-def _edges(proof: Document) -> dict[str, list[dict[str, Any]]]:
+def _edges(proof: Document, material: Material) -> dict[str, list[dict[str, Any]]]:
     """The ways of being held, by what became of them, each with the edge that is gone where it vanished."""
     paths = proof.get("paths", {})
     after = _paths_after(proof)
-    return {
+    rows = {
         key: [_way(row, after if key == "vanished" else None) for row in paths.get(key, ())]
         for key in ("vanished", "remaining", "new")
     }
+    sources = {key: shown(_telling(proof["before" if key == "vanished" else "after"]), material) for key in rows}
+    return {key: [{**way, "shown": sources[key]} for way in ways] for key, ways in rows.items()}
 
 
 def _way(row: Document, after: Sequence[Sequence[str]] | None) -> dict[str, Any]:

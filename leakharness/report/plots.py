@@ -83,11 +83,15 @@ def scales(arms: Sequence[Document]) -> dict[str, Scale]:
 
 def counter_rows(arms: Sequence[tuple[str, Document]]) -> Iterator[dict[str, Any]]:
     """One row for each counter that moves in any arm: its name, what it counts, and a plot for each ``(title, arm)``
-    that has it, all on the same axes."""
+    that has it, all on the same axes; ``at`` is the arm's place in ``arms``."""
     for counter, scale in scales([arm for _, arm in arms]).items():
         if scale.moves:
-            rows = [(title, arm, row) for title, arm in arms for row in arm["growth"] if row["counter"] == counter]
-            plots = [{"arm": title, **_plot(arm, row, scale)} for title, arm, row in rows]
+            plots = [
+                {"arm": title, "at": at, **_plot(arm, row, scale)}
+                for at, (title, arm) in enumerate(arms)
+                for row in arm["growth"]
+                if row["counter"] == counter
+            ]
             yield {"counter": counter, "what": COUNTERS.get(counter, counter), "plots": plots}
 
 

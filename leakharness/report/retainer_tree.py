@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["PLACE", "Step", "retainer_tree", "vanished_edge"]
+__all__ = ["Step", "retainer_tree", "vanished_edge"]
 
 Document = Mapping[str, Any]
-PLACE = re.compile(r"([\w.<>]+) \(([^()]+\.py):(\d{1,7})\)")
-"""How a path names a function's place: ``on_settled (scenarios/embedded_run.py:97)``."""
 DEEPEST = 60
 """Steps of a path that are drawn one inside the other; V8's can be longer."""
 
@@ -59,19 +56,11 @@ def retainer_tree(groups: Sequence[Document], cuts: Mapping[int, int] | None = N
 
 
 def vanished_edge(path: Sequence[str], others: Sequence[Sequence[str]]) -> int:
-    """The number of the step to which the edge is gone: the first that no other path shares, where one begins alike;
-    else the last, which is the object itself."""
-    shared = max((_shared(path, other) for other in others), default=0)
+    """The number of the step to which the edge is gone: the first that no other path to the same object shares, where
+    one begins alike; else the last, which is the object itself."""
+    shared = max((_shared(path, other) for other in others if other[-1:] == path[-1:]), default=0)
     return shared if 0 < shared < len(path) else len(path) - 1
 
 
 def _shared(one: Sequence[str], other: Sequence[str]) -> int:
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-
-
-def places_in(groups: Sequence[Document]) -> Iterator[tuple[str, str, int]]:
-    """(function, file, line) of each function that the paths name."""
-    for group in groups:
-        for text in group["path"]:
-            for name, file, line in PLACE.findall(text):
-                yield name, file, int(line)

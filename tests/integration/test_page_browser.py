@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from leakharness.model import Certificate, Family, Growth, Reading, Retainer, RunResult
+from leakharness.model import Certificate, Excerpt, Family, Growth, Reading, Retainer, RunResult
 from leakharness.printable import encodable
 from leakharness.report.formats import render_documents
-from leakharness.report.material import Excerpt, Material
+from leakharness.report.material import Material
 from leakharness.report.trend import Budget, points_of, trend_of
 from leakharness.report.trend_page import trend_page
 
@@ -137,13 +137,14 @@ def calibration(name: str) -> dict[str, Any]:
 
 
 def material(name: str) -> Material:
-    excerpt = Excerpt("app.py", (2,), 1, (f"# {name}", f"def on_settled(): {name}"), changed=True)
+    lines = (f"# {name}", f"def on_settled(): {name}")
+    function = Excerpt("function", "app.py", 2, 1, lines, (2,), changed=True)
     bar = {"count": 3, "shallow_bytes": 10, "retained_bytes": 400}
     below = [{**bar, "type": name, "children": [{**bar, "type": "leaf", "retained_bytes": 300, "children": []}]}]
     second = {**bar, "type": "second", "retained_bytes": 100, "children": []}
     heap = {"reachable_bytes": 600, "rows": [{**bar, "type": "first", "children": below}, second]}
-    place = ("app.py", 2)
-    return Material({place: excerpt}, {place: (excerpt,)}, {"x.heapsnapshot": heap}, {}, {name: calibration(name)})
+    excerpts = (function, replace(function, of="registration"))
+    return Material(excerpts, {"x.heapsnapshot": heap}, {}, {name: calibration(name)})
 
 
 def trend(name: str) -> str:

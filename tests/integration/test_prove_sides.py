@@ -113,6 +113,17 @@ def prove(folder: Path, *arguments: str, code: int) -> dict:
     return checked_document(done.stdout) if done.stdout else {"stderr": done.stderr}
 
 
+def registered_in(proof: dict) -> list[str]:
+    """The stored source of the line that registers the closure that leaked; its revision is gone by now."""
+    return [
+        line
+        for row in proof["before"]["arms"][0]["excerpts"]
+        if (row["of"], row["file"]) == ("registration", "attaching/__init__.py")
+        for number, line in enumerate(row["lines"], row["first"])
+        if number in row["hits"]
+    ]
+
+
 def state_of(folder: Path) -> dict[str, str]:
     """Every file of the repository, git's own too, and its digest. Not ours: reports are ours to write."""
     return {
@@ -138,6 +149,7 @@ def test_a_fix_in_a_repository_is_proven_and_nothing_there_is_touched(repository
     assert "scope" in " ".join(document["paths"]["vanished"][0]["path"])
     assert document["paths"]["new"] == []
     assert document["before"]["commit"] == git(repository, "rev-parse", "leaky")
+    assert registered_in(document) == ["    provider.add_done_callback(on_settled)"]
     assert state_of(repository) == was
     assert git(repository, "worktree", "list").count("\n") == 0
 
@@ -224,6 +236,7 @@ def test_requirements_from_a_wheel_folder_both_ways_round(
     assert document["verdict"] == "PROVEN"
     assert document["before"]["packages"]["attaching"] == "1.0"
     assert document["after"]["packages"]["attaching"] == "1.1"
+    assert registered_in(document) == ["    provider.add_done_callback(on_settled)"]
     sealed = next((tmp_path / "reports").glob("attach-proof-*/proof.json"))
     assert (verify(sealed).status, verify(sealed).verdict, verify(sealed).exit_code) == ("HOLDS", "PROVEN", 0)
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "environments").glob("*/pyvenv.cfg")}

@@ -12,7 +12,7 @@ import pytest
 
 from leakharness.documents import MOST_BYTES, RunDocument, read_document, validated
 from leakharness.errors import OptionError, UsageError
-from leakharness.model import Detectable, Family, Growth, Reading, Retainer, RunResult
+from leakharness.model import Detectable, Excerpt, Family, Growth, Reading, Retainer, RunResult
 from leakharness.proof.stored import from_folders
 from leakharness.report.formats import FORMATS, read_documents, render_documents
 from leakharness.resolve import pyproject_options
@@ -25,6 +25,7 @@ RESULT = RunResult(
     families=(Family("app.Session", 1.0, 56.0),),
     retainers=(Retainer("Session", 5, 100, ("sys.modules['app']", "app.KEPT[*]"), "app.KEPT[*]", "5 kept"),),
     detectable=Detectable(0.1, 0.1, 0.1, 8.0),
+    excerpts=(Excerpt("function", "app.py", 2, 1, ("x = 1", "def f():"), (2,)),),
 )  # fmt: skip
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(RESULT.document()))
 

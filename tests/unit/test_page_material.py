@@ -54,11 +54,32 @@ def test_the_closure_and_its_registrations_are_shown(project: Path) -> None:
     """Where the file is below the current folder, on the page as well."""
     (project / "app.py").write_text(SOURCE)
     material = gathered([document("app.py")])
-    assert material.sources["app.py", 2].hits == (2,)
-    assert [excerpt.hits for excerpt in material.registrations["app.py", 2]] == [(5, 6)]
+    assert [(excerpt.of, excerpt.hits) for excerpt in material.excerpts] == [
+        ("function", (2,)),
+        ("registration", (5, 6)),
+    ]
     page = render_documents([document("app.py")], "html", material)
     assert "signal.add_done_callback(on_settled)" in page
     assert "signal.add_done_callback" not in render_documents([document("app.py")], "html")
+
+
+def test_a_result_that_has_its_source_is_shown_with_that(project: Path) -> None:
+    """And not with what the files have become since; an annotation goes by it as well."""
+    (project / "app.py").write_text(SOURCE)
+    own = [
+        {"of": of, "file": "app.py", "line": 2, "first": first, "lines": [text], "hits": [first]}
+        for of, first, text in (
+            ("function", 2, "def on_settled(old):"),
+            ("registration", 41, "old.connect(on_settled)"),
+        )
+    ]
+    leak = {**document("app.py"), "must": "PASS", "excerpts": own}
+    material = gathered([leak])
+    assert material.excerpts == ()
+    page = render_documents([leak], "html", material)
+    assert "old.connect(on_settled)" in page
+    assert "signal.add_done_callback" not in page
+    assert "file=app.py,line=41," in render_documents([leak], "github", material)
 
 
 def test_an_annotation_stands_where_the_closure_is_registered(project: Path) -> None:
@@ -76,9 +97,9 @@ def test_no_other_file_is_read_into_a_page(project: Path, file: str) -> None:
     """A stored result may come from anywhere: only Python sources, and none outside the project."""
     for path in (project.parent / "secret.py", project / "secret.txt"):
         path.write_text(SOURCE)
-    assert not gathered([document(file)]).sources
+    assert not gathered([document(file)]).excerpts
     (project / "link.py").symlink_to(project.parent / "secret.py")
-    assert not gathered([document("link.py")]).sources
+    assert not gathered([document("link.py")]).excerpts
 
 
 def test_a_snapshot_that_is_not_at_hand_is_said(project: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from leakharness.errors import OptionError, UsageError
 from leakharness.model import Certificate, Family, Growth, Reading, Retainer, RunResult
 from leakharness.report.formats import FORMATS, read_documents, read_results, render, render_documents
+from leakharness.report.retainer_tree import vanished_edge
 
 LEAK = RunResult(
     scenario="embedded-run",
@@ -179,6 +180,21 @@ def test_a_proof_has_a_report_in_every_format(tmp_path: Path) -> None:
     assert "Vanished" in render_documents([unseen], "html")
     assert "sys.modules[&#39;app&#39;]" in page
     assert '<code>app.KEPT[*]</code> → <code class="bad">Transcript</code>' in page
+
+
+@pytest.mark.parametrize(
+    ("after", "edge"),
+    [
+        ([], 3),
+        ([["root", "KEPT[*]", "Other"]], 3),  # says nothing of how the object was held
+        ([["root", "other", "Transcript"]], 1),
+        ([["root", "KEPT[*]", "other", "Transcript"], ["root", "Transcript"]], 2),
+        ([["elsewhere", "Transcript"]], 3),
+    ],
+)
+def test_the_edge_that_vanished(after: list[list[str]], edge: int) -> None:
+    """The first that no other way to the same object shares; else the one to the object."""
+    assert vanished_edge(["root", "KEPT[*]", "f closure cell 'x'", "Transcript"], after) == edge
 
 
 def test_a_document_that_is_not_as_ours_is_a_usage_error() -> None:
