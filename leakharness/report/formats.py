@@ -17,6 +17,7 @@ from leakharness.page_documents import CalibrateDocument, InvestigationDocument
 from leakharness.places import functions_in
 from leakharness.printable import cell, fenced, one_line, printable, prose
 from leakharness.report.material import Material, shown
+from leakharness.report.proof_arms import arms_of_proof
 
 __all__ = ["FORMATS", "read_documents", "read_results", "render", "render_documents"]
 
@@ -87,9 +88,7 @@ def _arms(documents: Sequence[Document]) -> list[dict[str, Any]]:
         if document.get("schema") in WITHOUT_ARMS:
             raise OptionError(f"{document['schema']}: it holds no result of a run, and is rendered with --format html")
         if "controls" in document:
-            rows = [(side, arm) for side in ("before", "after") for arm in document[side]["arms"]]
-            rows += [("control", arm) for arm in document["controls"]]
-            results += [{**arm, "mode": f"{side}: {arm['mode']}"} for side, arm in rows]
+            results += [{**arm, "mode": f"{role}: {arm['mode']}"} for role, arm in arms_of_proof(document)]
         else:
             results += document.get("arms", [dict(document)])
     return results

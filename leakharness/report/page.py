@@ -13,6 +13,7 @@ from leakharness.model import COUNTERS
 from leakharness.places import functions_in
 from leakharness.report.material import Material, Shown, shown
 from leakharness.report.plots import counter_rows, detection, icicle, pace_of, scales, sparkline
+from leakharness.report.proof_arms import arms_of_proof
 from leakharness.report.retainer_tree import retainer_tree, vanished_edge
 from leakharness.report.templating import templates
 from leakharness.report.text import check_command
@@ -102,12 +103,7 @@ def _measured(document: Document, material: Material, anchor: str) -> dict[str, 
         verdict, arms = document["certificate"], [("", arm) for arm in document["arms"]]
     elif proof:
         verdict = document["verdict"]
-        arms = [
-            (f"{side} {at}" if len(document[side]["arms"]) > 1 else side, arm)
-            for side in ("before", "after")
-            for at, arm in enumerate(document[side]["arms"], 1)
-        ]
-        arms += [("control", arm) for arm in document["controls"]]
+        arms = arms_of_proof(document)
     else:
         verdict, arms = document["verdict"], [("", document)]
     scenario = document["scenario"]
