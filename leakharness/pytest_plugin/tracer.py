@@ -104,6 +104,7 @@ class Tracer:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self._close()
+        self._counters.close()
         output = getattr(self._config, "workeroutput", None)
         if output is not None:
             output["leak_trace"] = self._pending

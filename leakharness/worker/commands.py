@@ -31,6 +31,7 @@ from leakharness.worker.readings import CounterReader
 from leakharness.worker.recorder import PLANTED, Plant, ScenarioRecorder, TargetMissing
 from leakharness.worker.runs import RunFailed, Runs
 from leakharness.worker.scenario_file import describe, facts_of, load_scenario, mode_of
+from leakharness.worker.shared_segments import remove_mark
 from leakharness.worker.tracker import Tracker, self_test
 from leakharness.worker.unowned_references import ReferenceReader, why_not
 
@@ -351,6 +352,7 @@ def _encoded(op: str, answer: Any) -> bytes:
 def _leave() -> None:
     """End without running the program's exit handlers: the verdict is out, and they may hang."""
     sys.stderr.flush()
+    remove_mark()
     os._exit(0)
 
 

@@ -106,6 +106,7 @@ class Counters(CounterReaders):
             self._children.note_waited_for()
 
     def close(self) -> None:
+        self._resources.close()
         if self._statm is not None:
             os.close(self._statm)
             self._statm = None

@@ -16,6 +16,7 @@ from typing import Any
 
 from leakharness.worker.counter_readers import CounterReaders
 from leakharness.worker.interpreters import others_reader
+from leakharness.worker.shared_segments import BLOCK_BYTES, SharedSegments
 
 __all__ = ["NOT_COUNTED", "OsResources"]
 
@@ -23,14 +24,12 @@ NOT_COUNTED = {
     "files elsewhere": "only those in the temporary folder and in /dev/shm are counted",
     "GPU memory": "it is not looked at",
     "System V semaphores and message queues": "they do not say who made them",
+    "shared memory that C code or a child made and closed": "not counted while another measurement runs here",
 }
 """What is counted nowhere, whatever the platform."""
 MOST_TEMP_ENTRIES = 20_000
 """Entries of the temporary folder that are walked: more than that are a leak at any rate."""
 OWN_MEMORY_FILE = "/memfd:leakharness (deleted)"
-SHM_FOLDER = "/dev/shm"
-BLOCK_BYTES = 512
-"""Unit of ``st_blocks`` (stat(2))."""
 NO_TYPE = 0
 """File type of anonymous inodes: eventfd, epoll, inotify, timerfd, signalfd, pidfd."""
 
@@ -43,6 +42,7 @@ class OsResources(CounterReaders):
         super().__init__()
         self.missing |= NOT_COUNTED
         self._pid = os.getpid()
+        self._segments: SharedSegments | None = None
         self.add("interpreters", others_reader())
         self._temp_folder = temp_folder
         if temp_folder is None:
@@ -55,13 +55,17 @@ class OsResources(CounterReaders):
             return
         self._ioctl, self._unread = _ioctl()
         self._own_pipes = frozenset(self._pipes())
-        self._old_segments = frozenset(_names_in(SHM_FOLDER))
+        self._segments = SharedSegments()
         self.add("unlinked_bytes", lambda: self._descriptors()[0])
         self.add("unread_bytes", lambda: self._descriptors()[1])
         self.add("watches", lambda: self._descriptors()[2])
-        self.add("shm_bytes", self._shm_bytes)
+        self.add("shm_bytes", self._segments.bytes_left)
         self.add("locks", self._locks)
         self.add("timers", self._timers)
+
+    def close(self) -> None:
+        if self._segments is not None:
+            self._segments.close()
 
     def read(self) -> dict[str, int]:
         """Every resource that can be read here."""
@@ -104,23 +108,6 @@ class OsResources(CounterReaders):
         for _, status in _open_files():
             if stat.S_IFMT(status.st_mode) in (stat.S_IFIFO, stat.S_IFSOCK):
                 yield status.st_ino
-
-    def _shm_bytes(self) -> int:
-        """POSIX shared memory with a name, that is new and this user's, and System V's that this process has made."""
-        total = 0
-        for name in _names_in(SHM_FOLDER):
-            if name not in self._old_segments:
-                try:
-                    status = os.stat(f"{SHM_FOLDER}/{name}")
-                except OSError:  # gone meanwhile
-                    continue
-                if status.st_uid == os.geteuid():
-                    total += status.st_blocks * BLOCK_BYTES
-        with open("/proc/sysvipc/shm", "rb") as file:
-            columns = file.readline().split()
-            size, creator = columns.index(b"size"), columns.index(b"cpid")
-            total += sum(int(row[size]) for row in map(bytes.split, file) if int(row[creator]) == self._pid)
-        return total
 
     def _locks(self) -> int:
         """Locks of files (locks(5)), the pid in the fifth column; a process that waits for one has "->" before it."""
@@ -168,13 +155,6 @@ def _watches(descriptor: int) -> int:
     except OSError:
         return 0
     return text.count(b"\ninotify wd:") + text.count(b"\ntfd:") + text.count(b"\nfanotify ino:")
-
-
-def _names_in(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
 
 
 def _ioctl() -> tuple[Any, int]:

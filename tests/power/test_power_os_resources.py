@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from leakharness import run
 from leakharness.worker.os_resources import NOT_COUNTED
+from leakharness.worker.shared_segments import SharedSegments
 
 SCENES = Path(__file__).parent / "scenes" / "os_resources.py"
 LEAKY = {
@@ -35,7 +38,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="they are read f
 def _leave_no_shared_memory() -> Iterator[None]:
     """The process that explains a leak is killed once it has; the system keeps what its runs made."""
     yield
-    for path in Path("/dev/shm").glob("leakharness-test-*"):
+    for path in (
+        *Path("/dev/shm").glob(f"leakharness-test-{os.getpid()}-*"),
+        Path(f"/dev/shm/leakharness-measuring-{os.getpid()}"),
+    ):
         path.unlink(missing_ok=True)
     for row in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]:
         number, size, creator = int(row.split()[1]), row.split()[3], row.split()[4]
@@ -59,3 +65,27 @@ def test_what_is_given_back_is_silent(name: str) -> None:
     result = run(f"{SCENES}::{name}", "clean", snapshots="never")
     assert result.verdict == "PASS", result.reason
     assert result.blind.keys() == set(NOT_COUNTED)
+
+
+@pytest.mark.parametrize("mode", ["multiprocessing", "both", "clean", "neighbour"])
+def test_shared_memory_of_another_measurement_is_not_this_one_s(mode: str) -> None:
+    """What this process made is counted by itself; what nobody is known to have made is not, beside another one."""
+    result = run(f"{SCENES.parent / 'neighbour_segments.py'}::segments", mode, snapshots="never")
+    if mode in ("multiprocessing", "both"):
+        assert result.verdict == "FAIL", result.reason
+        assert {g.counter: g.per_run for g in result.growth if g.grows}["shm_bytes"] == 8192
+    else:
+        assert result.verdict == "PASS", result.reason
+
+
+def test_the_mark_of_a_measurement_that_was_killed_is_removed_by_the_next() -> None:
+    mark = Path(f"/dev/shm/leakharness-measuring-{2**22 + 1}")  # no PID is as high (proc(5), pid_max)
+    mark.touch()
+    try:
+        segments = SharedSegments()
+        subprocess.run(["cp", SCENES, f"/dev/shm/leakharness-test-{os.getpid()}-mark"], check=True)
+        segments.bytes_left()
+        segments.close()
+        assert not mark.exists()
+    finally:
+        mark.unlink(missing_ok=True)

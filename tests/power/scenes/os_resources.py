@@ -77,7 +77,7 @@ def unlinked_at_the_end() -> Any:
 
 
 def _segment(run: Run) -> str:
-    name = f"leakharness-test-{os.getpid()}-{run.index}"
+    name = f"leakharness-test-{os.getppid()}-{os.getpid()}-{run.index}"
     descriptor = os.open(f"/dev/shm/{name}", os.O_CREAT | os.O_RDWR, 0o600)
     os.write(descriptor, bytes(PAGES))
     os.close(descriptor)
