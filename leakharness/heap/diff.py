@@ -1,7 +1,7 @@
 """Growth between two snapshots: which (type, name) families, or which retainer paths, hold more than before.
 
-By name no edge of ours is read, so files of several GiB need far less memory than their size; V8's edges are, because
-they say whose a store is.
+By name no edge of ours is kept, and of V8's those alone that say whose a store is, so files of several GiB need far less
+memory than their size.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -215,10 +215,10 @@ def diff_lane(
 
 def _diff(pair: Pair, settings: Settings) -> SnapshotDiff:
     needed = settings.by == "path" or settings.rank == "retained"
-    edges = True if needed else False if settings.raw else None
-    old = v8.read(pair.before, edges=edges)
     if needed:
-        return _compared(pair, old, v8.read(pair.after), settings)
+        return _compared(pair, v8.read(pair.before), v8.read(pair.after), settings)
+    edges: Literal["stores"] | bool = False if settings.raw else "stores"
+    old = v8.read(pair.before, edges=edges)
     summary = Families(old, raw=settings.raw)  # and let go of the graph before the second is read
     total, ids = old.node_count, old.node_id if old.of_v8 else None
     del old

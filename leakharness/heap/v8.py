@@ -29,6 +29,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -53,9 +54,11 @@ __all__ = [
 ]
 
 
-def read(path: Path | str, *, edges: bool | None = True) -> HeapGraph:
+def read(path: Path | str, *, edges: bool | Literal["stores"] | None = True) -> HeapGraph:
     """The graph in a ``.heapsnapshot`` of ours, of Node or of Chrome; without its edges if ``edges`` is
-    False, or None and the file is ours. A raw capture (``.heapcapture``, of ``leakharness.watch``) is read as well.
+    False, or None and the file is ours. ``edges="stores"``: those alone by which sizes count for the objects whose
+    stores they are, without their names, and none of ours. A raw capture (``.heapcapture``, of ``leakharness.watch``)
+    is read as well.
 
     The file is mapped and parsed piece by piece, so memory stays near the file's size. ``meta`` is what we
     stored (empty for files of other producers). Raises `SnapshotError` where the file is missing, truncated,
@@ -69,7 +72,9 @@ def read(path: Path | str, *, edges: bool | None = True) -> HeapGraph:
         sections = sections_of(text)
         layout = layout_of(text, sections)
         strings = strings_of(text, sections)
-        return columns_of(text, sections, layout, strings, with_edges=not layout.ours if edges is None else edges)
+        if layout.ours and edges is not True:
+            edges = False
+        return columns_of(text, sections, layout, strings, edges=True if edges is None else edges)
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def info(path: Path | str) -> SnapshotInfo:
         with mapped(path) as text, named_errors(path):
             sections = sections_of(text)
             layout = layout_of(text, sections)
-            graph = columns_of(text, sections, layout, strings_of(text, sections), with_edges=False)
+            graph = columns_of(text, sections, layout, strings_of(text, sections), edges=False)
         ours, node_count, edge_count = layout.ours, layout.nodes, layout.edges
     counts = np.bincount(graph.node_kind, minlength=len(graph.node_kinds))
     sizes = np.bincount(graph.node_kind, weights=graph.self_size, minlength=len(graph.node_kinds))

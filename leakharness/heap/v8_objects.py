@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from leakharness.heap.arrays import distinct
 from leakharness.heap.graph import HeapGraph
 
 __all__ = [
@@ -29,12 +30,14 @@ __all__ = [
     "Objects",
     "edge_names",
     "ephemeron_copies",
+    "inner_nodes",
     "objects_of",
     "size_owners",
 ]
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.int32]
 
 PLACE, VALUE = -1, -3  # in place of an edge's name: an entry at some place, the value of a WeakMap's entry
 _STORE_EDGES = ("elements", "properties", "table")
@@ -298,7 +301,16 @@ def ephemeron_copies(graph: HeapGraph) -> Ints:
     return copies
 
 
-def size_owners(graph: HeapGraph) -> Ints:
+def inner_nodes(graph: HeapGraph) -> Mask:
+    """Nodes that may count for the object that holds them: V8's ``array`` and ``hidden`` ones."""
+    inner: Mask = np.array([kind in _STORE_KINDS for kind in graph.node_kinds], bool)[graph.node_kind]
+    external = [number for number, text in enumerate(graph.strings) if text == "system / ExternalStringData"]
+    if external:
+        inner |= np.isin(graph.node_name, external)
+    return inner
+
+
+def size_owners(graph: HeapGraph) -> Numbers:
     """For each node the one that its own size counts for: itself, or for V8's ``array`` and ``hidden`` nodes the only
     object that holds them, at any depth.
 
@@ -306,44 +318,34 @@ def size_owners(graph: HeapGraph) -> Ints:
     elements)". A node with several owners, and one whose owner is a synthetic root, keeps its size.
     """
     n = graph.node_count
-    numbers = [number for number, kind in enumerate(graph.node_kinds) if kind in _STORE_KINDS]
-    inner = np.isin(graph.node_kind, numbers)
-    external = [number for number, text in enumerate(graph.strings) if text == "system / ExternalStringData"]
-    if external:
-        inner |= np.isin(graph.node_name, external)
-    owner = np.where(inner, _UNSEEN, np.arange(n))
+    inner = inner_nodes(graph)
+    owner = np.where(inner, np.int32(_UNSEEN), np.arange(n, dtype=np.int32))
     weak = graph.edge_kinds.index("weak") if "weak" in graph.edge_kinds else len(graph.edge_kinds)
     edges = np.flatnonzero(inner[graph.edge_to] & (graph.edge_kind != weak))
-    sources = (np.searchsorted(graph.edge_start, edges, side="right") - 1).astype(np.int64)
-    targets = graph.edge_to[edges].astype(np.int64)
+    targets = graph.edge_to[edges]
+    sources = np.repeat(np.arange(n, dtype=np.int32), np.diff(graph.edge_start))[edges]
     other = sources != targets
-    _spread(owner, sources[other], targets[other], inner)
+    _spread(owner, sources[other], targets[other])
     synthetic = np.isin(graph.node_kind, [k for k, kind in enumerate(graph.node_kinds) if kind == "synthetic"])
     kept = (owner < 0) | synthetic[np.maximum(owner, 0)]
-    return np.where(kept, np.arange(n), owner)
+    return np.where(kept, np.arange(n, dtype=np.int32), owner)
 
 
 _UNSEEN, _SEVERAL = -1, -2
 
 
-def _spread(owner: Ints, sources: Ints, targets: Ints, inner: Mask) -> None:
-    """Carry owners along the edges into inner nodes until none changes: unseen, one, several."""
-    by_source = np.argsort(sources, kind="stable")
-    start = np.zeros(len(owner) + 1, np.int64)
-    np.cumsum(np.bincount(sources, minlength=len(owner)), out=start[1:])
-    active = np.flatnonzero(owner[sources] != _UNSEEN)
-    while len(active):
-        new, at = owner[sources[active]], targets[active]
-        order = np.argsort(at, kind="stable")
-        new, at = new[order], at[order]
-        bounds = np.flatnonzero(np.concatenate([[True], at[1:] != at[:-1]]))
-        low, high = np.minimum.reduceat(new, bounds), np.maximum.reduceat(new, bounds)
-        nodes = at[bounds]
-        merged = np.where(low == high, low, _SEVERAL)
-        now = owner[nodes]
-        after = np.where(now == _UNSEEN, merged, np.where(now == merged, now, _SEVERAL))
-        changed = nodes[after != now]
-        owner[nodes] = after
-        count = start[changed + 1] - start[changed]
-        places = np.repeat(start[changed] - np.cumsum(count) + count, count) + np.arange(int(count.sum()))
-        active = by_source[places]
+def _spread(owner: Numbers, sources: Numbers, targets: Numbers) -> None:
+    """Carry owners along the edges into inner nodes until none changes: unseen, one, several. The edges are in the
+    order of their sources."""
+    active = owner[sources] != _UNSEEN
+    at, new = targets[active], owner[sources[active]]
+    while len(at):
+        before = owner[at]
+        owner[at] = new  # of several the last that is written stays
+        several = (owner[at] != new) | ((before != _UNSEEN) & (before != new))
+        owner[at[several]] = _SEVERAL
+        changed = distinct(at[owner[at] != before])
+        first, last = np.searchsorted(sources, changed), np.searchsorted(sources, changed, side="right")
+        count = last - first
+        edges = np.repeat(first - np.cumsum(count) + count, count) + np.arange(int(count.sum()))
+        at, new = targets[edges], owner[sources[edges]]
