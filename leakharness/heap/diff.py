@@ -294,8 +294,8 @@ def _by_name(
 def _by_class(families: Families, rows: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> Counter[str]:
     """Bytes of each class of growth. With --raw each text is a family, and there are many: short ones say nothing."""
     texts = np.isin(families.kind, [number for number, kind in enumerate(families.kinds) if kind in TEXTS])
-    short = np.array([len(text) < SOURCE_LENGTH for text in families.strings], bool)
-    plain = texts[rows] & short[families.name[rows]]
+    short = np.array([len(families.strings[name]) < SOURCE_LENGTH for name in families.name[rows].tolist()], bool)
+    plain = texts[rows] & short
     found = Counter[str]({AMBIGUOUS: int(sizes[rows[plain]].sum())} if plain.any() else {})
     for row in rows[~plain].tolist():
         found[classify_name(*families.key(row))] += int(sizes[row])

@@ -29,15 +29,16 @@ def credited_sizes(graph: HeapGraph) -> Ints:
 
 def family_names(graph: HeapGraph) -> tuple[npt.NDArray[np.int32], list[str]]:
     """What each node is called, as numbers of the strings given back: equal texts have one number."""
-    names, strings = _same_text_once(graph), graph.strings
+    strings = graph.strings
     if not graph.of_v8:
-        return _definitions_by_kind(names, strings)
+        return _definitions_by_kind(_same_text_once(graph.node_name, strings), strings)
     kinds = [number for number, kind in enumerate(graph.node_kinds) if kind in NAMED_BY_TEXT + PARTS_OF_CODE]
-    own = np.full(len(graph.node_kinds), -1, np.int64)
+    own = np.full(len(graph.node_kinds), -1, np.int32)
     own[kinds] = len(strings) + np.arange(len(kinds))
     of_kind = own[graph.node_kind]
-    found = np.where(of_kind >= 0, of_kind, names).astype(np.int32)
-    return found, [*strings, *(f"({graph.node_kinds[kind]})" for kind in kinds)]
+    names = np.where(of_kind >= 0, of_kind, graph.node_name)
+    strings = [*strings, *(f"({graph.node_kinds[kind]})" for kind in kinds)]
+    return _same_text_once(names, strings, last=len(kinds)), strings
 
 
 def _definitions_by_kind(names: npt.NDArray[np.int32], strings: list[str]) -> tuple[npt.NDArray[np.int32], list[str]]:
@@ -52,13 +53,17 @@ def _definitions_by_kind(names: npt.NDArray[np.int32], strings: list[str]) -> tu
     return folded[names], [*strings, *(f"({word})" for word in kinds)]
 
 
-def _same_text_once(graph: HeapGraph) -> npt.NDArray[np.int32]:
-    """Node names with equal strings under one number; V8's tables have each once, foreign ones may not."""
-    if len(set(graph.strings)) == len(graph.strings):
-        return graph.node_name
+def _same_text_once(names: npt.NDArray[np.int32], strings: list[str], last: int = 0) -> npt.NDArray[np.int32]:
+    """Names with equal strings under one number, but for the ``last`` strings; V8's tables have each once, foreign ones
+    may not."""
+    used = np.flatnonzero(np.bincount(names, minlength=len(strings))[: len(strings) - last])
+    texts = [strings[number] for number in used.tolist()]
+    if len(set(texts)) == len(texts):
+        return names
     first: dict[str, int] = {}
-    canonical = [first.setdefault(text, number) for number, text in enumerate(graph.strings)]
-    return np.array(canonical, np.int32)[graph.node_name]
+    canonical = np.arange(len(strings), dtype=np.int32)
+    canonical[used] = [first.setdefault(text, number) for text, number in zip(texts, used.tolist(), strict=True)]
+    return canonical[names]
 
 
 class Families:
@@ -66,13 +71,13 @@ class Families:
     are in the file."""
 
     def __init__(self, graph: HeapGraph, *, raw: bool = False) -> None:
-        names, self.strings = (_same_text_once(graph), graph.strings) if raw else family_names(graph)
+        names, self.strings = (
+            (_same_text_once(graph.node_name, graph.strings), graph.strings) if raw else family_names(graph)
+        )
         sizes = graph.self_size if raw else credited_sizes(graph)
+        used, self.of_node, self.first = _grouped(graph.node_kind, names, len(self.strings))
         width = np.int64(len(self.strings))
-        keys = graph.node_kind * width + names
-        used, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-        self.of_node: npt.NDArray[np.int32] = inverse.reshape(-1).astype(np.int32)
-        self.kind, self.name, self.first = used // width, used % width, first
+        self.kind, self.name = used // width, used % width
         self.count = np.bincount(self.of_node, minlength=len(used))
         self.size = np.bincount(self.of_node, weights=sizes, minlength=len(used)).astype(np.int64)  # exact below 2**53
         self.kinds = graph.node_kinds
@@ -107,6 +112,25 @@ class Families:
             (self.kinds[kind], self.strings[name])
             for kind, name in zip(self.kind.tolist(), self.name.tolist(), strict=True)
         ]
+
+
+def _grouped(
+    kinds: npt.NDArray[np.uint8], names: npt.NDArray[np.int32], strings: int
+) -> tuple[Ints, npt.NDArray[np.int32], Ints]:
+    """The pairs of kind and name that occur, as numbers in ascending order; which of them each node has; and the first
+    node of each. By counting, as the pairs are few beside the nodes."""
+    there = np.flatnonzero(np.bincount(names, minlength=strings))
+    place = np.zeros(strings, np.int32)
+    place[there] = np.arange(len(there), dtype=np.int32)
+    keys = place[names]
+    keys += kinds.astype(np.int32) * np.int32(len(there))  # kinds are few, and names no more than nodes
+    found = np.flatnonzero(np.bincount(keys))
+    number = np.zeros(int(found[-1]) + 1, np.int32)
+    number[found] = np.arange(len(found), dtype=np.int32)
+    of_node = number[keys]
+    first = np.zeros(len(found), np.int64)
+    first[of_node[::-1]] = np.arange(len(names) - 1, -1, -1)  # of several the last that is written stays
+    return found // len(there) * strings + there[found % len(there)], of_node, first
 
 
 def retained_of_families(families: Families, tree: Dominators, retained: Ints) -> Ints:

@@ -144,28 +144,35 @@ def same_process(
 ) -> int | None:
     """How many objects are in both of two files of V8, where equal ids are the same object: most of those that are in
     both are of one family then. None where they are of two processes."""
-    at_old, at_new = _in_both(*ids)
-    if not len(at_old):
+    at_new = _in_both(*ids)
+    if not len(at_new):
         return None
     before, after = families
-    some = slice(None, None, -(-len(at_old) // _IDS_COMPARED))
-    rows = zip(before.of_node[at_old[some]].tolist(), after.of_node[at_new[some]].tolist(), strict=True)
+    new = at_new[:: -(-len(at_new) // _IDS_COMPARED)]
+    old = np.flatnonzero(_marked(ids[0], ids[1][new]))
+    new = new[np.argsort(ids[1][new], kind="stable")]
+    old = old[np.argsort(ids[0][old], kind="stable")]
+    rows = zip(before.of_node[old].tolist(), after.of_node[new].tolist(), strict=False)
     same = [before.key(old) == after.key(new) for old, new in rows]
-    return len(at_old) if sum(same) >= SAME_SHARE * len(same) else None
+    return len(at_new) if sum(same) >= SAME_SHARE * len(same) else None
 
 
-def _in_both(old: npt.NDArray[np.uint64], new: npt.NDArray[np.uint64]) -> tuple[Ints, Ints]:
-    """Places of the ids that are in both columns. V8 counts them up, so that a table of all is small; the few of native
+def _in_both(old: npt.NDArray[np.uint64], new: npt.NDArray[np.uint64]) -> Ints:
+    """Places in ``new`` of the ids that are in both columns."""
+    return np.flatnonzero(_marked(new, old))
+
+
+def _marked(ids: npt.NDArray[np.uint64], wanted: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which of ``ids`` are among the ``wanted``. V8 counts them up, so that a table of all is small; the few of native
     objects, which are hashes, are sorted."""
-    limit = _IDS_IN_TABLE * max(len(old), len(new), 1)
-    places = np.full(limit, -1, np.int32)
-    low_old, low_new = np.flatnonzero(old < limit), np.flatnonzero(new < limit)
-    places[old[low_old]] = low_old
-    at = places[new[low_new]]
-    found = at >= 0
-    high_old, high_new = np.flatnonzero(old >= limit), np.flatnonzero(new >= limit)
-    _, first, second = np.intersect1d(old[high_old], new[high_new], return_indices=True)
-    return np.concatenate([at[found], high_old[first]]), np.concatenate([low_new[found], high_new[second]])
+    limit = _IDS_IN_TABLE * max(len(ids), len(wanted), 1)
+    table = np.zeros(limit + 1, bool)  # the last is that of all beyond it
+    table[wanted[wanted < limit]] = True
+    found: npt.NDArray[np.bool_] = table[np.minimum(ids, np.uint64(limit))]
+    high = np.flatnonzero(ids >= limit)
+    if len(high):
+        found[high] = np.isin(ids[high], wanted[wanted >= limit])
+    return found
 
 
 def _add(
