@@ -1,7 +1,7 @@
 """Growth between two snapshots: which (type, name) families, or which retainer paths, hold more than before.
 
-By name no edge of ours is kept, and of V8's those alone that say whose a store is, so files of several GiB need far less
-memory than their size.
+By name no edge of ours is kept, and of those of V8 only what says whose a store is, so files of several GiB need far
+less memory than their size.
 """
 
 from __future__ import annotations

@@ -102,9 +102,9 @@ def _core(forward: Links, search: Any) -> Numbers:
         arrays += [array("i", [UNREACHABLE]) * n for _ in range(6)]
         arrays += [array("i", [0]) * (n + 1), arrays[0][:-1]]
     else:
-        arrays = [np.ascontiguousarray(given.pop(), np.int64) for _ in range(4)]
-        arrays += [np.full(n, UNREACHABLE, np.int64) for _ in range(6)]
-        arrays += [np.zeros(n + 1, np.int64), arrays[0][:-1].copy()]
+        arrays = [np.ascontiguousarray(given.pop(), np.int32) for _ in range(4)]
+        arrays += [np.full(n, UNREACHABLE, np.int32) for _ in range(6)]
+        arrays += [np.zeros(n + 1, np.int32), arrays[0][:-1].copy()]
     found = search(*arrays)
     vertex = np.asarray(arrays[4])[:found]
     above = np.asarray(arrays[5])[:found]

@@ -49,9 +49,7 @@ def columns_of(
     return graph
 
 
-def _nodes(
-    text: mmap.mmap, span: tuple[int, int], layout: Layout, strings: list[str], *, further: bool
-) -> HeapGraph:
+def _nodes(text: mmap.mmap, span: tuple[int, int], layout: Layout, strings: list[str], *, further: bool) -> HeapGraph:
     """The graph without edges, but for where they begin."""
     n, width = layout.nodes, len(layout.node_fields)
     if n == 0:
@@ -134,9 +132,7 @@ def _with_store_edges(graph: HeapGraph, text: mmap.mmap, span: tuple[int, int], 
     return replace(graph, edge_start=start, edge_kind=kind, edge_name=np.zeros(len(to), np.int32), edge_to=to)
 
 
-def _edges(
-    text: mmap.mmap, span: tuple[int, int], layout: Layout, *, named: bool
-) -> Iterator[tuple[int, list[Any]]]:
+def _edges(text: mmap.mmap, span: tuple[int, int], layout: Layout, *, named: bool) -> Iterator[tuple[int, list[Any]]]:
     """(index of the first edge, kinds, targets and, if ``named``, names) of pieces of the edges."""
     m, width = layout.edges, len(layout.edge_fields)
     _check_room("edges", span, m, width)

@@ -113,8 +113,8 @@ def columns_in(piece: bytes, width: int, wanted: Sequence[int]) -> list[Ints] | 
     line; None where the text is anything else, or has longer numbers than this reads."""
     text = np.frombuffer(piece + _PADDING, np.uint8)
     marks = np.flatnonzero(text[: len(piece)] < _ZERO)
-    lines = (len(marks) + 1) // (width + 1)
-    if not lines or (len(marks) + 1) % (width + 1) or int(text.max()) > _NINE:
+    lines, rest = divmod(len(marks) + 1, width + 1)
+    if not lines or rest or int(text.max()) > _NINE:
         return None
     table = np.append(marks, len(piece)).reshape(lines, width + 1)
     ends = table[:, width - 1]

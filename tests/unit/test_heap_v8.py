@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from leakharness.errors import SnapshotError
-from leakharness.heap import v8, v8_columns
+from leakharness.heap import v8, v8_numbers
 from leakharness.heap.graph import NODE_KINDS, HeapGraph
+from leakharness.heap.v8_objects import size_owners
 
 COLUMNS = ("node_kind", "node_name", "self_size", "edge_start", "edge_kind", "edge_name", "edge_to")
 
@@ -131,35 +132,99 @@ def test_pieces_of_any_size_give_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     """The piece size changes nothing, even where pieces cut rows."""
     graph = plain(300, [(i, (i * 7) % 300) for i in range(300)])
     v8.write(graph, tmp_path / "g.heapsnapshot")
+    lines = saved(tmp_path, as_v8_writes(json.loads((tmp_path / "g.heapsnapshot").read_bytes())))
     for size in (40, 97, 1000):
-        monkeypatch.setattr(v8_columns, "CHUNK_BYTES", size)
+        monkeypatch.setattr(v8_numbers, "CHUNK_BYTES", size)
         assert same(graph, v8.read(tmp_path / "g.heapsnapshot"))
+        assert same(graph, v8.read(lines))
 
 
-def test_compiled_and_plain_parsing_agree() -> None:
-    """The source for the compiler gives what numpy gives, and refuses what numpy refuses."""
-    table = [
-        b"1,2,3",
-        b" 10 ,\n20\t,\r30 ",
-        b"0",
-        b"1,,2",
-        b"1,2,",
-        b",1",
-        b"1 2",
-        b"1,x",
-        b"1.5",
-        b"9" * 25,
-        b"1,18446744073709551615",
-    ]
-    for text, to_limit in itertools.product(table, (False, True)):
-        out = np.empty(text.count(b",") + 1, np.int64)
-        found = v8_columns._scan_numbers(text, out, to_limit)
+NUMBERS = [
+    b"1,2,3",
+    b" 10 ,\n20\t,\r30 ",
+    b"0",
+    b"1,,2",
+    b"1,2,",
+    b",1",
+    b"1 2",
+    b"1,x",
+    b"1.5",
+    b"9" * 25,
+    b"12345678,123456789,9007199254740993,00000000000000001",
+    b"1,18446744073709551615",
+    b"9223372036854775807",
+]
+
+
+def test_numbers_are_read_as_the_general_parser_reads_them() -> None:
+    """By words of eight digits or by numpy's own parser: the same numbers, and the same is refused."""
+    for text, to_limit in itertools.product(NUMBERS, (False, True)):
         try:
-            expected = v8_columns._parse_numbers(text, to_limit=to_limit).tolist()
+            expected = v8_numbers._by_numpy(text, to_limit=to_limit).tolist()
         except SnapshotError:
-            assert found == -1, text
+            with pytest.raises(SnapshotError):
+                v8_numbers.numbers_in(text, to_limit=to_limit)
         else:
-            assert out[:found].tolist() == expected, text
+            assert v8_numbers.numbers_in(text, to_limit=to_limit).tolist() == expected, text
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 10**16 - 1)] * 3), min_size=1))
+def test_columns_of_lines_are_those_of_the_numbers(rows: list[tuple[int, int, int]]) -> None:
+    """Rows as V8 writes them, one a line, by the columns asked for."""
+    text = b"\n,".join(b"%d,%d,%d" % row for row in rows) + b"\n"
+    for wanted in ((0, 1, 2), (2, 0), (1,)):
+        columns = v8_numbers.columns_in(text, 3, wanted)
+        assert columns is not None
+        assert [column.tolist() for column in columns] == [[row[place] for row in rows] for place in wanted]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"1,2,3",
+        b"1,2\n,3,4,5,6\n",
+        b"1,2,3\n,4,5,6",
+        b"1,2,3\n4,5,6\n",
+        b"1,,3\n,4,5,6\n",
+        b"1,2,3 \n,4,5,6\n",
+        b"1,-2,3\n,4,5,6\n",
+        b"1,2,3\n,4,5x,6\n",
+        b"1,2,3\n,4,5,6\n\n",
+        b"1,2,12345678901234567\n",
+        b"\n",
+        b"",
+    ],
+)
+def test_lines_of_another_form_are_left_to_the_general_parser(text: bytes) -> None:
+    """Rows that lines do not tell apart are not read by lines."""
+    assert v8_numbers.columns_in(text, 3, (0, 1, 2)) is None
+
+
+def as_v8_writes(document: dict[str, Any]) -> bytes:
+    """One row a line, with a comma before each further one."""
+    text = json.dumps({**document, "nodes": [], "edges": []})
+    for key, width in (("nodes", 7), ("edges", 3)):
+        values = document[key]
+        rows = [",".join(map(str, values[at : at + width])) for at in range(0, len(values), width)]
+        text = text.replace(f'"{key}": []', f'"{key}": [' + "\n,".join(rows) + "\n]")
+    return text.encode()
+
+
+def test_only_the_edges_into_stores_are_read_for_the_sizes_of_families(tmp_path: Path) -> None:
+    """The same owners by those edges alone as by all, whatever the size of the pieces."""
+    document = small()
+    document["snapshot"]["meta"]["node_types"][0] = ["hidden", "array", "string", "object", "code", "closure"]
+    document["snapshot"] |= {"node_count": 5, "edge_count": 6}
+    rows = [(3, 0, 2), (3, 1, 2), (1, 1, 1), (0, 1, 0), (1, 2, 1)]
+    document["nodes"] = [x for at, (kind, name, count) in enumerate(rows) for x in (kind, name, at, 16, count, 0, 0)]
+    targets = [1, 3, 2, 0, 4, 0]
+    document["edges"] = [x for target in targets for x in (0, 2, target * 7)]
+    for text in (as_v8_writes(document), json.dumps(document).encode()):
+        whole = v8.read(saved(tmp_path, text))
+        part = v8.read(saved(tmp_path, text), edges="stores")
+        assert part.edge_to.tolist() == [3, 2, 4]
+        assert part.edge_start.tolist() == [0, 1, 2, 3, 3, 3]
+        assert size_owners(part).tolist() == size_owners(whole).tolist() == [0, 1, 1, 0, 1]
 
 
 def test_files_of_v8_are_read_whatever_their_layout(tmp_path: Path) -> None:
