@@ -60,10 +60,10 @@ def kept_blocks(worker: WorkerClient, measurement: Measurement, *, lost: bool = 
         return KeptBlocks()
     runs = _more_runs(measurement, CENSUS_EVENTS / pace)
     censuses = []
-    for count in (1, runs, runs):  # after the first, whatever a census itself needs is there
+    for count, rehearsal in ((1, True), (runs, False), (runs, False)):
         worker.request(RUNS, count, doing="making the runs of a census of blocks")
         worker.request(READ, SETTLE_S, False, False, doing="settling before a census of blocks")
-        censuses.append(worker.request(BLOCKS, doing="taking a census of blocks"))
+        censuses.append(worker.request(BLOCKS, rehearsal, doing="taking a census of blocks"))
         if censuses[-1].failed:
             return KeptBlocks(problem=f"what the blocks hold is not known: {censuses[-1].failed}")
     kept = more_blocks(censuses[1], censuses[2], runs)

@@ -17,7 +17,7 @@ import struct
 import sys
 import types
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from leakharness.worker.capture.type_plans import type_name
@@ -43,19 +43,24 @@ HOLDERS = (tuple, dict)
 CHUNK_FLAGS, IN_USE, MAPPED = 7, 1, 2
 """Low bits of a chunk's size in malloc/malloc.c: all of them, PREV_INUSE, IS_MMAPPED."""
 CODE_PARTS = ("co_consts", "co_names", "co_varnames", "co_freevars", "co_cellvars", "co_filename", "co_name")
-Blocks = dict[int, tuple[int, int]]
-"""Address of each object, or of a block without one: (bytes of the block, the address of the object's type, or 0)."""
+HALF = (1 << 32) - 1
+"""The lower half of a word."""
 
 
-def census() -> BlocksAnswer:
-    """All blocks in use, by type and size, and how many of each nothing in the heap refers to."""
+def census(rehearsal: bool = False) -> BlocksAnswer:
+    """All blocks in use, by type and size, and how many of each nothing in the heap refers to. ``rehearsal``: only make
+    a copy and let it answer, so that whatever that needs is there before the first census."""
     why = _why_not()
     if why:
         return BlocksAnswer(failed=why)
     try:
-        return answer_of_copy(BlocksAnswer, _answer, COPY_SECONDS)
+        return answer_of_copy(BlocksAnswer, _nothing if rehearsal else _answer, COPY_SECONDS)
     except CopyFailed as exc:
         return BlocksAnswer(failed=str(exc))
+
+
+def _nothing() -> BlocksAnswer:
+    return BlocksAnswer((BlockCount("", 0, 0, 0),))
 
 
 def _answer() -> BlocksAnswer:
@@ -64,14 +69,17 @@ def _answer() -> BlocksAnswer:
     memory = list(_memory(regions))  # before anything else is made here that would be in it
     gc.disable()
     gc.unfreeze()
+    known = _known()  # before anything is made of the blocks, which would have to be walked as well
     kinds = _types()
     blocks = _blocks(memory, kinds)
-    known = _known()
-    counts = Counter((kind, size) for size, kind in blocks.values())
-    lost = {at: kind for at, (_, kind) in blocks.items() if kind and at not in known}
-    inside = _inside(at for at, kind in lost.items() if kinds[kind] in HOLDERS)
-    alone = Counter((kind, size) for at, (size, kind) in blocks.items() if at in lost and at not in inside)
-    within = Counter((kind, size) for at, (size, kind) in blocks.items() if at in lost and at in inside)
+    counts = blocks.counts()
+    lost = {size: set(objects).difference(known) for size, objects in blocks.objects.items()}
+    inside = _inside(
+        [at for size, found in lost.items() for at in found if kinds[blocks.objects[size][at]] in HOLDERS],
+        set().union(*lost.values()),
+    )
+    alone = blocks.counts_of({size: found - inside for size, found in lost.items()})
+    within = blocks.counts_of({size: found & inside for size, found in lost.items()})
     return BlocksAnswer(
         tuple(
             BlockCount(type_name(kinds[kind]) if kind else "", size, count, alone[kind, size], within[kind, size])
@@ -80,19 +88,18 @@ def _answer() -> BlocksAnswer:
     )
 
 
-def _inside(holders: Iterable[int]) -> set[int]:
-    """The addresses of what these objects refer to: of tuples and dicts that the collector has never seen, or has left
+def _inside(holders: list[int], lost: set[int]) -> set[int]:
+    """Those of ``lost`` that these objects refer to: tuples and dicts that the collector has never seen, or has left
     to themselves. Asked in one more copy, as a block that only looks like an object may be among them; none where that
     copy dies."""
-    found = list(holders)
 
     def referents() -> tuple[int, ...]:
-        items = [ctypes.cast(at, ctypes.py_object).value for at in found]
+        items = [ctypes.cast(at, ctypes.py_object).value for at in holders]
         keys = itertools.chain.from_iterable(item for item in items if type(item) is dict)  # strings are not told of
-        return tuple(map(id, (*gc.get_referents(*items), *keys)))
+        return tuple(lost.intersection(map(id, itertools.chain(gc.get_referents(*items), keys))))
 
     try:
-        return set(answer_of_copy(tuple[int, ...], referents, COPY_SECONDS)) if found else set()
+        return set(answer_of_copy(tuple[int, ...], referents, COPY_SECONDS)) if holders else set()
     except CopyFailed:
         return set()
 
@@ -144,77 +151,113 @@ def _types() -> dict[int, type]:
     return seen
 
 
-def _blocks(memory: list[tuple[int, bytes]], kinds: dict[int, type]) -> Blocks:
+class _Blocks:
+    """The blocks in use. ``objects``: by the bytes of their block, the address of each object and that of its type.
+    ``bare``: how many blocks of so many bytes hold none."""
+
+    def __init__(self) -> None:
+        self.objects: dict[int, dict[int, int]] = {}
+        self.bare: Counter[int] = Counter()
+
+    def add(self, size: int, objects: dict[int, int], bare: int = 0) -> None:
+        self.objects.setdefault(size, {}).update(objects)
+        if bare:
+            self.bare[size] += bare
+
+    def counts(self) -> Counter[tuple[int, int]]:
+        """How many there are, by the address of the type, or 0, and the bytes of the block."""
+        counts = self.counts_of(self.objects)
+        counts.update({(0, size): count for size, count in self.bare.items()})
+        return counts
+
+    def counts_of(self, addresses: Mapping[int, Iterable[int]]) -> Counter[tuple[int, int]]:
+        """The same, of these objects, by the bytes of their block."""
+        counts: Counter[tuple[int, int]] = Counter()
+        for size, found in addresses.items():
+            kinds = Counter(map(self.objects[size].__getitem__, found))
+            counts.update({(kind, size): count for kind, count in kinds.items()})
+        return counts
+
+
+def _blocks(memory: list[tuple[int, bytes]], kinds: dict[int, type]) -> _Blocks:
     """Every block in use: of the small-object allocator, and of malloc where it holds one of the large types."""
-    blocks: Blocks = {}
+    blocks = _Blocks()
     for start, data in memory:
-        pools = []
-        first = -start % POOL_BYTES
-        for offset in range(first, len(data) - POOL_BYTES + 1, POOL_BYTES) if len(data) >= LEAST_REGION_BYTES else ():
-            found = _pool(start + offset, data[offset : offset + POOL_BYTES], kinds)
+        words = memoryview(data).cast("Q")
+        end_of_pools = 0
+        between = []
+        pools = range(-start % POOL_BYTES, len(data) - POOL_BYTES + 1, POOL_BYTES)
+        for offset in pools if len(data) >= LEAST_REGION_BYTES else ():
+            found = _pool(start + offset, words[offset // 8 : (offset + POOL_BYTES) // 8], kinds)
             if found is not None:
-                blocks.update(found)
-                pools.append(offset)
-        blocks.update(_large(start, data, set(pools), first))
+                blocks.add(*found)
+                between.append((end_of_pools, offset))
+                end_of_pools = offset + POOL_BYTES
+        for first, last in (*between, (end_of_pools, len(data))):
+            if first < last:
+                for size, at, kind in _large(start, data, first, last):
+                    blocks.add(size, {at: kind})
     return blocks
 
 
-def _pool(base: int, data: bytes, kinds: dict[int, type]) -> Blocks | None:
-    """The blocks in use of the pool at ``base``; None where there is none."""
-    (count,) = struct.unpack_from("<I", data)
-    _, index, next_new, last = struct.unpack_from("<IIII", data, 32)
-    size = (index + 1) * ALIGNMENT_BYTES
-    if not (index < SIZE_CLASSES and 0 < count <= (POOL_BYTES - POOL_HEAD_BYTES) // size and last == POOL_BYTES - size):
+def _pool(base: int, words: memoryview[int], kinds: dict[int, type]) -> tuple[int, dict[int, int], int] | None:
+    """The blocks in use of the pool at ``base``: their bytes, the objects in them, how many hold none; None where there
+    is no pool. Written so that a block costs little: there are a hundred thousand."""
+    count, index = words[0] & HALF, words[4] >> 32
+    if not 0 < count <= (POOL_BYTES - POOL_HEAD_BYTES) // ALIGNMENT_BYTES or index >= SIZE_CLASSES:
+        return None
+    size, next_new, last = (index + 1) * ALIGNMENT_BYTES, words[5] & HALF, words[5] >> 32
+    if count > (POOL_BYTES - POOL_HEAD_BYTES) // size or last != POOL_BYTES - size:
         return None
     if not POOL_HEAD_BYTES <= next_new <= POOL_BYTES + size or (next_new - POOL_HEAD_BYTES) % size:
         return None
+    slots = range(base + POOL_HEAD_BYTES, base + min(next_new, last + 1), size)
     free = set()
-    (at,) = struct.unpack_from("<Q", data, 8)
-    while base <= at < base + POOL_BYTES and at not in free:
+    at = words[1]
+    while at in slots and at not in free:
         free.add(at)
-        (at,) = struct.unpack_from("<Q", data, at - base)
-    used = [at for at in range(POOL_HEAD_BYTES, min(next_new, last + 1), size) if base + at not in free]
-    if len(used) != count:
+        at = words[(at - base) // 8]
+    if len(slots) - len(free) != count:
         return None
-    words = struct.unpack(f"<{POOL_BYTES // 8}Q", data)
-    found: Blocks = {}
-    for at in used:
-        ahead, kind = _object(words, at // 8, size // 8, kinds)
-        found[base + at + 8 * ahead] = (size, kind)
-    return found
-
-
-def _object(words: tuple[int, ...], at: int, size: int, kinds: dict[int, type]) -> tuple[int, int]:
-    """Of the object in the block at word ``at``: the words in front of it, and the address of its type, or 0."""
+    objects: dict[int, int] = {}
+    found: set[int] = free
+    first, step = POOL_HEAD_BYTES // 8, size // 8
+    last_slot = first + (len(slots) - 1) * step
     for word in TYPE_WORDS:
-        if word < size and words[at + word] in kinds and 0 < words[at + word - 1] < LARGEST_COUNT:
-            return word - 1, words[at + word]
-    return 0, 0
+        if word >= step or len(found) == len(slots):
+            break
+        types = words[first + word : last_slot + word + 1 : step].tolist()
+        if kinds.keys().isdisjoint(types):
+            continue
+        counts = words[first + word - 1 : last_slot + word : step].tolist()
+        more = {
+            at: kind
+            for at, references, kind in zip(slots, counts, types, strict=True)
+            if kind in kinds and 0 < references < LARGEST_COUNT and at not in found
+        }
+        found = found | more.keys()
+        ahead = 8 * (word - 1)
+        objects.update(zip([at + ahead for at in more] if ahead else more, more.values(), strict=True))
+    return size, objects, count - len(objects)
 
 
-def _large(start: int, data: bytes, pools: set[int], first: int) -> Blocks:
-    """Chunks of malloc in use that hold an object of one of the large types."""
-    found: Blocks = {}
+def _large(start: int, data: bytes, first: int, last: int) -> Iterator[tuple[int, int, int]]:
+    """Chunks of malloc in use between these offsets that hold an object of one of the large types: bytes, the address
+    of the object, that of its type."""
     for kind in LARGE_TYPES:
         pattern = id(kind).to_bytes(8, "little").rstrip(b"\0")  # zeros are everywhere, and slow to search for
-        at = data.find(pattern)
+        at = data.find(pattern, first, last)
         while at >= 0:
             chunk = at - 24
-            if (
-                at % 16 == 8
-                and chunk >= 0
-                and data.startswith(b"\0\0", at + len(pattern))
-                and (at - first) // POOL_BYTES * POOL_BYTES + first not in pools
-            ):
+            if at % 16 == 8 and chunk >= 0 and data.startswith(b"\0\0", at + len(pattern)):
                 count, head = struct.unpack_from("<Q", data, at - 8)[0], struct.unpack_from("<Q", data, at - 16)[0]
                 size = head & ~CHUNK_FLAGS
                 end = chunk + size
                 whole = size > SIZE_CLASSES * ALIGNMENT_BYTES and size % 16 == 0 and end <= len(data)
                 mapped = head & MAPPED
                 if whole and 0 < count < LARGEST_COUNT and (mapped or _in_use(data, end)):
-                    found[start + at - 8] = (size - 8, id(kind))
-            at = data.find(pattern, at + 8)
-    return found
+                    yield size - 8, start + at - 8, id(kind)
+            at = data.find(pattern, at + 8, last)
 
 
 def _in_use(data: bytes, end: int) -> bool:
@@ -234,7 +277,8 @@ def _known() -> set[int]:
         untracked = list(itertools.filterfalse(gc.is_tracked, found))  # the others are listed
         new = dict(zip(map(id, untracked), untracked, strict=True))
         level = [new[at] for at in new.keys() - known]
-        known.update(map(id, found))
+        known.update(new)
+        known.update(map(id, filter(gc.is_tracked, found)))
     known.update(map(id, itertools.chain.from_iterable(dicts)))
     while codes:
         code = codes.pop()

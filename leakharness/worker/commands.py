@@ -108,11 +108,11 @@ class Measuring:
         self._references.forget()
         return self.reader.freeze(collect)
 
-    def blocks(self) -> protocol.BlocksAnswer:
+    def blocks(self, rehearsal: bool = False) -> protocol.BlocksAnswer:
         """Census of all allocator blocks, objects or not."""
         from leakharness.worker.block_census import census
 
-        return census()
+        return census(rehearsal)
 
     def census(self) -> protocol.CensusAnswer:
         return protocol.CensusAnswer(self.reader.census(sizes=True))
