@@ -302,7 +302,7 @@ def _persists(series: Series, terms: Terms, before: Series | None, earlier_swing
         return Trend(state, per_run, rise, swing, f"{numbers}; below the floor of {_number(terms.floor)}")
     lasting = series.batches >= LASTING_BATCHES and series.rises_in_each(LASTING)
     if series.feet.batches > 0:  # of a saw, what readings that drift along its teeth may rise by is no growth
-        lasting = lasting and series.feet.rise > series.largest_step
+        lasting = lasting and series.feet.rise - series.feet.swing > series.largest_step
     if rise <= SWING_FACTOR * (earlier_swing if lasting else swing):
         return Trend("undecided", per_run, rise, swing, f"{numbers}; but it also swings by {_number(swing)}")
     if rise <= SWING_FACTOR * terms.awaited(series):

@@ -18,10 +18,10 @@ from functools import partial
 from typing import Literal
 
 from leakharness.judge.doubling import Doubling
+from leakharness.judge.drains import Drain
 from leakharness.judge.policy import (
     _FLOORS,
     CONTROL_FACTOR,
-    DRAINED_SHARE,
     EARLIER_MEMORY,
     FIRST_RUNS,
     HOLDERS,
@@ -154,25 +154,25 @@ def _references_explained(trends: Mapping[str, Trend]) -> dict[str, Trend]:
 
 
 def _beside_what_goes(trends: Mapping[str, Trend], readings: Sequence[Reading], *, final: bool) -> dict[str, Trend]:
-    """Objects that come to stay while as many of those that were there at the baseline die: a queue drains, and what it
-    gives back hides a leak. Where new objects only take the places of old ones, as in a cache that is full, the entries
-    of containers stand still; where something drains, they fall. Then what is new is judged by itself.
-    """
-    found, given_back = trends.get("objects"), _values(readings, "given_back")
-    entries, objects = _values(readings, "entries"), _values(readings, "objects")
-    if found is None or found.state == "grows" or given_back is None or entries is None or objects is None:
-        return dict(trends)
-    gone = given_back[-1] - given_back[0]
-    if gone <= 0 or entries[0] - entries[-1] < DRAINED_SHARE * gone:
-        return dict(trends)
-    rule = next(rule for rule in RULES if rule.counter == "objects")
+    """What comes to stay while as much of what was there at the baseline goes, judged by itself."""
     runs = [reading.runs for reading in readings]
-    new = [here + gone for here, gone in zip(objects, given_back, strict=True)]
-    alone = trend(runs, new, floor=0.0, patience=rule.patience, final=final, turns=rule.turns)
-    if alone.state == "steady":
-        return dict(trends)
-    why = f"{alone.why}; as many that were there at the baseline went, and so did the entries that held them"
-    return {**trends, "objects": replace(alone, why=why)}
+    found = dict(trends)
+    for counter, (went, why) in _drain(readings).hides().items():
+        values, known = _values(readings, counter), found.get(counter)
+        if values is None or known is None or known.state == "grows":
+            continue
+        rule = next(rule for rule in RULES if rule.counter == counter)
+        new = [here + gone for here, gone in zip(values, went, strict=True)]
+        alone = trend(runs, new, floor=0.0, patience=rule.patience, final=final, turns=rule.turns)
+        if alone.state != "steady":
+            found[counter] = replace(alone, why=f"{alone.why}; {why}")
+    return found
+
+
+def _drain(readings: Sequence[Reading]) -> Drain:
+    """What went of what was there at the baseline."""
+    counters = ("given_back", "drained", "entries")
+    return Drain([reading.runs for reading in readings], *(_values(readings, name) for name in counters))
 
 
 def _trends(
@@ -266,7 +266,7 @@ def unseen(
         values = _values(readings, rule.counter)
         if rule.counter not in asked or values is None:
             continue
-        planted = [v + math.floor(asked[rule.counter] * (r - runs[0])) for v, r in zip(values, runs, strict=True)]
+        more = [math.floor(asked[rule.counter] * (run - runs[0])) for run in runs]
 
         def judged(window: slice, series: list[float], rule: Rule = rule) -> Trend:
             floor = _floor(rule, control)
@@ -278,7 +278,12 @@ def unseen(
         # What rose at first and came to rest must show it since then.
         later = len(runs) // 2 if len(runs) // 2 >= SEGMENTS else 0
         windows = (slice(0, None), slice(later, None))
-        shown = any(_shows(judged(w, values), judged(w, planted), final) for w in windows)
+        levels = (values, *_drain(readings).levelled(rule.counter, values))
+        shown = any(
+            _shows(judged(window, level), judged(window, [v + m for v, m in zip(level, more, strict=True)]), final)
+            for level in levels
+            for window in windows
+        )
         if not shown or (final and _may_be_there(Series(runs, values), asked[rule.counter])):
             missed.append(rule.counter)
     pages = _values(readings, "rss")

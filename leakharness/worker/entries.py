@@ -142,16 +142,24 @@ class Entries:
     def total(self, own: Iterable[Any]) -> int:
         """Entries of all of them and of the interpreter's list of exit callbacks, of bytes in buffers one each, without
         those in ``own``."""
+        return self.total_and_drained(own)[0]
+
+    def total_and_drained(self, own: Iterable[Any]) -> tuple[int, int]:
+        """The same, and by how many entries those that were there at the baseline are shorter now, the shorter ones
+        alone."""
         young = self._sorted(gc.get_objects())
         left_out = self._left_out(own)
-        total = _exit_callbacks()
+        total, drained = _exit_callbacks(), 0
         for family, layout in self._layouts.items():
             members = [obj for obj in young.get(family, ()) if id(obj) not in left_out]
             self._forget(layout, set(map(id, members)))
             if layout.len is not None:  # a new BytesIO shows by itself, as an object
                 total += sum(map(layout.len, members))
-            total += sum(self._lengths_of(layout))
-        return total
+            lengths = self._lengths_of(layout)
+            total += sum(lengths)
+            if lengths != layout.before:
+                drained += sum(map(max, layout.before, lengths)) - sum(lengths)
+        return total, drained
 
     def grown(self, asked: Sequence[int] = ()) -> GrownContainers:
         """The containers that were there at the baseline and have more entries now, the most grown first; and of those

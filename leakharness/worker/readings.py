@@ -152,7 +152,7 @@ class CounterReader:
         if "malloc_bytes" in values:
             values["malloc_bytes"] -= own_malloc
         if not self._entries.missing:
-            values["entries"] = self._entries.total(self._own_containers())
+            values["entries"], values["drained"] = self._entries.total_and_drained(self._own_containers())
         return values
 
     def grown_containers(self, asked: list[int]) -> GrownContainers:

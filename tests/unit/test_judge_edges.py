@@ -191,7 +191,7 @@ EDGES: list[tuple[str, list[float], dict[str, Any], str, float]] = [
     ),
     ("series.rise <= terms.floor: <= -> <", [0, 131, 181, 257, 385], {"floor": 385.0}, "steady", 1.925),
     (
-        "lasting and series.feet.rise > series.largest_step: and -> or",
+        "lasting and series.feet.rise - series.feet.swing > series.largest_step: and -> or",
         [0, 10, 2, 12, 4, 14, 6, 16, 8, 18, 10, 20, 12, 22, 14, 24, 16, 28, 18, 28, 20],
         {"turns": 5, "patience": 8},
         "undecided",

@@ -449,5 +449,16 @@ def test_what_drains_does_not_hide_what_comes(entries_a_run: float, found: str) 
     assert answer.state == found
     if found == "grows":
         growth = {row.counter: row for row in answer.growth}
-        assert growth["objects"].per_run == pytest.approx(1.0)
+        assert growth["objects"].per_run == pytest.approx(entries_a_run)
         assert "at the baseline went" in growth["objects"].rule
+
+
+@pytest.mark.parametrize(("beneath", "state"), [(0.0, "steady"), (1.0, "grows")])
+def test_a_saw_in_two_phases_by_turns_is_no_growth(beneath: float, state: str) -> None:
+    """Teeth of 200 runs, every other one from a foot that is 30 higher, drift by one in 400 runs: blocks of 57 entries
+    that are emptied every 200 runs do. A leak of one a run below such a saw is seen all the same."""
+    values = [
+        50.0 * ((batch + 3) % 4) + 30.0 * (batch // 4 % 2) + batch // 8 + beneath * ITERS * batch
+        for batch in range(201)
+    ]
+    assert assess(readings(objects=values), final=True).state == state
