@@ -24,6 +24,12 @@ Row = tuple[str, int]
 """What a line of the tree stands for: how its children are found (``holders``, ``dominated``), and the object."""
 
 
+class TypeTable(DataTable[Text]):
+    """The types; the right arrow opens one, as Enter does, where textual's own scrolls sideways."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("right", "select_cursor", "Open", show=False)]
+
+
 class HeapTree(Tree[Row]):
     """A tree whose lines open and close by the arrows, as in DevTools; textual's own scroll sideways."""
 
@@ -74,7 +80,7 @@ class Explorer(App[None]):
         yield Header()
         yield Input(placeholder="a part of a type's name", id="search")
         with Horizontal():
-            yield DataTable(id="types", cursor_type="row")
+            yield TypeTable(id="types", cursor_type="row")
             yield HeapTree("choose a type with Enter", id="tree")
         yield Footer()
 
@@ -86,8 +92,8 @@ class Explorer(App[None]):
         self._weigh()
 
     @property
-    def _table(self) -> DataTable[Text]:
-        return self.query_one("#types", DataTable)
+    def _table(self) -> TypeTable:
+        return self.query_one("#types", TypeTable)
 
     @property
     def _tree(self) -> Tree[Row]:
@@ -119,7 +125,7 @@ class Explorer(App[None]):
             if self.heap.earlier is not None:
                 cells += [f"{row.count_delta:+,}", signed_size(row.size_delta)]
             self._table.add_row(*(Text(cell, justify="right") for cell in cells), Text(one_line(row.name)))
-        self.sub_title = f"{len(self._rows):,} types"
+        self._say(f"{len(self._rows):,} {'type' if len(self._rows) == 1 else 'types'}")
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         row = self._rows[event.cursor_row]
@@ -176,7 +182,9 @@ class Explorer(App[None]):
     def action_retainers(self) -> None:
         """Who holds the object at the cursor."""
         chosen = self._chosen()
-        if chosen is not None:
+        if chosen is None:
+            self._say("no object is chosen: Enter lists those of a type")
+        else:
             self._show("holders", chosen)
 
     def action_dominators(self) -> None:

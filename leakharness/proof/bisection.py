@@ -56,7 +56,7 @@ def search(history: History, ask: Callable[[str, int], Answer]) -> Found:
     leaky = history.old if history.old_leaks else history.new
     measured[leaky] = ask(leaky, len(history.parents))
     if measured[leaky] != "FAIL":
-        return Found(None, reason=f"--bad {leaky} does not leak: it gave {measured[leaky]}")
+        return Found(None, reason=_not_as_asked("--bad", leaky, "does not leak", measured[leaky]))
     lines = _lines(history)
     new = history.new
     left = lines[new]
@@ -83,9 +83,13 @@ def _confirmed(history: History, first: str, measured: dict[str, Answer], ask: C
     if end not in measured and (history.old_leaks or before is None):
         measured[end] = ask(end, 1)
         if measured[end] != "PASS":
-            return Found(None, reason=f"--good {end} does not pass: it gave {measured[end]}")
+            return Found(None, reason=_not_as_asked("--good", end, "does not pass", measured[end]))
         before = _before(history, first, measured)
     return Found(first, before)
+
+
+def _not_as_asked(end: str, name: str, what: str, gave: Answer) -> str:
+    return f"{end} {name} {'could not be measured' if gave == 'NOT_JUDGED' else what}: it gave {gave}"
 
 
 def _before(history: History, first: str, measured: Mapping[str, Answer]) -> str | None:

@@ -88,6 +88,8 @@ def test_an_end_that_leaks_not_ends_the_search_at_once() -> None:
     assert found.first is None
     assert found.reason == "--bad c63 does not leak: it gave PASS"
     assert asked == ["c63"]
+    found, _ = searched(chain(64), {"c63": "NOT_JUDGED"})
+    assert found.reason == "--bad c63 could not be measured: it gave NOT_JUDGED"
 
 
 @pytest.mark.parametrize("old_leaks", [False, True])

@@ -99,11 +99,20 @@ def test_the_keys() -> None:
         table, tree = app.query_one("#types"), app.query_one("#tree")
         await app.workers.wait_for_complete()
         assert table.row_count == 5
+        await pilot.press("r")
+        assert app.sub_title == "no object is chosen: Enter lists those of a type"
         await pilot.press("slash", *"lea", "enter")
         assert table.row_count == 1
+        assert app.sub_title == "1 type"
         await pilot.press("enter")
         await pilot.pause()
         assert lines_of(tree)[0] == "31 B 30 B Leak"
+        await pilot.press("escape", "t", "right")  # opens as Enter does, and scrolls nothing
+        await pilot.pause()
+        assert str(tree.root.label) == "Other"
+        assert table.scroll_offset.x == 0
+        await pilot.press("slash", *"lea", "enter", "enter")
+        await pilot.pause()
         await pilot.press("right")
         await pilot.pause()
         (holder,) = tree.root.children[0].children
