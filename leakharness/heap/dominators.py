@@ -3,9 +3,9 @@
 A node dominates another if every path from the root to the other goes through it; what a node dominates is
 what would be freed with it. Semi-NCA: L. Georgiadis, "Linear-Time Algorithms for Dominators and Related
 Problems", Princeton 2005. One source serves plain arrays and numba. Without numba most of a heap need not
-pass through it: nodes without outgoing edges are peeled off in rounds (no path leads through them), only the
-cyclic core is left to Semi-NCA, and the peeled nodes get the nearest common ancestor of their predecessors
-afterwards, by numpy.
+pass through it: nodes without outgoing edges are peeled off in rounds (no path leads through them), what of the
+cyclic core has one way in is merged (`Regions`), the small rest is left to Semi-NCA, and the peeled nodes get the
+nearest common ancestor of their predecessors afterwards, by numpy.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from leakharness.heap.arrays import distinct
 from leakharness.heap.compiled import compiled
+from leakharness.heap.dominator_regions import Regions, common_ancestors
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.paths import AT_ONCE, Links, depths, links, pieces, ragged, reachable, sums_upwards
 from leakharness.heap.v8_objects import ephemeron_copies
@@ -246,29 +246,32 @@ _SMALLEST_ROUND = 200_000  # a round of fewer than this fraction of the nodes co
 
 def _core_parents(backward: Links, core: Mask) -> Numbers:
     nodes = np.flatnonzero(core).astype(np.int32)
-    found = _core(_within(backward, nodes), _semi_nca)
+    regions = Regions.of(len(nodes), *_within(backward, nodes))
+    few, sources, targets = regions.left()
+    place = np.zeros(len(nodes), np.int32)
+    place[few] = np.arange(len(few), dtype=np.int32)
+    found = _core(Links.of(len(few), place[sources], place[targets]), _semi_nca)
+    above = regions.parent
+    above[few] = few[found]
     parent = np.full(len(core), UNREACHABLE, np.int32)
-    reached = found >= 0
-    parent[nodes[reached]] = nodes[found[reached]]
+    parent[nodes] = nodes[above]
     return parent
 
 
-def _within(backward: Links, nodes: Numbers) -> Links:
-    """The edges between ``nodes`` alone, which are numbered by their places."""
+def _within(backward: Links, nodes: Numbers) -> tuple[Numbers, Numbers]:
+    """Targets and sources of the edges between ``nodes`` alone, which are numbered by their places; in the order of the
+    targets."""
     position = np.full(len(backward.start) - 1, UNREACHABLE, np.int32)
     position[nodes] = np.arange(len(nodes), dtype=np.int32)
     degree = backward.start[nodes + 1] - backward.start[nodes]
-    pairs, count = np.empty(int(degree.sum(dtype=np.int64)), np.int64), 0
+    targets, sources = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
     for begin in range(0, len(nodes), AT_ONCE):
         some = nodes[begin : begin + AT_ONCE]
-        target = np.repeat(position[some], degree[begin : begin + AT_ONCE])
         source = position[backward.to[ragged(backward.start, some)]]
         inside = source >= 0
-        further = count + int(np.count_nonzero(inside))
-        np.left_shift(source[inside], 32, out=pairs[count:further], dtype=np.int64)
-        pairs[count:further] |= target[inside]
-        count = further
-    return Links.of_pairs(len(nodes), pairs[:count])
+        targets.append(np.repeat(position[some], degree[begin : begin + AT_ONCE])[inside])
+        sources.append(source[inside])
+    return np.concatenate(targets), np.concatenate(sources)
 
 
 def _attach(layer: Numbers, backward: Links, parent: Numbers, depth: Numbers) -> None:
@@ -282,33 +285,6 @@ def _attach(layer: Numbers, backward: Links, parent: Numbers, depth: Numbers) ->
     if len(several):
         owner = np.repeat(several, degree[degree > 1])
         pointer = backward.to[ragged(backward.start, several)]
-        nodes, ancestors = _common_ancestors(owner, pointer, parent, depth)
+        nodes, ancestors = common_ancestors(owner, pointer, parent, depth)
         parent[nodes] = ancestors
     depth[layer] = depth[parent[layer]] + 1
-
-
-def _common_ancestors(owner: Numbers, pointer: Numbers, parent: Numbers, depth: Numbers) -> tuple[Numbers, Numbers]:
-    """For each owner the nearest common ancestor of its pointers: all climb together until one is left."""
-    done: list[tuple[Numbers, Numbers]] = []
-    while True:
-        pairs = owner.astype(np.int64)
-        pairs <<= 32
-        pairs |= pointer
-        pairs = distinct(pairs)
-        owner, pointer = (pairs >> 32).astype(np.int32), pairs.astype(np.int32)
-        first = np.flatnonzero(np.concatenate([[True], owner[1:] != owner[:-1]]))
-        count = np.diff(np.append(first, len(owner)))
-        single = count == 1
-        done.append((owner[first[single]], pointer[first[single]]))
-        if single.all():
-            return np.concatenate([nodes for nodes, _ in done]), np.concatenate([tops for _, tops in done])
-        keep = ~np.repeat(single, count)
-        owner, pointer, count = owner[keep], pointer[keep], count[~single]
-        first = np.concatenate([[0], np.cumsum(count)[:-1]])
-        level = depth[pointer]
-        lowest, highest = np.minimum.reduceat(level, first), np.maximum.reduceat(level, first)
-        goal = np.repeat(np.where(lowest == highest, lowest - 1, lowest), count)
-        climbing = np.flatnonzero(level > goal)
-        while len(climbing):
-            pointer[climbing] = parent[pointer[climbing]]
-            climbing = climbing[depth[pointer[climbing]] > goal[climbing]]
