@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from leakharness.heap.arrays import distinct
 
-__all__ = ["Regions", "common_ancestors"]
+__all__ = ["Regions"]
 
 Ints = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.int32]
@@ -42,9 +42,7 @@ class Regions:
 
     @classmethod
     def of(cls, n: int, target: Numbers, source: Numbers) -> Regions:
-        found = cls(
-            target, source, np.full(n, _NOBODY, np.int32), np.arange(n, dtype=np.int32), np.zeros(n, np.int32)
-        )
+        found = cls(target, source, np.full(n, _NOBODY, np.int32), np.arange(n, dtype=np.int32), np.zeros(n, np.int32))
         left = n
         while True:
             merged = found._merge()
@@ -67,10 +65,12 @@ class Regions:
         entries = self.target[first[single]]
         one = single & (count == 1)
         self.parent[self.target[first[one]]] = self.source[first[one]]
-        several = np.repeat(single & (count > 1), count)
+        several = single & (count > 1)
         if several.any():
-            nodes, above = common_ancestors(self.target[several], self.source[several], self.parent, self.depth)
-            self.parent[nodes] = above
+            pointer, many = self.source[np.repeat(several, count)], count[several]
+            self.parent[self.target[first[several]]] = _ancestors(
+                pointer, np.cumsum(many) - many, self.parent, self.depth
+            )
         rest = ~np.repeat(single, count)
         self.target, self.source = self.target[rest], self.source[rest]
         self._grow(entries)
@@ -111,48 +111,36 @@ class Regions:
 
     def _edges_left(self) -> tuple[Numbers, Numbers]:
         """The edges between regions; of several from one region to one entry that from their common ancestor alone."""
-        if not len(self.target):
-            return self.target, self.source
-        pairs = self.target.astype(np.int64)
-        pairs <<= 32
-        pairs |= self.region[self.source]
-        used, owner = np.unique(pairs, return_inverse=True)
-        owner = owner.reshape(-1).astype(np.int32)
-        deep = np.zeros(len(used), bool)
-        deep[owner[self.depth[self.source] > _DEEP]] = True
-        as_it_is = deep[owner]
-        target, source = self.target[as_it_is], self.source[as_it_is]
-        if as_it_is.all():
-            return target, source
-        groups, above = common_ancestors(owner[~as_it_is], self.source[~as_it_is], self.parent, self.depth)
-        return (
-            np.concatenate([target, (used[groups] >> 32).astype(np.int32)]),
-            np.concatenate([source, above]),
-        )
+        deep = self.depth[self.source] > _DEEP
+        target, source = self.target[~deep], self.source[~deep]
+        if len(target):
+            number = np.cumsum(self.parent < 0) - 1  # of an entry
+            held_by = number[self.region[source]]
+            # sorted digit by digit where 16 bits are enough; the targets of each stay in their order
+            order = np.argsort(held_by.astype(np.uint16 if int(number[-1]) < 1 << 16 else np.int32), kind="stable")
+            target, source, held_by = target[order], source[order], held_by[order]
+            new = (target[1:] != target[:-1]) | (held_by[1:] != held_by[:-1])
+            first = np.flatnonzero(np.concatenate([[True], new]))
+            target, source = target[first], _ancestors(source, first, self.parent, self.depth)
+        return np.concatenate([self.target[deep], target]), np.concatenate([self.source[deep], source])
 
 
-def common_ancestors(owner: Numbers, pointer: Numbers, parent: Numbers, depth: Numbers) -> tuple[Numbers, Numbers]:
-    """For each owner the nearest common ancestor of its pointers: all climb together until one is left."""
-    done: list[tuple[Numbers, Numbers]] = []
-    while True:
-        pairs = owner.astype(np.int64)
-        pairs <<= 32
-        pairs |= pointer
-        pairs = distinct(pairs)
-        owner, pointer = (pairs >> 32).astype(np.int32), pairs.astype(np.int32)
-        first = np.flatnonzero(np.concatenate([[True], owner[1:] != owner[:-1]]))
-        count = np.diff(np.append(first, len(owner)))
-        single = count == 1
-        done.append((owner[first[single]], pointer[first[single]]))
-        if single.all():
-            return np.concatenate([nodes for nodes, _ in done]), np.concatenate([tops for _, tops in done])
-        keep = ~np.repeat(single, count)
-        owner, pointer, count = owner[keep], pointer[keep], count[~single]
-        first = np.concatenate([[0], np.cumsum(count)[:-1]])
+def _ancestors(pointer: Numbers, first: Ints, parent: Numbers, depth: Numbers) -> Numbers:
+    """The nearest common ancestor of each stretch of ``pointer``, which begin at ``first``, each within one tree: all
+    climb to the highest of them, and then together until they meet."""
+    found = np.empty(len(first), np.int32)
+    waiting = np.arange(len(first))
+    while len(waiting):
+        count = np.diff(first, append=len(pointer))
         level = depth[pointer]
-        lowest, highest = np.minimum.reduceat(level, first), np.maximum.reduceat(level, first)
-        goal = np.repeat(np.where(lowest == highest, lowest - 1, lowest), count)
+        goal = np.repeat(np.minimum.reduceat(level, first), count)
         climbing = np.flatnonzero(level > goal)
         while len(climbing):
             pointer[climbing] = parent[pointer[climbing]]
             climbing = climbing[depth[pointer[climbing]] > goal[climbing]]
+        lowest = np.minimum.reduceat(pointer, first)
+        met = lowest == np.maximum.reduceat(pointer, first)
+        found[waiting[met]] = lowest[met]
+        waiting, pointer = waiting[~met], parent[pointer[np.repeat(~met, count)]]
+        first = np.cumsum(count[~met]) - count[~met]
+    return found

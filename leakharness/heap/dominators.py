@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from leakharness.heap.arrays import distinct
 from leakharness.heap.compiled import compiled
-from leakharness.heap.dominator_regions import Regions, common_ancestors
+from leakharness.heap.dominator_regions import Regions
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.paths import AT_ONCE, Links, depths, links, pieces, ragged, reachable, sums_upwards
 from leakharness.heap.v8_objects import ephemeron_copies
@@ -285,6 +286,33 @@ def _attach(layer: Numbers, backward: Links, parent: Numbers, depth: Numbers) ->
     if len(several):
         owner = np.repeat(several, degree[degree > 1])
         pointer = backward.to[ragged(backward.start, several)]
-        nodes, ancestors = common_ancestors(owner, pointer, parent, depth)
+        nodes, ancestors = _common_ancestors(owner, pointer, parent, depth)
         parent[nodes] = ancestors
     depth[layer] = depth[parent[layer]] + 1
+
+
+def _common_ancestors(owner: Numbers, pointer: Numbers, parent: Numbers, depth: Numbers) -> tuple[Numbers, Numbers]:
+    """For each owner the nearest common ancestor of its pointers: all climb together until one is left."""
+    done: list[tuple[Numbers, Numbers]] = []
+    while True:
+        pairs = owner.astype(np.int64)
+        pairs <<= 32
+        pairs |= pointer
+        pairs = distinct(pairs)
+        owner, pointer = (pairs >> 32).astype(np.int32), pairs.astype(np.int32)
+        first = np.flatnonzero(np.concatenate([[True], owner[1:] != owner[:-1]]))
+        count = np.diff(np.append(first, len(owner)))
+        single = count == 1
+        done.append((owner[first[single]], pointer[first[single]]))
+        if single.all():
+            return np.concatenate([nodes for nodes, _ in done]), np.concatenate([tops for _, tops in done])
+        keep = ~np.repeat(single, count)
+        owner, pointer, count = owner[keep], pointer[keep], count[~single]
+        first = np.concatenate([[0], np.cumsum(count)[:-1]])
+        level = depth[pointer]
+        lowest, highest = np.minimum.reduceat(level, first), np.maximum.reduceat(level, first)
+        goal = np.repeat(np.where(lowest == highest, lowest - 1, lowest), count)
+        climbing = np.flatnonzero(level > goal)
+        while len(climbing):
+            pointer[climbing] = parent[pointer[climbing]]
+            climbing = climbing[depth[pointer[climbing]] > goal[climbing]]

@@ -8,6 +8,7 @@ from heap_graphs import brute_dominators, draw, plain, reach
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leakharness.heap import dominator_regions
 from leakharness.heap import dominators as module
 from leakharness.heap.dominators import dominators, retained_sizes
 from leakharness.heap.paths import links, reachable
@@ -84,6 +85,31 @@ def test_a_long_list_is_no_special_case(n: int) -> None:
     assert tree.parent.tolist() == [0, *range(n - 1)]
     assert retained_sizes(heap, tree).tolist() == list(range(n, 0, -1))
     assert reachable(links(heap, module.strong_edges(heap))).all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_what_has_one_way_in_is_merged_and_the_rest_is_searched(data: st.DataObject) -> None:
+    """Objects with parts that point back, lists and what all of them share: as by Semi-NCA alone, also where trees are
+    too deep to be climbed and where merging stops early."""
+    count = data.draw(st.integers(1, 40))
+    pairs = [(0, 1)]
+    n = 2
+    for number in range(count):  # an object, its closure and scope, which hold it again
+        above = data.draw(st.sampled_from([1, *([n - 3] if number else [])]))
+        pairs += [(above, n), (n, n + 1), (n + 1, n + 2), (n + 2, n)]
+        n += 3
+    node = st.integers(1, n - 1)
+    pairs += data.draw(st.lists(st.tuples(node, st.sampled_from([2, n - 1, n])), max_size=2 * count))
+    pairs += [*data.draw(st.lists(st.tuples(node, node), max_size=4)), (1, n)]
+    heap = plain(n + 1, pairs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dominator_regions, "_DEEP", data.draw(st.sampled_from([0, 2, 64])))
+        patch.setattr(dominator_regions, "_LEAST_SHARE", data.draw(st.sampled_from([1, 20, 10_000])))
+        forward = links(heap, module.strong_edges(heap))
+        live = reachable(forward)
+        found = module._peeled(*module._telling(forward, live), live).tolist()
+    assert found == module._core(forward, module._semi_nca).tolist()
 
 
 def test_numba_gives_the_same_tree() -> None:
