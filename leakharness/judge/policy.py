@@ -93,6 +93,9 @@ CHILDREN_FLOOR_BYTES = 2 * 1024 * KIB
 STRAY_FLOORS = 4.0
 """At the end of the budget, a rise of an inexact counter up to this many floors, that did not come in every stretch,
 is forgiven: a few tables doubled."""
+STRAY_BYTES_A_RUN = 1.0
+"""At the end of the budget, one step of an inexact counter up to so many floors, and below this a run over the whole,
+is forgiven however few the batches: glibc now and then takes a page more for the same chunks, of 16 bytes or more."""
 CONTROL_FACTOR = 3.0
 """A rise must exceed this many times that of the control, the same loop with an empty body."""
 LARGEST_LEAK = 10**9

@@ -24,6 +24,7 @@ from leakharness.judge.policy import (
     SEGMENTS,
     SLIGHT,
     SLOWS,
+    STRAY_BYTES_A_RUN,
     STRAY_FLOORS,
     SURE,
     SWING_FACTOR,
@@ -378,7 +379,9 @@ def _came_to_rest(series: Series, terms: Terms) -> Trend | None:
     last, rise = rises[-1], _number(series.rise)
     # Of an inexact counter: a table that doubled.
     one_step = bool(terms.floor) and len(rises) == 1 and batches >= SEGMENTS
-    if terms.final and batches >= FLAT_BATCHES and (one_step or series.rise <= STRAY_FLOORS * terms.floor):
+    few = series.rise <= STRAY_FLOORS * terms.floor
+    stray = one_step and few and series.rise < STRAY_BYTES_A_RUN * series.total
+    if terms.final and (stray or (batches >= FLAT_BATCHES and (one_step or few))):
         return steady(f"rose by {rise} in {len(rises)} of {batches} batches: tables that doubled")
     gaps = 0.0 if one_step else FLAT_GAPS * last / len(rises)
     tail = max(terms.patience, math.ceil(min(max(batches * FLAT_TAIL, gaps), FLAT_BATCHES)))

@@ -11,6 +11,7 @@ import math
 import random
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from test_judge_table import ITERS, readings, runs_of, total
@@ -340,6 +341,22 @@ def test_a_few_tables_that_doubled_are_forgiven_at_the_end_of_the_budget(rise: f
     assert assess(readings(malloc_bytes=steps), final=True).state == found
     assert assess(readings(malloc_bytes=steps)).state == "undecided"
     assert assess(readings(blocks=steps), final=True).state == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("size", "batches", "found"),
+    [(4096, 82, "steady"), (4096, 81, "undecided"), (8192, 164, "steady"), (8193, 200, "undecided")],
+)
+def test_one_page_more_in_few_batches_is_forgiven_at_the_end_of_the_budget(size: int, batches: int, found: str) -> None:
+    """STRAY_BYTES_A_RUN, up to STRAY_FLOORS; five batches, the step in the last but one."""
+    rows = [Reading(f"batch-{i}", i * 10 * batches, {"malloc_bytes": size if i > 3 else 0}) for i in range(6)]
+    assert assess(rows, final=True).state == found
+    assert assess(rows).state == "undecided"
+    twice = [
+        replace(row, counters={"malloc_bytes": min(i, 2) * size // 2})
+        for i, row in zip((0, 0, 0, 0, 1, 2), rows, strict=True)
+    ]
+    assert assess(twice, final=True).state == "undecided"
 
 
 @pytest.mark.parametrize(("share", "found"), [(0.45, "undecided"), (0.5, "grows"), (0.55, "grows")])
