@@ -176,16 +176,14 @@ def _quiet_fork() -> int:
     ``os._exit``, so a lock that another thread held is never waited for.
 
     The row is put into the list of filters and taken out again, because ``catch_warnings`` leaves its copy of the
-    list behind, for the C code to hold; a census would see it.
+    list behind, for the C code to hold; a census would see it. Nobody is told that the filters changed: every registry
+    of warnings that were given would be emptied by that, and what the program leaks there with it.
     """
     if sys.version_info < (3, 12):
         return os.fork()
-    changed = getattr(warnings, "_filters_mutated", lambda: None)
     rows: Any = warnings.filters  # a list, which typeshed no longer promises
     rows.insert(0, IGNORE)
-    changed()
     try:
         return os.fork()
     finally:
         rows.remove(IGNORE)
-        changed()

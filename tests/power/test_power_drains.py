@@ -39,3 +39,13 @@ def test_what_only_drains_or_takes_the_place_of_others_passes(name: str) -> None
     """PASS: no container is longer than it was."""
     result = measured(name, "clean")
     assert result.verdict == "PASS", result.reason
+
+
+def test_a_registry_of_warnings_is_not_emptied_by_looking() -> None:
+    """Each look forks, which warns from 3.12 on where there are threads; what silences that must not touch what the
+    program's own warnings leave behind."""
+    result = run(f"{SCENES.with_name('warned.py')}::warned", "leaky", snapshots="never")
+    assert result.verdict == "FAIL", result.reason
+    assert {growth.counter: growth.per_run for growth in result.growth if growth.grows}["entries"] == 1.0
+    clean = run(f"{SCENES.with_name('warned.py')}::warned", "clean", snapshots="never")
+    assert clean.verdict == "PASS", clean.reason
