@@ -95,7 +95,7 @@ def test_one_page_of_a_session_with_workers(suite: pytest.Pytester) -> None:
     assert "shared.HELD (list)" in text
     assert "<b>binds</b> a port" in text
     assert "<b>binds" not in page
-    assert re.search(r"gw[01] 1 [\d.]+ MiB test_(one|two)\.py", text)
+    assert re.search(r"gw[01] 1 file peak [\d.]+ MiB in test_(one|two)\.py", text)
     assert re.search(r"Reproduce pytest .*--leak-report out/page.html", text)
 
 
