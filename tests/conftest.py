@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,21 @@ PYTHONS = (
     installed_pythons() if ASKED == "pyenv" else [path for path in ASKED.split(os.pathsep) if path] or [sys.executable]
 )
 """Interpreters to measure in: this one, or a list like PATH's in LEAKHARNESS_PYTHONS, or what pyenv has ("pyenv")."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the tool, and what pytest rewrites of its plugins, once for all processes that the tests start. Where
+    Python is told to write no bytecode (PYTHONDONTWRITEBYTECODE), each of them would do so anew: most of a second."""
+    if not sys.dont_write_bytecode or hasattr(config, "workerinput"):
+        return
+    writes = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    root = Path(__file__).parent.parent
+    with tempfile.TemporaryDirectory() as empty:
+        for words in (
+            ("compileall", "-q", str(root / "leakharness"), str(root / "scenarios")),
+            ("pytest", "-q", "--collect-only", "-p", "no:cacheprovider", "--rootdir", empty, empty),
+        ):
+            subprocess.run([sys.executable, "-m", *words], env=writes, capture_output=True, timeout=60, check=False)
 
 
 @pytest.fixture(scope="session", autouse=True)
