@@ -48,14 +48,18 @@ class TrioLoop:
         self._fault = ""
         self._timers: list[tuple[float, Callable[[], object]]] = []
         self._running = False
+        started: list[bool] = []
         trio.lowlevel.start_guest_run(
+            _stay,
+            started,
             trio.sleep_forever,
             run_sync_soon_threadsafe=self._schedule,
             done_callback=self._ended,
             host_uses_signal_set_wakeup_fd=True,  # the program's own handlers stay as they are
             clock=_NoTimeToSleep(),  # type: ignore[arg-type]
         )
-        self.turn()
+        while not started:  # before trio 0.23 the first turns make the loop
+            self.turn()
 
     def _schedule(self, tick: Callable[[], object]) -> None:
         self._tick = tick
@@ -127,6 +131,11 @@ class TrioLoop:
         if ended and ended[0] is not None:
             tear_down()
         return tear_down
+
+
+async def _stay(started: list[bool], sleep_forever: Callable[[], Any]) -> None:
+    started.append(True)
+    await sleep_forever()
 
 
 async def _serve(started: Any, ready: list[bool], over: Any, ended: list[BaseException | None], loop: TrioLoop) -> None:
