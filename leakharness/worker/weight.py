@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import gc
 import sys
+from types import BuiltinFunctionType
 from typing import Any, NamedTuple
 
-from leakharness.worker.capture.type_plans import HAVE_GC, HEAP_TYPE
+from leakharness.worker.capture.type_plans import HAVE_GC
 from leakharness.worker.entries import length
 
 __all__ = ["BLOCK_LIMIT_BYTES", "Weight", "malloc_chunk", "own_dict", "weigh"]
@@ -72,7 +73,7 @@ def weigh(obj: Any) -> Weight:
             table = dict.__sizeof__(attributes) - dict.__basicsize__
             within = flags & INLINE_VALUES and table < size - basic  # the dict looks into the object's own values
             parts += [GC_HEAD_BYTES + dict.__basicsize__, 0 if within else table]
-        elif flags & MANAGED_DICT and not flags & INLINE_VALUES and _made_by_object(kind):
+        elif flags & MANAGED_DICT and not INLINE_VALUES and _made_by_object(kind):  # from 3.13 on within it, or none
             parts.append(VALUES_BYTES)
     small = [part for part in parts if 0 < part <= BLOCK_LIMIT_BYTES]
     large = [part for part in parts if part > BLOCK_LIMIT_BYTES]
@@ -115,9 +116,12 @@ def own_dict(obj: Any) -> dict[str, Any] | None:
 
 
 def _made_by_object(kind: type) -> bool:
-    """Whether ``object.__new__`` makes the instances: it alone gives them a table of values from the start."""
-    mro = type.__dict__["__mro__"].__get__(kind)
-    return next(base for base in mro if not type.__dict__["__flags__"].__get__(base) & HEAP_TYPE) is object
+    """Whether ``object.__new__`` makes the instances: it alone gives them a table of values from the start. One that is
+    written in Python calls that of a base."""
+    for base in type.__dict__["__mro__"].__get__(kind):
+        if type(type.__dict__["__dict__"].__get__(base).get("__new__")) is BuiltinFunctionType:
+            return base is object
+    return False
 
 
 def _on_class(kind: type, name: str) -> bool:
