@@ -208,7 +208,7 @@ class Measuring:
     def release_times(self) -> protocol.ReleaseTimes:
         from leakharness.worker.time_bounds import release_times
 
-        return release_times(self._counters.loop)
+        return release_times()
 
     def native_calls(self, runs: int) -> protocol.NativeCalls:
         """Native call sites by memray, where it is there: for the explaining process only."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 import types
-from typing import Any
 
 from leakharness.worker.protocol import ReleaseTimes
 
@@ -19,16 +19,17 @@ AHEAD_S = 3_600.0
 """A number from so long ago to so far ahead of one of the clocks is taken for a stamp, or for the end of a life."""
 
 
-def release_times(loop: Any) -> ReleaseTimes:
-    """Timers of the loop and of threads, with the time until the last of them is due, and objects with a stamp.
+def release_times() -> ReleaseTimes:
+    """Timers of all loops of asyncio and of threads, with the time until the last of them is due, and objects with a
+    stamp.
 
     Modules are not asked: on 3.12 ``_asyncio`` shows its list of free iterators, which then holds each of them twice,
     and every later collection goes round in it for ever. A module is no entry of a store.
     """
-    due = [handle.when() - loop.time() for handle in getattr(loop, "_scheduled", ()) if not handle.cancelled()]
-    due += [thread.interval for thread in threading.enumerate() if type(thread) is threading.Timer]
+    due = [thread.interval for thread in threading.enumerate() if type(thread) is threading.Timer]
     clocks = (time.monotonic(), time.time())
     gc.unfreeze()
+    due += _of_loops()
     stamped = sum(
         any(
             type(value) is float and any(clock - RECENT_S < value < clock + AHEAD_S for clock in clocks)
@@ -39,3 +40,16 @@ def release_times(loop: Any) -> ReleaseTimes:
     )
     gc.freeze()
     return ReleaseTimes(len(due), max(due, default=0.0), stamped)
+
+
+def _of_loops() -> list[float]:
+    """Seconds until each timer of a loop that has not closed is due; also of loops in other threads."""
+    asyncio = sys.modules.get("asyncio.events")
+    if asyncio is None:
+        return []
+    handles = [obj for obj in gc.get_objects() if type(obj) is asyncio.TimerHandle and obj._scheduled]
+    return [
+        handle.when() - handle._loop.time()
+        for handle in handles
+        if not (handle.cancelled() or handle._loop is None or handle._loop.is_closed())
+    ]

@@ -284,7 +284,7 @@ async def awaits_a_future():
     await settled
 
 faulthandler.dump_traceback_later(20, exit=True)
-for look in (lambda: release_times(None), lambda: write_capture(sys.argv[1])):
+for look in (release_times, lambda: write_capture(sys.argv[1])):
     asyncio.run(awaits_a_future())  # leaves an iterator on the list of free ones
     look()
     gc.unfreeze()
