@@ -22,15 +22,17 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 JUDGE = ROOT / "leakharness" / "judge"
-TESTS = tuple(f"tests/unit/test_{name}.py" for name in ("judge_table", "judge_numbers", "judge_edges", "runner_loop"))
+CHECKED_BY = ("judge_table", "judge_numbers", "judge_edges", "judge_teeth", "judge_doubling", "runner_loop")
+TESTS = tuple(f"tests/unit/test_{name}.py" for name in CHECKED_BY)
 NEIGHBOUR = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "=="}
 TIMEOUT_S = 120
 """A mutant whose tests take longer than this loops for ever: it was noticed."""
@@ -49,6 +51,15 @@ EQUIVALENT: Mapping[tuple[str, str], str] = {
     ("policy.py", "AGREES: 1e-09 -> 1.5000000000000002e-09"): ANY_DIGIT,
     ("policy.py", "patience: int = 3: 3 -> 2"): "FLAT_GAPS asks for three flat batches, but of one step of an inexact "
     "counter in five batches, and half of those is three",
+    (
+        "series.py",
+        "rises: 1 -> 0",
+    ): "the floor never ends below where it began, so that reading 0 is not above the last one",
+    ("series.py", "batches >= tail: >= -> >"): "where the tail is all of the series, both figures are the whole rise",
+    (
+        "series.py",
+        "abs(middle - whole) <= AGREES * abs(whole): <= -> <",
+    ): "no series lies on the line: AGREES has a digit more than a figure, so that none does",
     ("series.py", "flat: 1 -> 0"): "where there is a rise, the last reading is above the first",
     ("verdict.py", "len(readings) <= SEGMENTS: <= -> <"): "five readings are four batches, and no four are called",
     ("verdict.py", "size < LARGEST_LEAK: < -> <="): "no leak of the steps that are tried is exactly that large",
@@ -142,6 +153,15 @@ def operators(path: Path) -> Iterator[Mutant]:
             if at >= 0:
                 what = f"{ast.unparse(node)[:70]}: {old} -> {new}"
                 yield Mutant(path.name, node.lineno, start + at, start + at + len(old), new, what)
+
+
+def told_apart(mutants: Sequence[Mutant]) -> Iterator[Mutant]:
+    """The mutants of a file, with a count in the description of those that would read as one before them does."""
+    seen = Counter[str]()
+    for mutant in mutants:
+        seen[mutant.what] += 1
+        again = seen[mutant.what]
+        yield mutant if again == 1 else replace(mutant, what=f"{mutant.what} ({again})")
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
@@ -275,7 +295,9 @@ def main() -> None:
     given = parser.parse_args()
     import_what_the_tests_need()
     tests, began = tuple(given.tests), time.monotonic()
-    mutants = [mutant for path in sorted(JUDGE.glob("*.py")) for mutant in (*numbers(path), *operators(path))]
+    mutants = [
+        mutant for path in sorted(JUDGE.glob("*.py")) for mutant in told_apart((*numbers(path), *operators(path)))
+    ]
     mutants = [mutant for mutant in mutants if given.only in f"{mutant.file}: {mutant.what}"]
     seconds = durations(tests)
     if seconds is None:
