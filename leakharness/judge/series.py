@@ -61,6 +61,8 @@ class Trend:
     """Where it grows in steps that double, tables of a store: the run of the process that the last one came in."""
     mappings_tell: bool = False
     """Of resident size: whether only a look at the memory mappings can decide."""
+    uneven: bool = False
+    """Of what grows: whether batches leave more and less behind, as a store does whose keys come at random."""
 
 
 @dataclass(frozen=True)
@@ -276,6 +278,8 @@ def trend(
         return Trend("steady", 0.0, rise, series.swing, why)
     terms = Terms(floor, patience, final, backed, turns, waits, tooth, earlier)
     for start in _starts(series):
+        if start and _slower_than_before(series, start, terms.turns):
+            continue
         prior = series.up_to(start).part(start // 2) if start else before
         # A rise that began after N batches may be the next tooth of a saw that was seen there.
         seen = series.swing if series.batches - start < SWING_MEMORY * start else 0.0
@@ -314,7 +318,7 @@ def _persists(series: Series, terms: Terms, before: Series | None, earlier_swing
         faster = terms.earlier >= EARLIER_FASTER * per_run
         to_come = Filling.of(series).to_come(rise, SLOWS if faster else SURE) if needed else math.inf
         return Trend("undecided", per_run, rise, swing, f"{numbers}; but {doubt}", needed, lasting, to_come=to_come)
-    return Trend("grows", per_run, rise, swing, numbers)
+    return Trend("grows", per_run, rise, swing, numbers, uneven=not _is_even(series, terms.turns))
 
 
 def _below_teeth(series: Series, terms: Terms) -> Trend | None:
@@ -428,6 +432,13 @@ def _starts(series: Series) -> list[int]:
     batches, low = series.batches, series.low
     flat = max(i for i in range(batches + 1) if low[i] <= low[0])
     return [start for start in dict.fromkeys((flat, 0, batches // 2)) if batches - start >= SEGMENTS]
+
+
+def _slower_than_before(series: Series, start: int, turns: int) -> bool:
+    """Whether it rises unevenly from ``start`` on, and slower than up to there. A store whose keys come ever more
+    rarely does that, and a part of it is too short to tell: it is judged from its beginning."""
+    later, sooner = series.part(start), series.up_to(start)
+    return not _is_even(later, turns) and later.rise * sooner.total < sooner.rise * later.total
 
 
 def _runs_until_flat(series: Series, spent: float) -> int:

@@ -55,6 +55,8 @@ class Assessment:
     runs_needed: int | None = None
     last_step: int | None = None
     """Where all that grows grows in steps that double: the run of the process that the last one came in."""
+    uneven: bool = False
+    """Whether all that grows does so unevenly, as stores do whose keys come at random."""
     resident_open: bool = False
     """Whether resident size grows inside address space that does not, and nothing else does: the mappings tell."""
 
@@ -117,7 +119,8 @@ def assess(
         if resident is not None and [g.counter for g in growing] == ["rss"]:
             why = f"{why}, {resident.why}"
         last_step = _last_step([trends[g.counter] for g in growing])
-        return Assessment("grows", tuple(growth), why, tuple(forgiven), last_step=last_step)
+        uneven = bool(growing) and all(trends[g.counter].uneven for g in growing)
+        return Assessment("grows", tuple(growth), why, tuple(forgiven), last_step=last_step, uneven=uneven)
     open_ = [(name, t) for name, t in trends.items() if t.state == "undecided"]
     if open_:
         name, first = open_[0]
