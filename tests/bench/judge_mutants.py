@@ -31,7 +31,15 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 JUDGE = ROOT / "leakharness" / "judge"
-CHECKED_BY = ("judge_table", "judge_numbers", "judge_edges", "judge_teeth", "judge_doubling", "runner_loop")
+CHECKED_BY = (
+    "judge_table",
+    "judge_numbers",
+    "judge_edges",
+    "judge_teeth",
+    "judge_rules",
+    "judge_doubling",
+    "runner_loop",
+)
 TESTS = tuple(f"tests/unit/test_{name}.py" for name in CHECKED_BY)
 NEIGHBOUR = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "=="}
 TIMEOUT_S = 120
