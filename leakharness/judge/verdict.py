@@ -118,9 +118,8 @@ def assess(
         why = over or "; ".join(_in_words(g, trends[g.counter]) for g in growing)
         if resident is not None and [g.counter for g in growing] == ["rss"]:
             why = f"{why}, {resident.why}"
-        last_step = _last_step([trends[g.counter] for g in growing])
-        uneven = bool(growing) and all(trends[g.counter].uneven for g in growing)
-        return Assessment("grows", tuple(growth), why, tuple(forgiven), last_step=last_step, uneven=uneven)
+        grow = [trends[g.counter] for g in growing]
+        return replace(_leak(grow), growth=tuple(growth), why=why, forgiven=tuple(forgiven))
     open_ = [(name, t) for name, t in trends.items() if t.state == "undecided"]
     if open_:
         name, first = open_[0]
@@ -424,6 +423,12 @@ def _close(rule: Rule, found: Trend) -> Trend:
 def _in_words(growth: Growth, trend: Trend) -> str:
     steps = f", in {trend.why}" if trend.last_step is not None else ""
     return f"{growth.counter} {signed(growth.per_run)} a run{steps}"
+
+
+def _leak(growing: Sequence[Trend]) -> Assessment:
+    """What grows, without words."""
+    uneven = all(found.uneven for found in growing)
+    return Assessment("grows", (), "", last_step=_last_step(growing), uneven=uneven)
 
 
 def _last_step(growing: Sequence[Trend]) -> int | None:
