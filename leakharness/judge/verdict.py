@@ -107,9 +107,8 @@ def assess(
             )
         )
         if declared * (readings[-1].runs - readings[0].runs) > _FLOORS[counter]:  # less is not counted anyway
-            forgiven.append(
-                f"{counter}: {_number(declared)} a run declared by the scenario (wedged, hold) and not counted"
-            )
+            why = f"{_number(declared)} a run declared by the scenario (wedged, hold) and not counted"
+            forgiven.append(f"{counter}: {why}")
         if found.state == "steady" and found.rise > 0:
             forgiven.append(f"{counter}: {found.why}")
     over = _over_limits(readings, max_tracked_retention, max_rss_growth_bytes)
