@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -25,6 +23,7 @@ from leakharness.pytest_plugin.session_page import carry, carry_row
 from leakharness.pytest_plugin.timeout_signal import ending_by_sigterm
 from leakharness.scenario.declare import Mode, Run, Scenario
 from leakharness.worker.runs import Runs
+from leakharness.worker.unpatched import os, time
 
 __all__ = ["LeakHarness", "common_options", "prepare"]
 

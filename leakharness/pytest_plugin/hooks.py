@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from leakharness.pytest_plugin.options import MARKER, TRACE_FLAG, add_options, setting
+from leakharness.worker import unpatched  # noqa: F401 - now, before a test module replaces what it keeps
 
 if TYPE_CHECKING:
     from leakharness.pytest_plugin.checks import LeakHarness

@@ -7,15 +7,13 @@ never counted here. Standard library and the worker's parts only.
 from __future__ import annotations
 
 import contextlib
-import gc
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from subprocess import PIPE, Popen, TimeoutExpired  # bound now: a test may replace Popen
 from typing import Any
 
 from leakharness.errors import LeakHarnessError, NotJudged
@@ -29,6 +27,7 @@ from leakharness.worker.counters import Counters
 from leakharness.worker.failure import failure_of
 from leakharness.worker.protocol import Failure, LoadSpec, ModeFacts, ScenarioFacts
 from leakharness.worker.recorder import ScenarioRecorder
+from leakharness.worker.unpatched import gc, os
 from leakharness.worker.weight import BLOCK_LIMIT_BYTES
 
 __all__ = ["Judge", "CheckTarget", "CheckOutcome", "error_text", "quiet_process"]
@@ -153,7 +152,7 @@ class Judge:
     """The process that drives checks and judges them: started with the first check, one for a pytest process."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Popen[bytes] | None = None
         self._stderr: Any = None
 
     def judge(self, subject: CheckTarget, *, alarm: bool = True) -> CheckOutcome:
@@ -179,17 +178,17 @@ class Judge:
                 self.close()  # the conversation was cut: the next check gets a fresh judge
         return said.checked_outcome()
 
-    def started(self) -> subprocess.Popen[bytes]:
+    def started(self) -> Popen[bytes]:
         """The judge's process, alive."""
         if self._process is not None and self._process.poll() is None:
             return self._process
         self.close()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         package_parent = Path(__file__).resolve().parents[2]
-        self._process = subprocess.Popen(
+        self._process = Popen(
             [sys.executable, "-c", BOOT, str(package_parent)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=PIPE,
+            stdout=PIPE,
             stderr=self._stderr,
             env={**os.environ, "PYTHONMALLOC": "pymalloc"},
             start_new_session=os.name == "posix",  # Ctrl-C is ours to answer
@@ -206,16 +205,14 @@ class Judge:
                     if stream is not None:
                         stream.close()
             process.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            with contextlib.suppress(TimeoutExpired):
                 process.wait(END_SECONDS)
             leave_out_no_more(process.pid)
         if self._stderr is not None:
             self._stderr.close()
             self._stderr = None
 
-    def _serve(
-        self, process: subprocess.Popen[bytes], session: Session, subject: CheckTarget, alarm: Alarm
-    ) -> JudgeSaid:
+    def _serve(self, process: Popen[bytes], session: Session, subject: CheckTarget, alarm: Alarm) -> JudgeSaid:
         """Answer the judge's commands until it has its verdict, or says that it took too long."""
         __tracebackhide__ = True
         try:
@@ -224,9 +221,7 @@ class Judge:
         except Hung:
             raise _hung(alarm, subject) from None
 
-    def _converse(
-        self, process: subprocess.Popen[bytes], session: Session, subject: CheckTarget, alarm: Alarm
-    ) -> JudgeSaid:
+    def _converse(self, process: Popen[bytes], session: Session, subject: CheckTarget, alarm: Alarm) -> JudgeSaid:
         __tracebackhide__ = True
         commands, answers = process.stdout, process.stdin
         assert commands is not None

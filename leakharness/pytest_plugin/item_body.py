@@ -11,7 +11,6 @@ import contextlib
 import shutil
 import sys
 import threading
-import time
 import traceback
 import types
 import unittest
@@ -26,6 +25,7 @@ from leakharness.pytest_plugin.rows import NOT_REPEATABLE
 from leakharness.pytest_plugin.run_limit import RunLimit
 from leakharness.scenario.declare import Run
 from leakharness.worker.runs import RunFailed
+from leakharness.worker.unpatched import time
 
 __all__ = ["TestBody"]
 

@@ -7,14 +7,12 @@ captures into snapshot files. It outlives a worker that is killed: it finishes w
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from leakharness.suite.trace import COMMAND_FILE, LANE_VARIABLE
 from leakharness.worker.capture.snapshot import snapshot
 from leakharness.worker.children import leave_out
 from leakharness.worker.fork import reap
+from leakharness.worker.unpatched import os, time
 
 __all__ = ["LaneSnapshots", "start_snapshots"]
 

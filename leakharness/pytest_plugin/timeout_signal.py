@@ -8,12 +8,11 @@ cannot be ended like this: a forked copy can.
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
+
+from leakharness.worker.unpatched import os, signal, time
 
 __all__ = ["Alarm", "Hung", "ending_by_sigterm", "ringing_after"]
 

@@ -6,9 +6,6 @@ dies has delivered all but its last file. The process with the terminal writes t
 
 from __future__ import annotations
 
-import gc
-import json
-import os
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -20,6 +17,7 @@ from leakharness.printable import for_terminal
 from leakharness.pytest_plugin.options import setting
 from leakharness.suite.trace import LANE_VARIABLE, SCHEMA, lanes_of, summary_line, top_table
 from leakharness.worker.counters import Counters, count_objects
+from leakharness.worker.unpatched import gc, json, open, os
 
 __all__ = ["TRACER", "current_lane", "runs_tests", "start_trace", "trace_book"]
 TRACER = "leakharness-tracer"

@@ -7,8 +7,6 @@ slows allocation 3 to 15 times, and the measured run is never traced.
 
 from __future__ import annotations
 
-import gc
-import os
 import sys
 import tracemalloc
 import weakref
@@ -16,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from leakharness.worker.protocol import AllocationSite
+from leakharness.worker.unpatched import gc, os
 
 __all__ = ["SiteReader"]
 

@@ -11,7 +11,6 @@ next one a bit that says so).
 from __future__ import annotations
 
 import ctypes
-import gc
 import itertools
 import struct
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 from leakharness.worker.capture.type_plans import type_name
 from leakharness.worker.fork import CAN_FORK, CopyFailed, answer_of_copy
 from leakharness.worker.protocol import BlockCount, BlocksAnswer
+from leakharness.worker.unpatched import gc, open
 
 __all__ = ["census"]
 

@@ -8,13 +8,13 @@ the attributes of an instance gives it a dict on 3.11 and 3.12.
 from __future__ import annotations
 
 import collections
-import gc
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from leakharness.worker.capture.type_plans import HEAP_TYPE, READY, type_dict, type_flags, type_mro, type_name
 from leakharness.worker.protocol import Container
+from leakharness.worker.unpatched import gc
 
 __all__ = ["empty_declared"]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import collections
-import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from leakharness.worker.fork import CAN_FORK, CopyFailed, answer_of_copy
 from leakharness.worker.protocol import Retention, RetentionIn
 from leakharness.worker.tracker import Tracker
+from leakharness.worker.unpatched import gc
 
 __all__ = ["retention"]
 

@@ -3,12 +3,12 @@ many there are, and how much memory they hold. Linux (proc(5), prctl(2))."""
 
 from __future__ import annotations
 
-import gc
-import os
 import sys
 from array import array
 from collections.abc import Callable, Container, Iterator
 from typing import NamedTuple
+
+from leakharness.worker.unpatched import gc, open, os
 
 __all__ = ["Children", "adopt_orphans", "descendants", "leave_out", "leave_out_no_more"]
 
@@ -90,7 +90,7 @@ class Children:
         kinds = [
             kind
             for name in ("subprocess", "multiprocessing.popen_spawn_posix", "multiprocessing.popen_forkserver")
-            if (kind := getattr(sys.modules.get(name), "Popen", None)) is not None
+            if isinstance(kind := getattr(sys.modules.get(name), "Popen", None), type)  # and no mock of it
         ]
         found = (obj for obj in gc.get_objects() if type(obj) in kinds)
         return {pid for obj in found if type(pid := obj.__dict__.get("pid")) is int}

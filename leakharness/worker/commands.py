@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -34,6 +33,7 @@ from leakharness.worker.scenario_file import describe, facts_of, load_scenario, 
 from leakharness.worker.shared_segments import remove_mark
 from leakharness.worker.tracker import Tracker, self_test
 from leakharness.worker.unowned_references import ReferenceReader, why_not
+from leakharness.worker.unpatched import os
 
 __all__ = ["Loads", "Measuring", "Session", "checked_tracker", "main", "process_facts"]
 

@@ -6,8 +6,6 @@ libraries offer without a compiler. What could not be read, and why, is in :attr
 
 from __future__ import annotations
 
-import gc
-import os
 import sys
 from array import array
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from leakharness.worker.counter_readers import CounterReaders
 from leakharness.worker.entries import Entries
 from leakharness.worker.fork import reap
 from leakharness.worker.os_resources import OsResources
+from leakharness.worker.unpatched import gc, os
 
 __all__ = ["Counters"]
 

@@ -6,7 +6,6 @@ For what a test framework notes for each run: the copy shows what would be there
 from __future__ import annotations
 
 import collections
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from leakharness.worker.cut_edge import CUT_ROUNDS, become_quiet, small_bytes_in
 from leakharness.worker.fork import CAN_FORK, CopyFailed, answer_of_copy
 from leakharness.worker.grown_entries import containers_at
 from leakharness.worker.protocol import GrownContainer, WithoutKnown
+from leakharness.worker.unpatched import gc
 
 __all__ = ["CUTTABLE", "read_cut_back"]
 

@@ -8,13 +8,9 @@ output closed.
 
 from __future__ import annotations
 
-import gc
-import os
 import re
-import signal
 import sys
 import threading
-import time
 import types
 import weakref
 from collections import OrderedDict, deque
@@ -33,6 +29,7 @@ from leakharness.worker.capture.type_plans import (
 )
 from leakharness.worker.fork import CAN_FORK, CopyFailed, answer_of_copy
 from leakharness.worker.protocol import CutAnswer, WithoutKnown
+from leakharness.worker.unpatched import gc, os, signal, time
 
 __all__ = ["confirm", "read_without"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterable
 from typing import Any
 
+from leakharness.worker.unpatched import gc
 from leakharness.worker.weight import BLOCK_LIMIT_BYTES, Weight, malloc_chunk, weigh
 
 __all__ = ["Declared"]

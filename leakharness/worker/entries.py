@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import atexit
 import collections
-import gc
 import io
 import itertools
 import operator
-import os
 import sys
 import types
 from array import array
@@ -31,6 +29,7 @@ except ImportError:  # it is optional (Lib/queue.py)
     SimpleQueue = None  # type: ignore[assignment,misc]
 
 from leakharness.worker.protocol import GrownContainer, GrownContainers
+from leakharness.worker.unpatched import gc, os
 
 __all__ = ["Entries", "is_container", "length"]
 

@@ -7,12 +7,12 @@ only names of code. ``show_all`` lifts that, and holds where no scenario file is
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Iterator
 from typing import Any
 
 from leakharness.errors import LeakHarnessError
+from leakharness.worker.unpatched import os
 
 __all__ = ["INSTALLED", "NAMES_OF_CODE", "NOT_SHOWN", "formatted", "show_all", "show_only_of", "text_of"]
 

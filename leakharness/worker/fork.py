@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
-import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +13,7 @@ from typing import Any, NoReturn
 from leakharness.worker.codec import BadLine, decode, encode
 from leakharness.worker.interpreters import hinders_forks
 from leakharness.worker.protocol import A
+from leakharness.worker.unpatched import os, signal, time
 
 __all__ = ["CAN_FORK", "CopyFailed", "answer_of_copy", "ask_copy", "can_fork", "reap", "start_copy"]
 

@@ -6,11 +6,12 @@ No code of the program runs: entries are read by the builtin type's own iteratio
 from __future__ import annotations
 
 import collections
-import gc
 import itertools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+
+from leakharness.worker.unpatched import gc
 
 __all__ = ["containers_at", "newest_entries"]
 

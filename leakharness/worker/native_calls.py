@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import tempfile
 from collections.abc import Callable
 from typing import Any
 
 from leakharness.worker.protocol import NativeCall, NativeCalls
+from leakharness.worker.unpatched import os
 
 __all__ = ["native_calls"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import array
 import importlib
-import os
 import stat
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 from leakharness.worker.counter_readers import CounterReaders
 from leakharness.worker.interpreters import others_reader
 from leakharness.worker.shared_segments import BLOCK_BYTES, SharedSegments
+from leakharness.worker.unpatched import open, os
 
 __all__ = ["NOT_COUNTED", "OsResources"]
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import collections
 import functools
-import gc
 import itertools
 import sys
-import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +26,7 @@ from leakharness.worker.protocol import (
 )
 from leakharness.worker.recorder import ScenarioRecorder
 from leakharness.worker.tracker import Tracker
+from leakharness.worker.unpatched import gc, time
 
 __all__ = ["CounterReader"]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import Any
 
 from leakharness.scenario.never_set import NeverSet
 from leakharness.worker.declared import Declared
 from leakharness.worker.tracker import Tracker
+from leakharness.worker.unpatched import os
 
 __all__ = ["PLANTED", "Plant", "ScenarioRecorder"]
 

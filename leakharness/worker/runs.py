@@ -7,15 +7,13 @@ an exception is looked at and let go without being changed (the program may keep
 from __future__ import annotations
 
 import opcode
-import os
-import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
 from leakharness.scenario.declare import Mode, Run
 from leakharness.worker.exception_text import formatted, text_of
 from leakharness.worker.tracker import Untrackable
+from leakharness.worker.unpatched import os, signal, time
 
 __all__ = ["RunFailed", "Runs"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from types import ModuleType
 
@@ -14,6 +13,7 @@ from leakharness.worker.failure import failure_of, full_failure_of
 from leakharness.worker.protocol import Declarations, FileFacts, ModeFacts, ScenarioFacts
 from leakharness.worker.recorder import Plant
 from leakharness.worker.runs import RunFailed
+from leakharness.worker.unpatched import os
 
 __all__ = ["describe", "facts_of", "load_scenario", "mode_of"]
 

@@ -3,13 +3,10 @@ and guppy3's count of its type. Asked where the measured environment has them; t
 
 from __future__ import annotations
 
-import gc
 import importlib
 import importlib.util
 import io
-import os
 import re
-import signal
 import sys
 import types
 from collections.abc import Callable, Iterable
@@ -22,6 +19,7 @@ from leakharness.worker.codec import encode
 from leakharness.worker.exception_text import text_of
 from leakharness.worker.fork import start_copy
 from leakharness.worker.protocol import GuppyOpinion, ObjgraphOpinion, Opinions
+from leakharness.worker.unpatched import gc, open, os, signal
 
 __all__ = ["ask"]
 

@@ -8,11 +8,11 @@ children here, or of another measurement that runs at the same time. So each mea
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-import time
 from collections.abc import Collection
 from typing import Any
+
+from leakharness.worker.unpatched import open, os, time
 
 __all__ = ["SharedSegments", "remove_mark"]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import threading
-import time
 import types
 
 from leakharness.worker.protocol import ReleaseTimes
+from leakharness.worker.unpatched import gc, time
 
 __all__ = ["release_times"]
 

@@ -6,13 +6,13 @@ The tracker also knows its own weight, so that the counters can leave it out: ev
 
 from __future__ import annotations
 
-import gc
 import sys
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
 from leakharness.worker.capture.type_plans import HAVE_GC, takes_weak_references, type_flags
+from leakharness.worker.unpatched import gc
 from leakharness.worker.weight import BLOCK_LIMIT_BYTES, malloc_chunk
 
 __all__ = ["FINALIZE_BLOCKS", "FINALIZE_OBJECTS", "Label", "TestObject", "Tracker", "Untrackable"]

@@ -8,13 +8,13 @@ time to sleep, so trio asks for events without waiting and needs no thread of it
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Callable
 from typing import Any
 
 from leakharness.scenario.never_set import NeverSet
 from leakharness.worker.exception_text import text_of
 from leakharness.worker.runs import CANCEL_GRACE_S, RunFailed, Runs
+from leakharness.worker.unpatched import time
 
 __all__ = ["TrioLoop", "TrioRuns"]
 

@@ -9,9 +9,7 @@ which object. Everything happens in a forked copy: it thaws the heap, by which t
 from __future__ import annotations
 
 import ctypes
-import gc
 import itertools
-import os
 import sys
 import types
 from array import array
@@ -32,6 +30,7 @@ from leakharness.worker.capture.type_plans import (
 from leakharness.worker.codec import decode, encode
 from leakharness.worker.fork import CAN_FORK, CopyFailed, answer_of_copy
 from leakharness.worker.protocol import ReferencesAnswer, UnownedReferences
+from leakharness.worker.unpatched import gc, os
 
 __all__ = ["ReferenceReader", "why_not"]
 

@@ -7,13 +7,13 @@ attributes, what CPython keeps them in: nothing, a table of values, or a dict. N
 
 from __future__ import annotations
 
-import gc
 import sys
 from types import BuiltinFunctionType
 from typing import Any, NamedTuple
 
 from leakharness.worker.capture.type_plans import HAVE_GC
 from leakharness.worker.entries import length
+from leakharness.worker.unpatched import gc
 
 __all__ = ["BLOCK_LIMIT_BYTES", "Weight", "malloc_chunk", "own_dict", "weigh"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -311,6 +312,59 @@ def test_under_xdist_the_verdicts_are_the_same(suite: Path, results: Outcomes) -
     assert len(spread) >= 12
     assert {name: row[0] for name, row in spread.items()} == {name: results[name][0] for name in spread}
     assert "KEPT" in spread["test_leaky_plain"][1]
+
+
+REPLACED = """
+import contextlib
+from unittest import mock
+import pytest
+
+HELD = []
+NAMES = (
+    "builtins.open", "gc.collect", "gc.get_objects", "json.dumps", "json.loads", "os.fork", "os.getpid", "os.listdir",
+    "os.path.exists", "os.waitpid", "signal.signal", "subprocess.Popen", "time.monotonic", "time.perf_counter",
+    "time.sleep", "time.time",
+)
+
+
+class Kept:
+    pass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def replaced():
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(mock.patch(name)) for name in NAMES]
+
+
+@pytest.mark.leakcheck(iters=10, max_runs=100)
+def test_clean():
+    Kept()
+
+
+@pytest.mark.leakcheck(iters=10, max_runs=100)
+def test_leaky():
+    HELD.append(Kept())
+
+
+def test_nobody_but_the_tests_called_them(replaced):
+    assert {name: one.mock_calls for name, one in zip(NAMES, replaced) if one.mock_calls} == {}
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="one of the replaced functions is not there")
+def test_what_a_test_replaces_does_not_reach_the_check(tmp_path: Path) -> None:
+    """Clocks, files, the collector and the process itself are mocks for the whole check: the verdicts are right, and
+    no mock has counted a call of ours."""
+    (tmp_path / "test_replaced.py").write_text(REPLACED)
+    found = run_suite(tmp_path, "-p", "no:asyncio")
+    assert {name: outcome for name, (outcome, _) in found.items()} == {
+        "test_clean": "passed",
+        "test_leaky": "failed",
+        "test_nobody_but_the_tests_called_them": "passed",
+    }, found
+    assert "LeakFound" in found["test_leaky"][1]
+    assert "HELD" in found["test_leaky"][1]
 
 
 def test_leakcheck_judges_every_selected_test_with_fresh_fixtures(pytester: pytest.Pytester) -> None:

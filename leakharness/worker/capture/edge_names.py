@@ -6,7 +6,6 @@ at a time.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import itertools
 import sys
@@ -30,6 +29,7 @@ from leakharness.worker.capture.type_plans import (
     type_flags,
     type_mro,
 )
+from leakharness.worker.unpatched import gc
 
 __all__ = ["CO_OPTIMIZED", "READS_LOCALS_CLEANLY", "Block", "EdgeNames"]
 

@@ -9,11 +9,11 @@ machine).
 
 from __future__ import annotations
 
-import json
-import os
 import struct
 from array import array
 from typing import Any, BinaryIO
+
+from leakharness.worker.unpatched import json, os
 
 __all__ = ["HARNESS_PREFIX", "MAGIC", "SCENARIO_PREFIX", "CaptureFile", "is_harness_module", "short_path"]
 

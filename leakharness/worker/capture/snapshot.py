@@ -12,13 +12,9 @@ own.
 from __future__ import annotations
 
 import codecs
-import gc
-import os
 import platform
-import signal
 import sys
 import threading
-import time
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +26,7 @@ from leakharness.worker.capture.loaded_names import shown_thread_names
 from leakharness.worker.capture.type_plans import HEAP_TYPE, type_dict, type_flags
 from leakharness.worker.capture.walk import Walk
 from leakharness.worker.fork import can_fork, start_copy
+from leakharness.worker.unpatched import gc, os, signal, time
 
 __all__ = ["Roots", "prepare", "remember_thread_locals", "snapshot", "write_capture"]
 

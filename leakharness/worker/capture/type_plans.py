@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import collections
 import functools
-import gc
 import sys
 import types
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from leakharness.worker.unpatched import gc
 
 __all__ = [
     "CONTEXT",

@@ -12,9 +12,7 @@ matched with the raw references by the reader.
 
 from __future__ import annotations
 
-import gc
 import itertools
-import os
 import sys
 import types
 from array import array
@@ -43,6 +41,7 @@ from leakharness.worker.capture.type_plans import (
     type_mro,
     type_name,
 )
+from leakharness.worker.unpatched import gc, os
 
 __all__ = ["Walk"]
 
