@@ -18,6 +18,7 @@ standard library only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "SnapshotError",
     "UnknownScenario",
     "UsageError",
+    "did_you_mean",
 ]
 
 
@@ -68,6 +70,14 @@ class NotJudged(LeakHarnessError):
 
     exit_code = 3
     detail: str = ""
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """``; did you mean 'name'?`` for the name that ``word`` is most like; empty where it is like none."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, list(names), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 class LeakFound(AssertionError):

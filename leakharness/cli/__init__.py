@@ -26,7 +26,7 @@ def make_app(first_word: str = "") -> typer.Typer:
         name="leakharness",
         help="Prove that a memory leak is fixed: run it aborted, many times, and count what stays.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=first_word not in HOME,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -48,7 +48,7 @@ def _root(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", help="Print the version.", is_eager=True, callback=lambda asked: _print_version(asked)
+            "--version", "-V", help="Print the version.", is_eager=True, callback=lambda asked: _print_version(asked)
         ),
     ] = False,
 ) -> None:

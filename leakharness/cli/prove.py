@@ -24,7 +24,8 @@ Subject = Annotated[
     list[str],
     typer.Option(
         metavar="REV|REQUIREMENT",
-        help="A git revision of this project or a requirement (package==1.2.3); may be repeated.",
+        help="A git revision of this project, . for its files as they are now, or a requirement (package==1.2.3); may "
+        "be repeated.",
         show_default=False,
     ),
 ]
@@ -115,7 +116,7 @@ def verify_command(
     certificate: Annotated[
         Path,
         typer.Argument(
-            help="The JSON file in a report folder of check or prove. Its seal is a checksum, not a signature.",
+            help="A report folder of check or prove, or the JSON file in it. Its seal is a checksum, not a signature.",
             show_default=False,
         ),
     ],

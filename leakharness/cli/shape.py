@@ -166,7 +166,14 @@ def _conclusion(report: ShapeReport) -> list[str]:
     count = sum(difference.effect != "harmless" for difference in comparison.differences)
     noun = "difference that matters" if count == 1 else "differences that matter"
     what = "can hide the leak" if comparison.can_hide else "can fake a leak"
-    return [f"DRIFTED: {count} {noun}; the fixture {what}"]
+    lines = [f"DRIFTED: {count} {noun}; the fixture {what}"]
+    if report.suspect.target.rev is None:
+        lines += _wrapped(
+            "if the original was changed since, by the fix itself: compare with the revision that leaked, "
+            f"--target {report.suspect.target}@REV",
+            "    ",
+        )
+    return lines
 
 
 def _row_lines(row: Row) -> list[str]:

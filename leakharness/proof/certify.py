@@ -21,6 +21,11 @@ from leakharness.scenario.declare import SYNTHETIC_LEAK
 from leakharness.scenario.find import ScenarioRef
 from leakharness.worker.protocol import ScenarioFacts
 
+FILL_IN = "FILL IN"
+"""What marks a place of a scaffold that only its user can write."""
+UNFINISHED = "the scenario is not finished, so that its arms stand for nothing yet: "
+"""How the note of such places begins; a certificate with it is none."""
+
 __all__ = ["check_found", "lacks", "left_out"]
 
 
@@ -37,7 +42,7 @@ def check_found(found: ScenarioRef, settings: Settings, listener: Listener | Non
     results = side_by_side([partial(run_found, found, mode, settings, listener, control=noise) for mode, _ in arms])
     results = [replace(result, must=must, control=noise) for result, (_, must) in zip(results, arms, strict=True)]
     notes += _shape_notes(scenario, found, python)
-    return certify(scenario.name, results, notes)
+    return certify(scenario.name, results, [*notes, *unfinished(found.path)])
 
 
 def left_out(found: Sequence[ScenarioRef], settings: Settings) -> dict[ScenarioRef, str]:
@@ -61,6 +66,13 @@ def lacks(scenario: ScenarioFacts) -> str:
     module, hint = next(iter(missing[0].items()), ("", ""))
     needed = module and all(module in others for others in missing)
     return f"{module} is not installed where it is measured ({hint})" if needed else ""
+
+
+def unfinished(file: Path) -> list[str]:
+    """A note of the places that ``leakharness new`` has left to its user; none where the file has no such mark."""
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    marked = [str(number) for number, line in enumerate(lines, 1) if FILL_IN in line]
+    return [f"{UNFINISHED}{file.name}, {FILL_IN} in line {', '.join(marked)}"] if marked else []
 
 
 def certify(name: str, arms: Sequence[RunResult], notes: Sequence[str] = ()) -> Certificate:
@@ -93,6 +105,8 @@ def certify(name: str, arms: Sequence[RunResult], notes: Sequence[str] = ()) -> 
     elif not any(arm.must == "PASS" for arm in arms):
         verdict = "NOT_JUDGED"
         reason = "no arm that must PASS: the leak is seen, and nothing shows that it is fixed; add such a mode"
+    elif any(note.startswith(UNFINISHED) for note in notes):
+        verdict, reason = "NOT_JUDGED", next(note for note in notes if note.startswith(UNFINISHED))
     else:
         verdict, reason = "CERTIFIED", "every arm gave what it must: the leak is seen where it is, and the fix has none"
     return Certificate(name, verdict, reason, tuple(arms), tuple(notes))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -130,7 +130,7 @@ def prove(
         after=tuple(results["after"]),
         controls=tuple(control_results),
         paths=compare_paths(results["before"], results["after"]),
-        reproduce=question.command(found),
+        reproduce=replace(question, before=before.exact, after=after.exact).command(found),
         duration_s=time.monotonic() - began,
     )
 

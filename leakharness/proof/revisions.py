@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 
 from leakharness.errors import OptionError
+from leakharness.scratch import scratch
 
 __all__ = ["OBJECT_NAME", "SHORT", "Revision", "git", "is_of_index", "parse_subject", "requirement", "resolved"]
 
@@ -23,6 +24,9 @@ URL_SCHEMES = ("https", "http", "file", "git+https", "git+http", "git+ssh", "git
 PROJECT_FILES = ("pyproject.toml", "setup.py")
 OBJECT_NAME = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 """SHA-1 or SHA-256, as git names a commit."""
+WORKING_TREE = "."
+"""The side that is the files as they are now."""
+NOBODY = {"NAME": "leakharness", "EMAIL": "leakharness@localhost", "DATE": "@0 +0000"}
 SHORT = 10
 """Characters of a commit's name in messages, as git's own abbreviations have about as many."""
 
@@ -34,6 +38,8 @@ class Revision:
     asked: tuple[str, ...]
     commit: str | None = None
     requirements: tuple[str, ...] = ()
+    exact: tuple[str, ...] = ()
+    """``asked`` with the revision as a commit, for a branch means something else tomorrow; a working tree as it is."""
 
     def __str__(self) -> str:
         return " ".join(self.asked)
@@ -47,6 +53,7 @@ def parse_subject(words: Sequence[str], commit_of: Callable[[str], str | None], 
     """
     commits: list[str] = []
     requirements: list[str] = []
+    exact: list[str] = []
     for word in words:
         kind, _, rest = word.partition(":")
         text = rest.strip() if kind in ("rev", "req") else word.strip()
@@ -59,8 +66,10 @@ def parse_subject(words: Sequence[str], commit_of: Callable[[str], str | None], 
             )
         if is_requirement:
             requirements.append(text)
+            exact.append(word)
         elif commit is not None:
             commits.append(commit)
+            exact.append(word if text == WORKING_TREE else commit)
         else:
             raise OptionError(
                 f"{flag} {word!r} is no git revision here, and no requirement: write a requirement with its version "
@@ -70,7 +79,7 @@ def parse_subject(words: Sequence[str], commit_of: Callable[[str], str | None], 
         raise OptionError(f"{flag} is missing: a git revision or a requirement ('package==1.2.3')")
     if len(commits) > 1:
         raise OptionError(f"{flag} names {len(commits)} git revisions; give one, and requirements beside it")
-    return Revision(tuple(words), commits[0] if commits else None, tuple(requirements))
+    return Revision(tuple(words), commits[0] if commits else None, tuple(requirements), tuple(exact))
 
 
 def _looks_required(text: str) -> bool:
@@ -140,15 +149,36 @@ def _commit_of(revision: str, cwd: Path) -> str | None:
     """The commit that a revision names in the repository at ``cwd``; None where there is none."""
     if not revision or revision.startswith("-") or not revision.isprintable():
         return None
+    if revision == WORKING_TREE:
+        return _commit_of_tree(cwd)
     found = git(["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"], cwd)
     return found if found is not None and OBJECT_NAME.fullmatch(found) else None
 
 
-def git(arguments: Sequence[str], cwd: Path) -> str | None:
+def _commit_of_tree(cwd: Path) -> str | None:
+    """A commit of the working tree as it is, with new files and without ignored ones. No branch, no index and no file
+    of the repository changes: it is an object that git drops by itself later. The same tree is the same commit."""
+    with scratch() as folder:
+        env = {
+            **os.environ,
+            "GIT_INDEX_FILE": str(folder / "index"),
+            **{f"GIT_{who}_{what}": text for who in ("AUTHOR", "COMMITTER") for what, text in NOBODY.items()},
+        }
+        head = git(["rev-parse", "--verify", "--quiet", "HEAD"], cwd)
+        root = git(["rev-parse", "--show-toplevel"], cwd)
+        if head is None or root is None:
+            return None
+        git(["read-tree", head], cwd, env)  # for the marks of files that are only half there
+        git(["add", "--all"], Path(root), env)
+        tree = git(["write-tree"], cwd, env)
+        return None if tree is None else git(["commit-tree", tree, "-p", head, "-m", "working tree"], cwd, env)
+
+
+def git(arguments: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> str | None:
     """What git prints there, without white space around it; None where it fails, or prints nothing."""
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=cwd, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False
+            ["git", *arguments], cwd=cwd, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False, env=env
         )
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None

@@ -15,7 +15,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -37,13 +37,14 @@ from leakharness.measure.worker_process import interpreter
 from leakharness.model import EXIT_CODES, Certificate, Growth, RunResult
 from leakharness.options import DEFAULTS
 from leakharness.proof.certify import certify, check_found
-from leakharness.proof.environments import installed
+from leakharness.proof.environments import checkout, installed
 from leakharness.proof.prove import EXIT_CODES as PROOF_EXIT_CODES
 from leakharness.proof.prove import Proof, judge_proof, prove
-from leakharness.proof.revisions import OBJECT_NAME, is_of_index
+from leakharness.proof.revisions import OBJECT_NAME, git, is_of_index
 from leakharness.proof.sides import PRODUCTION, Question
 from leakharness.resolve import pyproject_options
 from leakharness.scenario.find import ScenarioRef, find, packaged_folder
+from leakharness.scratch import scratch
 from leakharness.worker.protocol import ScenarioFacts
 
 __all__ = ["Verification", "digest", "seal_certificate", "seal_proof", "verify", "write_sealed"]
@@ -56,6 +57,9 @@ SOURCE_SUFFIXES = (".py", ".pyi", ".pyx", ".so", ".pyd", ".dylib")
 PACKAGED = "packaged:"
 SPEC = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.[^\W\d]\w*)*)?")
 """A module, or a module and an attribute."""
+AFTER = "after"
+"""The role of a source that is the target as the tree after a change has it."""
+SEALED_FILES = ("certificate.json", "proof.json")
 TAMPERED_EXIT = 4
 STALE_EXIT = 1
 
@@ -100,7 +104,8 @@ def seal_certificate(certificate: Certificate, found: ScenarioRef, settings: Set
 
 
 def seal_proof(proof: Proof, found: ScenarioRef, question: Question) -> dict[str, Any]:
-    """The same for a proof. Its sources are commits and requirements, which the document names."""
+    """The same for a proof. Its sources are commits and requirements, which the document names; of the tree after the
+    change, the files of the target are hashed as well, so that it can be told when they are changed again."""
     settings = question.settings
     asked = {
         "options": dict(settings.options),
@@ -113,7 +118,7 @@ def seal_proof(proof: Proof, found: ScenarioRef, question: Question) -> dict[str
         "on_path": question.on_path,
         "wheels": None if question.wheels is None else str(question.wheels),
     }
-    return _seal(proof.document(), found, None, None, asked)
+    return _seal(proof.document(), found, None, None, asked, _after_sources(proof, found, question))
 
 
 def digest(document: Mapping[str, Any]) -> str:
@@ -136,10 +141,12 @@ def verify(
 ) -> Verification:
     """Whether a sealed document still holds for the tree at hand; ``rerun`` measures again as well.
 
+    ``file`` may be the report folder that it lies in.
     ``python`` is the interpreter whose packages are looked at [that of pyproject.toml, else this one]; never the one
     that the document names, for a document may come from anybody. ``rerun`` runs what the document names only where
     this folder has it: see :func:`_measure_again`. Raises UsageError for a file that is no sealed document.
     """
+    file = next((file / name for name in SEALED_FILES if (file / name).is_file()), file)
     document, seal = _read(file)
     verdict = str(document.get("certificate") or document.get("verdict"))
     broken = _broken(document, verdict)
@@ -159,7 +166,12 @@ def verify(
 
 
 def _seal(
-    document: dict[str, Any], found: ScenarioRef, python: str | None, target: str | None, asked: Mapping[str, Any]
+    document: dict[str, Any],
+    found: ScenarioRef,
+    python: str | None,
+    target: str | None,
+    asked: Mapping[str, Any],
+    sources: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     from leakharness._version import __version__
     from leakharness.report.document import to_json
@@ -170,7 +182,7 @@ def _seal(
         "platform": platform.platform(),
         "scenario": _scenario_entry(found),
         "asked": asked,
-        "sources": [],
+        "sources": list(sources),
         "shape": None,
         "packages": {},
     }
@@ -205,6 +217,27 @@ def _specs(declared: ScenarioFacts, target: str | None) -> list[tuple[str, str]]
     return specs + [("needs", module) for module in sorted(needs)]
 
 
+def _after_sources(proof: Proof, found: ScenarioRef, question: Question) -> list[dict[str, Any]]:
+    """The target as the tree after the change has it; nothing where that side is no revision, or has no such files."""
+    commit, cwd, settings = proof.sides["after"].subject.commit, Path.cwd(), question.settings
+    root = git(["rev-parse", "--show-toplevel"], cwd)
+    if commit is None or root is None:
+        return []
+    pyproject = pyproject_options(cwd)
+    try:
+        declared = declaration_of(found, interpreter(settings.python or pyproject.get("python")))
+    except LeakHarnessError:  # only readable where the sides were built
+        return []
+    wanted = settings.target or pyproject.get("target") or declared.target
+    if not wanted:
+        return []
+    with scratch() as folder:
+        tree = checkout(Path(root), commit, folder / "after")
+        inner = tree / (git(["rev-parse", "--show-prefix"], cwd) or "")
+        files = _files_on(wanted, [str(place) for base in (inner, tree) for place in (base, base / "src")])
+    return [{"role": AFTER, "spec": wanted, "files": files}] if files else []
+
+
 def _source(role: str, spec: str, python: str) -> dict[str, Any]:
     """The hashes of every source file of the top-level package that ``spec`` is in, by path inside of it."""
     return {"role": role, "spec": spec, "files": _package_files(spec, python)}
@@ -214,8 +247,12 @@ def _package_files(spec: str, python: str) -> dict[str, str] | None:
     """None where the package is not there, or has no files."""
     from leakharness.shape.suspect import search_path
 
+    return _files_on(spec, search_path(None if python == sys.executable else python))
+
+
+def _files_on(spec: str, path: Sequence[str]) -> dict[str, str] | None:
     top = spec.partition(":")[0].partition(".")[0]
-    found = PathFinder.find_spec(top, search_path(None if python == sys.executable else python))
+    found = PathFinder.find_spec(top, path)
     if found is None:
         return None
     folders = found.submodule_search_locations
@@ -223,9 +260,9 @@ def _package_files(spec: str, python: str) -> dict[str, str] | None:
         return {Path(found.origin).name: _sha256(Path(found.origin))} if found.origin else None
     files: dict[str, str] = {}
     for folder in map(Path, getattr(folders, "_path", None) or folders):
-        for path in sorted(folder.rglob("*")):
-            if path.suffix in SOURCE_SUFFIXES and path.is_file():
-                files[f"{top}/{path.relative_to(folder).as_posix()}"] = _sha256(path)
+        for file in sorted(folder.rglob("*")):
+            if file.suffix in SOURCE_SUFFIXES and file.is_file():
+                files[f"{top}/{file.relative_to(folder).as_posix()}"] = _sha256(file)
     return files
 
 
@@ -284,7 +321,7 @@ def _broken(document: Mapping[str, Any], verdict: str) -> str | None:
         return "its digest does not match: the file was changed after it was made"
     if document["schema"] == CHECK_SCHEMA:
         arms = [_result(arm) for arm in document["arms"]]
-        ours: str = certify(document["scenario"], arms).verdict
+        ours: str = certify(document["scenario"], arms, document["notes"]).verdict
     else:
         sides = [[_result(arm) for arm in document[side]["arms"]] for side in ("before", "after")]
         ours = judge_proof(sides[0], sides[1], [_result(arm) for arm in document["controls"]])[0]
@@ -325,7 +362,11 @@ def _changed(source: SealedSource, python: str) -> list[str]:
         return []
     if before is None or now is None:
         return [f"{name}: it was {'not ' if before is None else ''}there, and is{' not' if now is None else ''} here"]
-    names = sorted(file for file in {*before, *now} if before.get(file) != now.get(file))
+    # A tree that was built has files that its commit has not.
+    asked = {*before} if source["role"] == AFTER else {*before, *now}
+    names = sorted(file for file in asked if before.get(file) != now.get(file))
+    if not names:
+        return []
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return [f"{name}: {shown} changed"]
 

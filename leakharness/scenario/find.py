@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from leakharness.errors import ScenarioError, UnknownScenario
+from leakharness.errors import ScenarioError, UnknownScenario, did_you_mean
 from leakharness.scenario.outline import ScenarioOutline, called_name, outlines_in, parsed
 
 __all__ = ["ScenarioRef", "all_scenarios", "declared_twice", "find", "find_outline"]
@@ -49,7 +49,8 @@ def find(reference: str, cwd: Path | None = None) -> ScenarioRef:
         if not matches and unread:  # it may be in there
             raise unread[0]
         if not matches:
-            known = ", ".join(sorted({found.name for found in everything if found.name})) or "none"
+            names = sorted({found.name for found in everything if found.name})
+            known = (", ".join(names) or "none") + did_you_mean(reference, names)
             raise UnknownScenario(
                 f"no scenario {reference!r} in ./scenarios ({cwd / 'scenarios'}), in this package or in installed "
                 f"ones; there are: {known}"

@@ -12,7 +12,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from leakharness.errors import UnknownScenario
+from leakharness.errors import UnknownScenario, did_you_mean
 from leakharness.scenario.outline import ScenarioOutline, parsed
 from leakharness.shape.model import Shape
 from leakharness.shape.read import FunctionNode, shape_of_node
@@ -42,6 +42,7 @@ def read_fixture(declared: ScenarioOutline, mode: str | None, suspect_name: str)
     if mode not in declared.modes:
         raise UnknownScenario(
             f"{declared.file}: scenario {declared.name!r} has no mode {mode!r}; it has {', '.join(declared.modes)}"
+            f"{did_you_mean(mode, declared.modes)}"
         )
     tree = parsed(declared.file)
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}

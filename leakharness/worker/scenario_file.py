@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from types import ModuleType
 
-from leakharness.errors import LeakHarnessError, ScenarioError
+from leakharness.errors import LeakHarnessError, ScenarioError, did_you_mean
 from leakharness.scenario.declare import SYNTHETIC_LEAK, Mode, Scenario
 from leakharness.worker.exception_text import show_only_of
 from leakharness.worker.failure import failure_of, full_failure_of
@@ -44,8 +44,9 @@ def mode_of(scenario: Scenario, name: str | None) -> tuple[Mode, Plant | None]:
         return scenario.default_mode(), Plant("tracked")
     mode = scenario.modes.get(name)
     if mode is None:
-        names = ", ".join([*scenario.modes, SYNTHETIC_LEAK])
-        raise ScenarioError(f"scenario {scenario.name!r} has no mode {name!r}; it has {names}")
+        names = [*scenario.modes, SYNTHETIC_LEAK]
+        meant = did_you_mean(name, names)
+        raise ScenarioError(f"scenario {scenario.name!r} has no mode {name!r}; it has {', '.join(names)}{meant}")
     return mode, None
 
 

@@ -151,7 +151,9 @@ def test_check_prints_the_certificate(cli: Cli) -> None:
 
 USAGE = {
     "unknown scenario": (("run", "nope"), "no scenario 'nope'"),
+    "nearly a scenario": (("run", "embeded-run"), "; did you mean 'embedded-run'?"),
     "unknown scenario of check": (("check", "nope"), "no scenario 'nope'"),
+    "nearly a mode": (("run", "embedded-run", "--mode", "closure-inlin"), "; did you mean 'closure-inline'?"),
     "unknown mode": (("run", "embedded-run", "--mode", "nope"), "has no mode 'nope'; it has closure-extracted"),
     "unknown option": (("run", "embedded-run", "--nope"), "--nope"),
     "unknown command": (("frob",), "frob"),
@@ -258,6 +260,7 @@ def test_every_option_of_the_contract_is_in_the_help(quick_cli: Cli) -> None:
 def test_version(quick_cli: Cli) -> None:
     """One line."""
     assert quick_cli("--version").stdout.startswith("leakharness 0.")
+    assert quick_cli("-V").stdout == quick_cli("--version").stdout
 
 
 def test_no_words_print_the_help(quick_cli: Cli) -> None:

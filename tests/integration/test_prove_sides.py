@@ -139,6 +139,7 @@ def test_a_fix_in_a_repository_is_proven_and_nothing_there_is_touched(repository
     was = state_of(repository)
     document = prove(repository, "--before", "leaky", "--after", "HEAD", "--env-dir", str(tmp_path), code=0)
     assert document["verdict"] == "PROVEN"
+    assert git(repository, "rev-parse", "leaky") in document["reproduce"]
     assert [arm["verdict"] for arm in document["before"]["arms"]] == ["FAIL", "FAIL"]
     assert [arm["verdict"] for arm in document["after"]["arms"]] == ["PASS", "PASS"]
     assert {arm["mode"]: arm["verdict"] for arm in document["controls"]} == {

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import checked_document
@@ -14,7 +15,9 @@ from conftest import checked_document
 from leakharness.errors import UsageError
 from leakharness.measure.arm import Settings
 from leakharness.proof.certify import check_found
-from leakharness.proof.seal import digest, seal_certificate, verify, write_sealed
+from leakharness.proof.revisions import resolved
+from leakharness.proof.seal import _after_sources, _changed, digest, seal_certificate, verify, write_sealed
+from leakharness.proof.sides import Question
 from leakharness.scenario.find import find
 
 CLEAN = "def attach(provider, scope):\n    return len(scope.payload)\n"
@@ -291,3 +294,23 @@ def test_measuring_again_confirms(project: Path) -> None:
     runs = {arm.runs for arm in result.again.arms}  # type: ignore[union-attr]
     assert min(runs) == 50  # five batches of ten, as asked for then
     assert all(count % 10 == 0 for count in runs)
+
+
+def test_a_proof_knows_the_files_after_the_change(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the commit, not of the tree: with the leak back in the tree the proof is stale, and what only the tree has, as
+    a build leaves it, is no change."""
+    project = tmp_path / "project"
+    shutil.copytree(made, project)
+    monkeypatch.chdir(project)
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-q", "-m", "fixed")):
+        subprocess.run(["git", *words], check=True)
+    (project / "gateway" / "attempt.py").write_text(LEAKY)
+    after = SimpleNamespace(subject=resolved(["HEAD"], [], project, "--after"))
+    question = Question(["x"], ["HEAD"])
+    (source,) = _after_sources(SimpleNamespace(sides={"after": after}), find("attach"), question)  # type: ignore[arg-type]
+    assert (source["role"], source["spec"]) == ("after", "gateway.attempt:attach")
+    assert _changed(source, sys.executable) == ["after gateway.attempt:attach: gateway/attempt.py changed"]
+    (project / "gateway" / "attempt.py").write_text(CLEAN)
+    (project / "gateway" / "_version.py").write_text("")
+    assert _changed(source, sys.executable) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,30 @@ def test_paths_are_compared_by_fingerprint_over_all_rounds() -> None:
     paths = compare_paths([held("a", "b"), held("c")], [held("b", "d")])
     names = [[path.fingerprint for path in part] for part in (paths.vanished, paths.remaining, paths.new)]
     assert [sorted(part) for part in names] == [["a", "c"], ["b"], ["d"]]
+
+
+def test_the_working_tree_is_a_side_and_nothing_of_it_changes(tmp_path: Path) -> None:
+    """A dot is the files as they are, new ones too; no branch, no index and no file changes. The command that asks the
+    same again has a commit for a revision, and the dot for the files."""
+
+    def run(*words: str) -> str:
+        who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    run("init", "-q", "-b", "main")
+    (tmp_path / "a.py").write_text("old")
+    run("add", "a.py")
+    run("commit", "-q", "-m", "one")
+    head = run("rev-parse", "HEAD").strip()
+    (tmp_path / "a.py").write_text("new")
+    (tmp_path / "b.py").write_text("more")
+    before = (run("status", "--short"), run("for-each-ref"), (tmp_path / ".git" / "index").read_bytes())
+    side = resolved(["."], [], tmp_path, "--after")
+    assert side.commit is not None
+    assert [run("show", f"{side.commit}:{name}") for name in ("a.py", "b.py")] == ["new", "more"]
+    assert resolved(["."], [], tmp_path, "--after").commit == side.commit
+    assert (side.exact, resolved(["main"], [], tmp_path, "--before").exact) == ((".",), (head,))
+    assert (run("status", "--short"), run("for-each-ref"), (tmp_path / ".git" / "index").read_bytes()) == before
 
 
 COMMITS = {"HEAD~1": "a" * 40, "main": "b" * 40, "v==1": "c" * 40, "stash@{0}": "d" * 40}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from leakharness.measure.evidence import opinions
 from leakharness.measure.known import forgive_known, is_known
 from leakharness.model import BesideKnown, Growth, HeldByC, Retainer, RunResult
-from leakharness.proof.certify import _arms, certify
+from leakharness.proof.certify import _arms, certify, unfinished
 from leakharness.scenario.declare import Known
 from leakharness.worker.protocol import GuppyOpinion, ModeFacts, ObjgraphOpinion, Opinions, ScenarioFacts
 from leakharness.worker.second_opinions import without_values
@@ -60,6 +61,17 @@ def test_without_an_arm_that_must_pass_nothing_is_certified() -> None:
     assert (certificate.verdict, certificate.exit_code) == ("NOT_JUDGED", 3)
     assert certificate.reason.startswith("no arm that must PASS")
     assert certify("s", [arm("closure-inline", "FAIL", "PASS"), seen[1]]).verdict == "INVALID"
+
+
+def test_a_scaffold_with_places_to_fill_in_is_not_certified(tmp_path: Path) -> None:
+    """Its arms may give what they must, and stand for nothing; the note names the lines. Filled in, it is certified."""
+    file = tmp_path / "case.py"
+    file.write_text("held = 1\n# FILL IN: what keeps it\n")
+    certificate = certify("s", GOOD, unfinished(file))
+    assert (certificate.verdict, certificate.exit_code) == ("NOT_JUDGED", 3)
+    assert certificate.reason.endswith("case.py, FILL IN in line 2")
+    file.write_text("held = 1\n")
+    assert certify("s", GOOD, unfinished(file)).verdict == "CERTIFIED"
 
 
 @pytest.mark.parametrize(("name", "changes", "verdict", "code"), TABLE, ids=[row[0] for row in TABLE])
