@@ -226,6 +226,14 @@ def test_a_store_in_steps_is_called_shortly_after_one_and_waited_for_until_the_n
     assert in_doublings(doubled(until), final=True) == at_the_end
 
 
+def test_the_run_of_the_last_step_is_told() -> None:
+    """Of the process, wherever the measurement began: the steps before may all have come in the warm-up."""
+    assert _in_doublings(MALLOC, OPEN, [], doubled(850), final=False).last_step == 800
+    rows = [Reading("", row.runs - 450, row.counters, {}) for row in doubled(850) if row.runs >= 450]
+    called = _in_doublings(MALLOC, OPEN, doubled(450), rows, final=False)
+    assert (called.state, called.last_step) == ("grows", 800)
+
+
 @pytest.mark.parametrize(("unit", "state"), [(32, "as it was"), (33, "grows")])
 def test_steps_must_exceed_the_floor(unit: float, state: str) -> None:
     """Of 2,048 bytes: the last one counts."""
