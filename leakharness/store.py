@@ -17,7 +17,18 @@ from leakharness.errors import UsageError
 from leakharness.model import Certificate, RunResult
 from leakharness.printable import encodable
 
-__all__ = ["new_folder", "snapshot_path", "write_atomically", "write_certificate", "write_report"]
+SNAP_DIR = ".tmp/leakharness"
+"""Where snapshots go that nobody named a place for, a folder for each scenario."""
+
+__all__ = [
+    "SNAP_DIR",
+    "make_snapshot_folder",
+    "new_folder",
+    "snapshot_path",
+    "write_atomically",
+    "write_certificate",
+    "write_report",
+]
 
 DRAW_SECONDS = 20.0
 """How long graphviz may take for a picture."""
@@ -68,6 +79,15 @@ def write_certificate(certificate: Certificate, document: Mapping[str, Any], fol
         write_atomically(place / "certificate.json", to_json(document, indent=True))
         write_atomically(place / "report.md", encodable(certificate_report(certificate)).encode())
     return place
+
+
+def make_snapshot_folder(folder: Path) -> None:
+    """Make ``folder``. Where it lies in the default place, that place hides itself from git: snapshots are large, and
+    nobody asked for that folder. One that was named is its owner's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = Path.cwd() / SNAP_DIR / ".gitignore"
+    if folder.resolve().is_relative_to(mark.parent.resolve()) and not mark.exists():
+        write_atomically(mark, b"*\n")
 
 
 def snapshot_path(folder: Path, label: str, pid: int) -> Path:

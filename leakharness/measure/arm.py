@@ -25,11 +25,9 @@ from leakharness.model import Plan, Reading, Retainer, RunResult
 from leakharness.resolve import checked_target, known_leaks, pyproject_options, resolve
 from leakharness.scenario.declarations import reference_to
 from leakharness.scenario.find import ScenarioRef
+from leakharness.store import SNAP_DIR
 
 __all__ = ["Listener", "Settings", "place_of", "run_found"]
-
-SNAP_DIR = ".tmp/leakharness"
-"""Where snapshots go, a folder for each scenario."""
 
 
 class Listener:

@@ -26,7 +26,7 @@ from leakharness.measure.census import suspects
 from leakharness.measure.measurement import Evidence, Measurement, WorkerClient
 from leakharness.model import BesideKnown, GrowingContainer, Reading, Retainer
 from leakharness.scratch import scratch_folder
-from leakharness.store import snapshot_path
+from leakharness.store import make_snapshot_folder, snapshot_path
 from leakharness.units import signed
 from leakharness.worker.codec import BadLine, decode
 from leakharness.worker.protocol import CONFIRM, GROWN_CONTAINERS, SECOND_OPINIONS, SNAPSHOT, Holder, Opinions
@@ -273,7 +273,7 @@ class Snapshots:
         if capture is None:
             capture = self._capture(raw)
         path = snapshot_path(self._folder, label, pid)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_snapshot_folder(path.parent)
         v8.write(capture.graph, path)
         return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 

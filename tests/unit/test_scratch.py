@@ -14,6 +14,7 @@ import pytest
 from leakharness import scratch
 from leakharness.errors import UsageError
 from leakharness.scratch import remove_orphans, scratch_folder
+from leakharness.store import SNAP_DIR, make_snapshot_folder
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
@@ -102,3 +103,17 @@ def test_after_a_kill_the_next_run_removes_the_folder(tmp_path: Path) -> None:
     quick = [*command, "--iters", "5", "--batches", "2", "--warmup", "2", "--snapshots", "never"]
     subprocess.run(quick, cwd=tmp_path, env=env, timeout=60, check=False)
     assert list((tmp_path / "tmp").glob("leakharness-*")) == []
+
+
+def test_the_default_folder_of_snapshots_hides_itself_from_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no other: a folder that was named is its owner's, and a mark that was changed stays."""
+    monkeypatch.chdir(tmp_path)
+    make_snapshot_folder(Path("named/one"))
+    assert list(tmp_path.rglob(".gitignore")) == []
+    for _ in range(2):
+        make_snapshot_folder(Path(SNAP_DIR) / "one")
+    mark = tmp_path / SNAP_DIR / ".gitignore"
+    assert mark.read_text() == "*\n"
+    mark.write_text("mine")
+    make_snapshot_folder(Path(SNAP_DIR) / "two")
+    assert mark.read_text() == "mine"
