@@ -84,7 +84,7 @@ def run_command(
     from dataclasses import replace
 
     from leakharness.cli.pages import page_wanted, write_page
-    from leakharness.cli.terminal import Progress, emit_json, say
+    from leakharness.cli.terminal import Progress, emit_json, say, text_width
     from leakharness.measure.arm import run_found
     from leakharness.report.text import run_block
     from leakharness.scenario.find import find
@@ -102,7 +102,7 @@ def run_command(
     if given.json:
         emit_json(result.document())
     else:
-        say(run_block(result, report=report), verdict=True)
+        say(run_block(result, report=report, width=text_width()), verdict=True)
     raise typer.Exit(result.exit_code)
 
 
@@ -118,7 +118,7 @@ def check_command(
     from functools import partial
 
     from leakharness.cli.pages import page_wanted, write_page
-    from leakharness.cli.terminal import Progress, emit_json, say
+    from leakharness.cli.terminal import Progress, emit_json, say, text_width
     from leakharness.errors import OptionError
     from leakharness.printable import one_line
     from leakharness.proof.certify import check_found, left_out
@@ -149,7 +149,7 @@ def check_command(
         certificate = replace(certificate, notes=certificate.notes + lack)
         certificates.append(certificate)
         if not given.json:
-            say(certificate_block(certificate, report=report), verdict=True)
+            say(certificate_block(certificate, report=report, width=text_width()), verdict=True)
     if given.json:
         documents = [certificate.document() for certificate in certificates]
         emit_json(

@@ -11,7 +11,7 @@ from leakharness.measure.arm import Listener
 from leakharness.model import RunResult
 from leakharness.printable import for_terminal, one_line
 
-__all__ = ["Progress", "emit_json", "say"]
+__all__ = ["Progress", "emit_json", "say", "text_width"]
 
 COLOURS = {
     **dict.fromkeys(("PASS", "CERTIFIED", "PROVEN", "HOLDS", "SAME", "FOUND", "WITHIN"), 32),
@@ -20,6 +20,17 @@ COLOURS = {
     "INVALID": 35,
 }
 """SGR colour codes (ECMA-48) of the verdicts."""
+
+
+LEAST_WIDTH, MOST_WIDTH = 40, 120
+"""Columns within which a text of sentences and tables can be read."""
+
+
+def text_width() -> int:
+    """Columns of a text: those that COLUMNS asks for, or the terminal has, or 80."""
+    import shutil
+
+    return min(MOST_WIDTH, max(LEAST_WIDTH, shutil.get_terminal_size().columns))
 
 
 class Progress(Listener):

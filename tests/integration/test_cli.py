@@ -112,6 +112,15 @@ def test_the_evidence_of_a_fail_names_the_closure(cli: Cli) -> None:
     assert document["retainers"][0]["count"] == 250
 
 
+@pytest.mark.parametrize("columns", [56, 110])
+def test_the_text_is_as_wide_as_the_terminal(columns: int, quick_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As COLUMNS says, but for a path, which is not broken."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = quick_cli("run", "embedded-run", "--mode", "closure-inline", "--snapshots", "never").stdout
+    lengths = [len(line) for line in text.splitlines() if "/" not in line]
+    assert columns - 12 < max(lengths) <= columns
+
+
 def test_check_certifies_embedded_run(cli: Cli, tmp_path: Path) -> None:
     """The certificate: 0/250, 250/250, 250/250 and exit 0; as a block and as a document."""
     answer = cli("check", "embedded-run", "--json")
