@@ -71,7 +71,13 @@ def diff_command(
     pid: Annotated[int | None, typer.Option(help="Which PID of the lane [all, that with most files first].")] = None,
     thread: Annotated[int | None, typer.Option(help="Which worker thread of Node; 0 is the main one.")] = None,
     top: Annotated[int, typer.Option(help="Rows shown.")] = 30,
-    min_kb: Annotated[int, typer.Option(help="KiB by which a family must have grown.")] = 64,
+    min_kb: Annotated[
+        int | None,
+        typer.Option(
+            help="KiB by which a family must have grown [64; as text, where none has, whatever grew].",
+            show_default=False,
+        ),
+    ] = None,
     by: Annotated[
         str | None,
         typer.Option(help="name: by type and name. path: by who holds them [name; path for a lane]."),
@@ -84,18 +90,24 @@ def diff_command(
     json: Json = False,
 ) -> None:
     from leakharness.errors import OptionError
-    from leakharness.heap.diff import diff, diff_lane
+    from leakharness.heap.diff import MIN_KB, diff, diff_lane
 
     files = snapshots or []
-    filters: dict[str, Any] = {"top": top, "min_kb": min_kb, "rank": rank, "raw": raw}
-    if lane_dir is not None and not files:
-        found = diff_lane(lane_dir, pid=pid, thread=thread, by=by, **filters)
-    elif every:
+    if every and (lane_dir is None or files):
         raise OptionError("--every takes all snapshots of a lane: give --lane-dir, or name the snapshots")
-    else:
+
+    def compared_by(least_kb: int) -> list[SnapshotDiff]:
+        filters: dict[str, Any] = {"top": top, "min_kb": least_kb, "rank": rank, "raw": raw}
+        if lane_dir is not None and not files:
+            return diff_lane(lane_dir, pid=pid, thread=thread, by=by, **filters)
         first, last = (files[0], files[-1]) if len(files) > 1 else (files[0] if files else None, None)
-        found = [diff(first, last, lane_dir=lane_dir, pid=pid, thread=thread, by=by or "name", **filters)]
-    trends = _trends(found, files, lane_dir if every else None, top, min_kb)
+        return [diff(first, last, lane_dir=lane_dir, pid=pid, thread=thread, by=by or "name", **filters)]
+
+    least_kb = MIN_KB if min_kb is None else min_kb
+    found = compared_by(least_kb)
+    if min_kb is None and not json and not any(one.rows for one in found):
+        least_kb, found = 0, [_of_what_grew(one) for one in compared_by(0)]
+    trends = _trends(found, files, lane_dir if every else None, top, least_kb)
     if json:
         documents = [one.document() for one in found]
         for document, one in zip(documents, trends, strict=True):
@@ -106,6 +118,12 @@ def diff_command(
     for compared, one in zip(found, trends, strict=True):
         lines += [*([""] if lines else []), *_diff_lines(compared), *(_trend_lines(one) if one is not None else ())]
     emit(lines)
+
+
+def _of_what_grew(found: SnapshotDiff) -> SnapshotDiff:
+    from dataclasses import replace
+
+    return replace(found, rows=tuple(row for row in found.rows if row.size_delta > 0))
 
 
 def _trends(
@@ -330,7 +348,7 @@ def _diff_lines(found: SnapshotDiff) -> Iterator[str]:
     yield f"growth: {signed_size(growth.grown - growth.shrunk)}: {size(growth.grown)} more, {size(growth.shrunk)} less"
     yield ""
     if not found.rows:
-        yield f"Nothing grew by {least} or more."
+        yield f"Nothing grew by {least} or more." if found.min_kb else "Nothing grew."
     for row in found.rows:
         yield from _diff_row(row)
     if growth.left_out:

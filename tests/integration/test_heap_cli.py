@@ -97,6 +97,18 @@ def test_diff_of_a_lane_says_what_was_compared_and_what_grew(lane: Path) -> None
     assert lines[-2:] == ["these rows explain 100% of what grew", "class:  runtime-objects (by name)"]
 
 
+def test_a_diff_that_was_asked_for_nothing_else_shows_what_grew_at_whatever_size(lane: Path, tmp_path: Path) -> None:
+    """10 KiB are below the filter; asked for, the filter holds."""
+    before, after = lane / "baseline-77-1000.heapsnapshot", tmp_path / "after.heapsnapshot"
+    v8.write(sessions(15), after)
+    found = run("diff", before, after).stdout
+    assert "gateway.Session" in found
+    assert "min=0 B" in found
+    assert "Nothing grew by 64 KiB or more." in run("diff", before, after, "--min-kb", "64").stdout
+    assert json.loads(run("diff", before, after, "--json").stdout)["rows"] == []
+    assert run("diff", before, before).stdout.count("Nothing grew.") == 1
+
+
 def test_json_is_one_document_and_nothing_else(lane: Path) -> None:
     """Every command's --json parses as a whole."""
     last = lane / "batch-1-77-1001.heapsnapshot"
