@@ -49,6 +49,20 @@ PYTHONS = (
 """Interpreters to measure in: this one, or a list like PATH's in LEAKHARNESS_PYTHONS, or what pyenv has ("pyenv")."""
 
 
+def printed_json(script: str, python: str = sys.executable) -> Any:
+    """What a script prints that finds this package, and no other of the tool's, in ``python``."""
+    done = subprocess.run(
+        [python, "-c", script],
+        capture_output=True,
+        text=True,
+        env=clean_environment(PYTHONPATH=str(Path(__file__).parents[1])),
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Compile the tool, and what pytest rewrites of its plugins, once for all processes that the tests start. Where
     Python is told to write no bytecode (PYTHONDONTWRITEBYTECODE), each of them would do so anew: most of a second."""

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
-
 import pytest
-from conftest import PYTHONS, clean_environment
+from conftest import PYTHONS, printed_json
 
 from leakharness.worker.block_census import _why_not
 
 pytestmark = pytest.mark.skipif(bool(_why_not()), reason=_why_not())
-ROOT = Path(__file__).parents[2]
 LOST = 200
 LARGEST_BYTES = 500
 """Below the 512 bytes from which on blocks come from malloc."""
@@ -39,23 +32,10 @@ json.dump({{size: after[size] - before.get(size, 0) for size in range(64, {LARGE
 """
 
 
-def answer(script: str, python: str = sys.executable) -> Any:
-    done = subprocess.run(
-        [python, "-c", script],
-        capture_output=True,
-        text=True,
-        env=clean_environment(PYTHONPATH=str(ROOT)),
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_lines_of_the_mappings_are_not_counted(python: str) -> None:
     """They are strings of any length, which nothing refers to once they are read."""
-    found = answer(SCRIPT, python)
+    found = printed_json(SCRIPT, python)
     assert max(abs(number - LOST) for number in found.values()) <= 4, found
 
 
@@ -79,4 +59,4 @@ json.dump(sys.getallocatedblocks() - before, sys.stdout)
 @pytest.mark.parametrize("python", PYTHONS)
 def test_a_command_leaves_no_block_behind(python: str) -> None:
     """The interpreter's cache of attributes keeps the names that are looked up."""
-    assert answer(DECODED, python) <= 20
+    assert printed_json(DECODED, python) <= 20

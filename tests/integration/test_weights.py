@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-from pathlib import Path
-
 import pytest
-from conftest import PYTHONS, clean_environment
+from conftest import PYTHONS, printed_json
 
-ROOT = Path(__file__).parents[2]
 COUNT = 200
 SCRIPT = f"""
 import asyncio, collections, datetime, functools, gc, io, json, queue, sys, threading, types, weakref
@@ -60,16 +55,7 @@ OF_MORE_OBJECTS = {"weak_set", "ordered", "deque_sub", "namespace", "partial", "
 @pytest.mark.parametrize("python", PYTHONS)
 def test_what_an_object_weighs_is_what_its_interpreter_counts(python: str) -> None:
     """To the block, whether its attributes lie in a dict, in a table of their own, or within it."""
-    done = subprocess.run(
-        [python, "-c", SCRIPT],
-        capture_output=True,
-        text=True,
-        env=clean_environment(PYTHONPATH=str(ROOT)),
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = printed_json(SCRIPT, python)
     exact = {name: pair for name, pair in found.items() if name not in OF_MORE_OBJECTS}
     assert {name: pair for name, pair in exact.items() if abs(pair[0] - pair[1]) > 0.2} == {}
     assert {name: found[name] for name in OF_MORE_OBJECTS if found[name][1] > found[name][0] + 0.2} == {}
