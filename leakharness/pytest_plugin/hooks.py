@@ -6,13 +6,13 @@ Until then it costs a handful of hook calls for the whole session and nothing fo
 from __future__ import annotations
 
 import copy
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from leakharness.pytest_plugin.options import MARKER, TRACE_FLAG, add_options, setting
-from leakharness.worker import unpatched  # noqa: F401 - now, before a test module replaces what it keeps
 
 if TYPE_CHECKING:
     from leakharness.pytest_plugin.checks import LeakHarness
@@ -33,6 +33,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: Any, args
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
+    if setting(config, "leak_check"):
+        import_module("leakharness.worker.unpatched")  # now, before a test module replaces what it keeps
     if setting(config, "leak_check") or config.getoption("dist", "no") not in (None, "no"):
         from leakharness.pytest_plugin.session import check_session
 

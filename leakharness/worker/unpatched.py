@@ -10,7 +10,7 @@ from __future__ import annotations
 from io import open  # noqa: UP029 - bound now, not when it is called
 from typing import TYPE_CHECKING
 
-__all__ = ["gc", "json", "open", "os", "signal", "time"]
+__all__ = ["COPIES", "gc", "json", "open", "os", "signal", "time"]
 
 if TYPE_CHECKING:
     import gc
@@ -40,3 +40,6 @@ else:
 
     gc, json, os, signal, time = map(_as_it_is, ("gc", "json", "os", "signal", "time"))
     os.path = _as_it_is(os.path.__name__)
+
+COPIES = (gc, json, os, os.path, signal, time)
+"""The harness's own modules, which no snapshot shows."""

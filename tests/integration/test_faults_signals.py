@@ -108,7 +108,7 @@ def half_files(folder: Path) -> list[Path]:
     """Files of the tool that are temporary, or JSON that does not parse."""
     bad = []
     for path in folder.rglob("*"):
-        if path.is_file() and path.suffix != ".py":
+        if path.is_file() and path.suffix != ".py" and path.name != ".gitignore":
             if path.name.startswith(".") or path.suffix in (".tmp", ".capture"):
                 bad.append(path)
             elif path.suffix in (".json", ".heapsnapshot"):

@@ -26,7 +26,7 @@ from leakharness.worker.capture.loaded_names import shown_thread_names
 from leakharness.worker.capture.type_plans import HEAP_TYPE, type_dict, type_flags
 from leakharness.worker.capture.walk import Walk
 from leakharness.worker.fork import can_fork, start_copy
-from leakharness.worker.unpatched import gc, os, signal, time
+from leakharness.worker.unpatched import COPIES, gc, os, signal, time
 
 __all__ = ["Roots", "prepare", "remember_thread_locals", "snapshot", "write_capture"]
 
@@ -346,6 +346,9 @@ def _harness_ids() -> Iterator[int]:
             space = _space_of(module)
             if space is not None:
                 yield id(space)
+    for module in COPIES:
+        yield id(module)
+        yield id(vars(module))
 
 
 def _is_harness(name: str, module: object) -> bool:
