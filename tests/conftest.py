@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from leakharness import RunResult
+
 # No deadlines: a busy machine is no bug. In CI the same examples every time; at a desk, new ones.
 settings.register_profile("leakharness", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("leakharness")
@@ -47,6 +49,11 @@ PYTHONS = (
     installed_pythons() if ASKED == "pyenv" else [path for path in ASKED.split(os.pathsep) if path] or [sys.executable]
 )
 """Interpreters to measure in: this one, or a list like PATH's in LEAKHARNESS_PYTHONS, or what pyenv has ("pyenv")."""
+
+
+def grown_by(result: RunResult) -> dict[str, float]:
+    """What grows, by counter, a run."""
+    return {row.counter: row.per_run for row in result.growth if row.grows}
 
 
 def printed_json(script: str, python: str = sys.executable) -> Any:

@@ -80,6 +80,7 @@ def new(
     run. What only you know is marked.
     """
     from leakharness.errors import OptionError
+    from leakharness.scenario.unfinished import marked_lines
     from leakharness.shape import find_function
     from leakharness.shape.scaffold import write_scaffold
 
@@ -91,7 +92,7 @@ def new(
     suspect = find_function(source, python)
     file = write_scaffold(suspect, name, Path.cwd() / "scenarios", force=force)
     text = file.read_text(encoding="utf-8")
-    marks = [number for number, line in enumerate(text.splitlines(), 1) if "FILL IN" in line]
+    marks = marked_lines(text)
     if as_json:
         document = {
             "schema": "leakharness.new/1",
@@ -116,6 +117,7 @@ def _new_from_snapshot(name: str, snapshot: Path, type_: str, *, force: bool, as
     from leakharness.heap.holders import holding_of
     from leakharness.heap.retainers import explain
     from leakharness.heap.wording import sentence
+    from leakharness.scenario.unfinished import marked_lines
     from leakharness.shape.scaffold import write_text
     from leakharness.shape.scaffold.from_holding import scaffold_holding
 
@@ -126,7 +128,7 @@ def _new_from_snapshot(name: str, snapshot: Path, type_: str, *, force: bool, as
     holding = holding_of(graph, group, sentence(group))
     text = scaffold_holding(holding, name, snapshot.name)
     file = write_text(text, name, Path.cwd() / "scenarios", force=force)
-    marks = [number for number, line in enumerate(file.read_text("utf-8").splitlines(), 1) if "FILL IN" in line]
+    marks = marked_lines(file.read_text("utf-8"))
     if as_json:
         typer.echo(
             json.dumps({"schema": "leakharness.new/1", "scenario": name, "file": str(file), "fill_in_lines": marks})

@@ -438,7 +438,7 @@ def _slower_than_before(series: Series, start: int, turns: int) -> bool:
     """Whether it rises unevenly from ``start`` on, and slower than up to there. A store whose keys come ever more
     rarely does that, and a part of it is too short to tell: it is judged from its beginning."""
     later, sooner = series.part(start), series.up_to(start)
-    return not _is_even(later, turns) and later.rise * sooner.total < sooner.rise * later.total
+    return later.rise * sooner.total < sooner.rise * later.total and not _is_even(later, turns)
 
 
 def _runs_until_flat(series: Series, spent: float) -> int:

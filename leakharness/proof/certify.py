@@ -19,10 +19,9 @@ from leakharness.options import DEFAULTS
 from leakharness.resolve import checked_target, pyproject_options, resolve
 from leakharness.scenario.declare import SYNTHETIC_LEAK
 from leakharness.scenario.find import ScenarioRef
+from leakharness.scenario.unfinished import FILL_IN, marked_lines
 from leakharness.worker.protocol import ScenarioFacts
 
-FILL_IN = "FILL IN"
-"""What marks a place of a scaffold that only its user can write."""
 UNFINISHED = "the scenario is not finished, so that its arms stand for nothing yet: "
 """How the note of such places begins; a certificate with it is none."""
 
@@ -70,9 +69,8 @@ def lacks(scenario: ScenarioFacts) -> str:
 
 def unfinished(file: Path) -> list[str]:
     """A note of the places that ``leakharness new`` has left to its user; none where the file has no such mark."""
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    marked = [str(number) for number, line in enumerate(lines, 1) if FILL_IN in line]
-    return [f"{UNFINISHED}{file.name}, {FILL_IN} in line {', '.join(marked)}"] if marked else []
+    marked = marked_lines(file.read_text(encoding="utf-8", errors="replace"))
+    return [f"{UNFINISHED}{file.name}, {FILL_IN} in line {', '.join(map(str, marked))}"] if marked else []
 
 
 def certify(name: str, arms: Sequence[RunResult], notes: Sequence[str] = ()) -> Certificate:

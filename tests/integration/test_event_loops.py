@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import grown_by
 
 from leakharness.measure.loop import measure
 from leakharness.measure.measurement import Request, SilentObserver
@@ -22,11 +23,6 @@ def measured(file: Path, mode: str) -> RunResult:
     """One mode, quickly and without evidence."""
     with WorkerProcess(sys.executable, deadline=time.monotonic() + 60.0) as worker:
         return measure(Request(str(file), None, mode), QUICK, worker, SilentObserver())
-
-
-def growth(result: RunResult) -> dict[str, float]:
-    """What grows, by counter."""
-    return {row.counter: row.per_run for row in result.growth if row.grows}
 
 
 def needs(module: str) -> pytest.MarkDecorator:
@@ -137,7 +133,7 @@ def test_a_task_left_in_a_nursery_of_the_service_is_counted_by_trios_statistics(
     """Exactly one task and one object a run; the event that wedges is declared."""
     result = measured(scenario_file(TRIO), "left")
     assert result.verdict == "FAIL"
-    assert {name: growth(result)[name] for name in ("tracked", "tasks")} == {"tracked": 1.0, "tasks": 1.0}
+    assert {name: grown_by(result)[name] for name in ("tracked", "tasks")} == {"tracked": 1.0, "tasks": 1.0}
 
 
 @needs("trio")
@@ -235,7 +231,7 @@ def test_the_twins_on_a_loop_of_the_programs_own(kind: str, scenario_file: Calla
     clean, leaky = measured(file, "clean"), measured(file, "leaky")
     assert (clean.verdict, clean.retained) == ("PASS", 0), (clean.reason, clean.detail)
     assert leaky.verdict == "FAIL", leaky.reason
-    assert growth(leaky)["tracked"] == growth(leaky)["tasks"] == 1.0
+    assert grown_by(leaky)["tracked"] == grown_by(leaky)["tasks"] == 1.0
 
 
 ANYIO = """
@@ -272,4 +268,4 @@ def test_a_body_that_calls_anyio_run(backend: str, scenario_file: Callable[..., 
     file = scenario_file(ANYIO.format(backend=backend))
     clean, leaky = measured(file, "clean"), measured(file, "leaky")
     assert (clean.verdict, clean.retained) == ("PASS", 0), (clean.reason, clean.detail)
-    assert growth(leaky)["tracked"] == 1.0
+    assert grown_by(leaky)["tracked"] == 1.0

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import checked_document
+from conftest import checked_document, grown_by
 
 import leakharness
 from leakharness.measure.arm import Settings, run_found
@@ -377,4 +377,4 @@ def test_a_bound_by_name_hides_no_leak(mode: str, leaves: Path) -> None:
     """Growth past the bound, or beside the container once that is full, is a leak: of one object a run."""
     result = leakharness.run(leaves, mode, snapshots="never")
     assert result.verdict == "FAIL", result.reason
-    assert {g.counter: g.per_run for g in result.growth if g.grows}["objects"] == pytest.approx(1.0, abs=0.01)
+    assert grown_by(result)["objects"] == pytest.approx(1.0, abs=0.01)

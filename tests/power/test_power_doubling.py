@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from conftest import grown_by
 
 from leakharness import RunResult, run
 
@@ -23,7 +24,7 @@ def test_a_table_that_doubles_is_found_by_its_steps(name: str, per_run: float) -
     """Bytes of malloc alone, with the runs in which the steps came."""
     result = measured(name, "leaky", 200)
     assert result.verdict == "FAIL", (result.reason, result.detail)
-    grown = {growth.counter: growth.per_run for growth in result.growth if growth.grows}
+    grown = grown_by(result)
     assert grown["malloc_bytes"] == pytest.approx(per_run, rel=0.25)  # a step came within two hundred runs
     assert "in steps that double, each after twice as many runs: " in result.reason
     assert "KiB in run " in result.reason

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from conftest import grown_by
 
 from leakharness import RunResult, run
 
@@ -29,7 +30,7 @@ def test_what_drains_hides_nothing(name: str) -> None:
     """FAIL with the exact number, though as much goes as comes."""
     result = measured(name, "leaky")
     assert result.verdict == "FAIL", result.reason
-    grown = {growth.counter: growth.per_run for growth in result.growth if growth.grows}
+    grown = grown_by(result)
     for counter, number in LEAKY[name].items():
         assert grown.get(counter) == pytest.approx(number, rel=0.02), grown
 
@@ -46,6 +47,6 @@ def test_a_registry_of_warnings_is_not_emptied_by_looking() -> None:
     program's own warnings leave behind."""
     result = run(f"{SCENES.with_name('warned.py')}::warned", "leaky", snapshots="never")
     assert result.verdict == "FAIL", result.reason
-    assert {growth.counter: growth.per_run for growth in result.growth if growth.grows}["entries"] == 1.0
+    assert grown_by(result)["entries"] == 1.0
     clean = run(f"{SCENES.with_name('warned.py')}::warned", "clean", snapshots="never")
     assert clean.verdict == "PASS", clean.reason

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import grown_by
 
 from leakharness import RunResult, run
 
@@ -37,7 +38,7 @@ def measured(name: str, mode: str) -> RunResult:
 def test_growth_inside_over_allocated_memory_is_found_with_its_number(name: str) -> None:
     result = measured(name, "leaky")
     assert result.verdict == "FAIL", (result.reason, result.detail)
-    grown = {growth.counter: growth.per_run for growth in result.growth if growth.grows}
+    grown = grown_by(result)
     assert grown["entries"] == 10.0, grown
 
 

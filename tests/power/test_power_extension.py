@@ -13,6 +13,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from conftest import grown_by
 
 from leakharness import RunResult, run
 from leakharness.worker.unowned_references import why_not
@@ -56,15 +57,11 @@ def measured(name: str, mode: str) -> RunResult:
     return run(f"{SCENES / 'lossy_scenes.py'}::{name}", mode, snapshots="never")
 
 
-def grown(result: RunResult) -> dict[str, float]:
-    return {growth.counter: growth.per_run for growth in result.growth if growth.grows}
-
-
 @pytest.mark.parametrize("name", LOST)
 def test_a_lost_reference_is_named(name: str) -> None:
     """By the object and its place; nothing else moves."""
     result = measured(name, "leaky")
-    assert (result.verdict, grown(result)) == ("FAIL", {"references": 1.0}), result.reason
+    assert (result.verdict, grown_by(result)) == ("FAIL", {"references": 1.0}), result.reason
     (held,) = result.held_by_c
     assert held.sentence == (
         f"+1 reference a run to {LOST[name]} that no object holds: a C function does not give it back"
@@ -74,7 +71,7 @@ def test_a_lost_reference_is_named(name: str) -> None:
 def test_a_reference_given_away_is_named() -> None:
     """The sentence says where it ends."""
     result = measured("given", "leaky")
-    assert (result.verdict, grown(result)) == ("FAIL", {"given_away": 1.0}), result.reason
+    assert (result.verdict, grown_by(result)) == ("FAIL", {"given_away": 1.0}), result.reason
     assert [held.sentence for held in result.held_by_c] == [
         "−1 reference a run to scenarios.lossy_scenes.CONFIG (Config): given away without being owned; "
         "it ends in a crash"
@@ -86,7 +83,7 @@ def test_an_object_that_nobody_refers_to_is_named(name: str) -> None:
     """By its type, number and size, though the collector lists none of them."""
     result = measured(name, "leaky")
     assert result.verdict == "FAIL", result.reason
-    assert grown(result)["blocks"] == pytest.approx(1.0, rel=0.01)
+    assert grown_by(result)["blocks"] == pytest.approx(1.0, rel=0.01)
     (held,) = result.held_by_c
     assert held.count_per_run == 1.0
     assert held.sentence.startswith(f"1 {KEPT[name]} a run of ")
@@ -108,14 +105,14 @@ def test_what_hangs_on_an_object_that_nobody_refers_to_is_told_apart(name: str, 
 def test_one_in_five_runs_that_fails() -> None:
     """On its way out of an error."""
     result = measured("on-error", "leaky")
-    assert grown(result) == {"references": pytest.approx(0.2, rel=0.05)}
+    assert grown_by(result) == {"references": pytest.approx(0.2, rel=0.05)}
     assert "a run to scenarios.lossy_scenes.CONFIG (Config) that no object holds" in result.held_by_c[0].sentence
 
 
 def test_a_list_that_c_code_keeps_is_said_to_be() -> None:
     """The collector lists it: it is among the retained objects, and C holds it."""
     result = measured("new-list", "leaky")
-    assert grown(result)["objects"] == pytest.approx(1.0, rel=0.01)
+    assert grown_by(result)["objects"] == pytest.approx(1.0, rel=0.01)
     assert result.retainers[0].target == "list"
     assert result.retainers[0].path[0] == "held by C or unknown"
     assert [held.sentence for held in result.held_by_c] == [
@@ -132,7 +129,7 @@ def test_a_block_that_is_no_object_is_told_by_its_size() -> None:
 def test_malloc_is_seen_by_its_bytes() -> None:
     """A chunk of malloc has 8 bytes of its own."""
     result = measured("malloc", "leaky")
-    assert grown(result)["malloc_bytes"] == pytest.approx(3008, rel=0.01)
+    assert grown_by(result)["malloc_bytes"] == pytest.approx(3008, rel=0.01)
     (held,) = result.held_by_c
     assert held.bytes == pytest.approx(3008, rel=0.01)
     assert "a run that no object accounts for, in malloc's heap" in held.sentence
@@ -143,7 +140,7 @@ def test_one_in_twenty_runs(name: str, counter: str) -> None:
     """An early return that forgets it."""
     result = measured(name, "rare")
     assert result.verdict == "FAIL", result.reason
-    assert grown(result)[counter] == pytest.approx(0.05, rel=0.2)
+    assert grown_by(result)[counter] == pytest.approx(0.05, rel=0.2)
     assert len(result.held_by_c) == 1
 
 
@@ -153,13 +150,13 @@ def test_one_in_twenty_runs(name: str, counter: str) -> None:
 def test_its_mended_twin_is_silent(name: str) -> None:
     """The same function, which gives back what it took."""
     result = measured(name, "clean")
-    assert (result.verdict, grown(result)) == ("PASS", {}), result.reason
+    assert (result.verdict, grown_by(result)) == ("PASS", {}), result.reason
 
 
 def test_an_extension_s_type_that_its_instances_do_not_give_back_is_noted() -> None:
     """Frequent, and without a byte lost: the type lives as long as its module. It is said, and is no FAIL."""
     result = measured("ghost", "clean")
-    assert (result.verdict, grown(result)) == ("PASS", {}), result.reason
+    assert (result.verdict, grown_by(result)) == ("PASS", {}), result.reason
     assert (
         "no memory is lost by it: references are not given back to the type lossy.Ghost, the type "
         "scenarios.lossy_scenes.Heir, which live as long as the process"

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import grown_by
 
 from leakharness import RunResult, run
 
@@ -32,7 +33,7 @@ def test_what_is_held_on_purpose_excuses_nothing_else(name: str) -> None:
     """FAIL, by exactly what is left behind beside it."""
     result = measured(name, "leaky")
     assert result.verdict == "FAIL", result.reason
-    grown = {growth.counter: growth.per_run for growth in result.growth if growth.grows}
+    grown = grown_by(result)
     for counter, number in LEAKY[name].items():
         assert grown.get(counter) == pytest.approx(number, rel=0.25 if name == "table" else 0.02), (
             grown

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import grown_by
 
 from leakharness import run
 from leakharness.worker.os_resources import NOT_COUNTED
@@ -55,7 +56,7 @@ def test_each_resource_is_counted(name: str) -> None:
     result = run(f"{SCENES}::{name}", "leaky", snapshots="never")
     assert result.verdict == "FAIL", result.reason
     counter, number = LEAKY[name]
-    grown = {growth.counter: growth.per_run for growth in result.growth if growth.grows}
+    grown = grown_by(result)
     assert grown.get(counter) == pytest.approx(number, rel=0.1 if number < 1 else 0.001), grown
 
 
@@ -73,7 +74,7 @@ def test_shared_memory_of_another_measurement_is_not_this_one_s(mode: str) -> No
     result = run(f"{SCENES.parent / 'neighbour_segments.py'}::segments", mode, snapshots="never")
     if mode in ("multiprocessing", "both"):
         assert result.verdict == "FAIL", result.reason
-        assert {g.counter: g.per_run for g in result.growth if g.grows}["shm_bytes"] == 8192
+        assert grown_by(result)["shm_bytes"] == 8192
     else:
         assert result.verdict == "PASS", result.reason
 

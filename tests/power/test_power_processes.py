@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import grown_by
 
 from leakharness import run
 
@@ -38,7 +39,7 @@ def test_a_child_is_counted_wherever_it_goes_and_ends_with_the_run(name: str) ->
     result = run(f"{SCENES}::{name}", "leaky", snapshots="never")
     assert result.verdict == "FAIL", result.reason
     counter, number = LEAKY[name]
-    grown = {growth.counter: growth.per_run for growth in result.growth if growth.grows}
+    grown = grown_by(result)
     assert grown.get(counter) == pytest.approx(number, rel=0.1), grown
     assert "sleep 611" not in commands()
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import grown_by
 
 from leakharness import RunResult, run
 from leakharness.worker.unowned_references import why_not
@@ -27,15 +28,11 @@ def measured(name: str, mode: str) -> RunResult:
     return run(f"{SCENES}::{name}", mode, snapshots="never")
 
 
-def grown(result: RunResult) -> dict[str, float]:
-    return {growth.counter: growth.per_run for growth in result.growth if growth.grows}
-
-
 @pytest.mark.parametrize("name", WHERE)
 def test_a_lost_reference_is_found(name: str) -> None:
     """One a run, whatever it is a reference to, and no other counter moves."""
     result = measured(name, "leaky")
-    assert (result.verdict, grown(result)) == ("FAIL", {"references": 1.0}), result.reason
+    assert (result.verdict, grown_by(result)) == ("FAIL", {"references": 1.0}), result.reason
     (held,) = result.held_by_c
     assert held.count_per_run == 1.0
     assert held.sentence == (
@@ -54,13 +51,13 @@ def test_one_lost_in_twenty_runs_is_found() -> None:
     """An early return of the C function that forgets it."""
     result = measured("instance", "rare")
     assert result.verdict == "FAIL", result.reason
-    assert grown(result) == {"references": pytest.approx(0.05, rel=0.1)}
+    assert grown_by(result) == {"references": pytest.approx(0.05, rel=0.1)}
 
 
 def test_a_reference_given_away_is_found() -> None:
     """It ends in a crash, in some other place."""
     result = measured("given", "leaky")
-    assert (result.verdict, grown(result)) == ("FAIL", {"given_away": 1.0}), result.reason
+    assert (result.verdict, grown_by(result)) == ("FAIL", {"given_away": 1.0}), result.reason
     (held,) = result.held_by_c
     assert held.sentence == (
         "−1 reference a run to scenarios.references.CONFIG (Config): given away without being owned; it ends in a crash"
@@ -90,7 +87,7 @@ def test_a_lost_reference_to_an_array_or_an_item_of_it_is_named(name: str, place
     """NumPy tells the collector of neither."""
     pytest.importorskip("numpy")
     result = run(f"{SCENES.with_name('arrays.py')}::{name}", "case", snapshots="never")
-    assert (result.verdict, grown(result)) == ("FAIL", {"references": 1.0}), result.reason
+    assert (result.verdict, grown_by(result)) == ("FAIL", {"references": 1.0}), result.reason
     assert result.held_by_c[0].sentence.startswith(f"+1 reference a run to scenarios.{place} that no object holds")
 
 
@@ -98,7 +95,7 @@ def test_an_array_of_objects_holds_its_items() -> None:
     """What is put into a slot of it is held by an object, as in a list."""
     pytest.importorskip("numpy")
     result = run(f"{SCENES.with_name('arrays.py')}::slot", "case", snapshots="never")
-    assert (result.verdict, grown(result)) == ("PASS", {}), result.reason
+    assert (result.verdict, grown_by(result)) == ("PASS", {}), result.reason
 
 
 def test_a_dtype_of_numpys_own_is_there_for_ever() -> None:
@@ -108,6 +105,6 @@ def test_a_dtype_of_numpys_own_is_there_for_ever() -> None:
     numpy.empty(3)
     loses = sys.getrefcount(numpy.dtype("float64")) > before
     result = run(f"{SCENES.with_name('arrays.py')}::empty", "case", snapshots="never")
-    assert (result.verdict, grown(result)) == ("PASS", {}), result.reason
+    assert (result.verdict, grown_by(result)) == ("PASS", {}), result.reason
     note = "references are not given back to dtype('float64') of NumPy, which lives as long as the process"
     assert any(note in line for line in result.notes) == loses, result.notes

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import grown_by
 
 from leakharness import run
 
@@ -27,7 +28,7 @@ def test_an_arena_that_is_used_up_for_ever_is_a_leak(name: str) -> None:
     words, number = WORDS[name]
     assert words in result.reason
     counters = ("unlinked_bytes", "rss") if name == "file" else ("rss",)
-    grown = {g.counter: g.per_run for g in result.growth if g.grows}
+    grown = grown_by(result)
     assert grown == dict.fromkeys(counters, pytest.approx(number, rel=0.1))
 
 

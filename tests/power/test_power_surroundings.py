@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PYTHONS
+from conftest import PYTHONS, grown_by
 
 from leakharness import RunResult, run
 
@@ -46,7 +46,7 @@ def assert_all_twins_judged(python: str | None = None, **environment: str) -> No
     wrong = []
     for what, (counter, per_run) in LEAKY.items():
         result = measured(what, "leaky", python, **environment)
-        found = {growth.counter: growth.per_run for growth in result.growth if growth.grows}
+        found = grown_by(result)
         if result.verdict != "FAIL" or found.get(counter) != pytest.approx(per_run, rel=0.01):
             wrong.append(f"leaky {what}: {result.verdict} {found} {result.reason}")
     for what in CLEAN:

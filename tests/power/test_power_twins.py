@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import grown_by
 
 from leakharness import RunResult, run
 from leakharness.worker.os_resources import NOT_COUNTED
@@ -94,10 +95,6 @@ def measured(scene: str, name: str, mode: str, **options: Any) -> RunResult:
     return run(f"{SCENES / scene}.py::{name}", mode, snapshots="never", **options)
 
 
-def grown(result: RunResult) -> dict[str, float]:
-    return {growth.counter: growth.per_run for growth in result.growth if growth.grows}
-
-
 def said(result: RunResult) -> str:
     return f"{result.verdict} after {result.runs} runs: {result.reason}\n{result.detail}"
 
@@ -110,7 +107,7 @@ def test_the_leaky_twin_is_found_with_its_number(scene: str, name: str, per_run:
     """FAIL, and the named counters grow by exactly what the twin leaves behind in a run."""
     result = measured(scene, name, "leaky")
     assert result.verdict == "FAIL", said(result)
-    found = grown(result)
+    found = grown_by(result)
     for counter, number in per_run.items():
         stray = 0.1 if OLD and counter == "blocks" else 0.001 * number
         assert found.get(counter) == pytest.approx(number, abs=stray), found
@@ -142,14 +139,14 @@ def test_a_leak_beside_a_cache_that_fills_at_random_is_found() -> None:
     """The cache's share is in the figure until it is full; the leak is one object a run."""
     result = measured("filling", "random-1000", "leaky")
     assert result.verdict == "FAIL", said(result)
-    assert 1.0 <= grown(result)["objects"] <= 1.2
+    assert 1.0 <= grown_by(result)["objects"] <= 1.2
 
 
 def test_a_leak_below_a_slot_that_varies_is_found() -> None:
     """One object a run beside up to 1,000 that come and go: no PASS before it could have been seen."""
     result = measured("saws", "slot-1000", "leaky")
     assert result.verdict == "FAIL", said(result)
-    assert 0.5 <= grown(result)["objects"] <= 2.0
+    assert 0.5 <= grown_by(result)["objects"] <= 2.0
 
 
 def test_noise_that_hides_the_sensitivity_asked_for_is_not_judged() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from conftest import grown_by
 
 from leakharness.errors import NotJudged, UsageError
 from leakharness.measure.census import families, suspects
@@ -157,10 +158,6 @@ def result_of(worker: FakeWorker, plan: Plan = PLAN, listener: Listener | None =
     return measure(Request("scripted.py"), plan, worker, listener or Listener(), clock=worker.clock, **more)
 
 
-def grown(result: RunResult) -> dict[str, float]:
-    return {g.counter: g.per_run for g in result.growth if g.grows}
-
-
 def test_a_still_series_passes_after_what_was_asked_for() -> None:
     """Five batches of fifty, and no more."""
     worker, listener = FakeWorker(still), Listener()
@@ -178,7 +175,7 @@ def test_an_even_leak_fails_after_five_batches_and_is_confirmed() -> None:
     worker, listener = FakeWorker(growing(objects=2, blocks=5)), Listener()
     result = result_of(worker, listener=listener)
     assert (result.verdict, result.runs) == ("FAIL", 250)
-    assert grown(result) == {"objects": 2.0, "blocks": 5.0}
+    assert grown_by(result) == {"objects": 2.0, "blocks": 5.0}
     assert result.reason == "objects +2 a run; blocks +5 a run"
     assert [(f.type, f.count_per_run) for f in result.families] == [("app.Session", 1.0)]
     assert listener.suspected_after == [250]
@@ -187,7 +184,7 @@ def test_an_even_leak_fails_after_five_batches_and_is_confirmed() -> None:
 def test_a_tracked_leak_counts_from_the_baseline() -> None:
     """What the warm-up retained is not part of the figure."""
     result = result_of(FakeWorker(still, tracked=lambda runs: runs))
-    assert grown(result) == {"tracked": 1.0}
+    assert grown_by(result) == {"tracked": 1.0}
     assert (result.born, result.retained) == (250, 250)
     assert [reading.counters["tracked"] for reading in result.series] == [0, 50, 100, 150, 200, 250]
 
@@ -207,7 +204,7 @@ def test_growth_that_the_confirming_reading_does_not_see_is_no_leak() -> None:
 def test_a_slow_leak_gets_more_batches() -> None:
     """One object in a hundred runs: not clear after five batches, called after ten objects."""
     result = result_of(FakeWorker(growing(objects=0.01)))
-    assert (result.verdict, grown(result)) == ("FAIL", {"objects": pytest.approx(0.01, rel=0.06)})
+    assert (result.verdict, grown_by(result)) == ("FAIL", {"objects": pytest.approx(0.01, rel=0.06)})
     assert 900 <= result.runs <= 1100
 
 
@@ -329,7 +326,7 @@ def test_even_growth_is_called_once_it_has_outgrown_the_usual_caches(seconds_a_r
     """2,048 runs and a fifth, however long they take; the figure stays exact, and nothing was cut short."""
     worker = FakeWorker(growing(objects=2), seconds_a_run=seconds_a_run)
     result = result_of(worker)
-    assert (result.verdict, grown(result)) == ("FAIL", {"objects": 2.0})
+    assert (result.verdict, grown_by(result)) == ("FAIL", {"objects": 2.0})
     assert 2048 <= worker.runs <= 2048 + 1000
     assert not any(note.startswith("followed for") for note in result.notes)
 
@@ -387,7 +384,7 @@ def test_what_dies_by_itself_in_a_while_is_no_leak_and_a_leak_beside_it_is_found
     result = result_of(Releasing(lives, times))
     assert result.verdict == "PASS", result.reason
     assert any("what runs leave behind is released within" in note for note in result.notes)
-    assert grown(result_of(Releasing(lives, times, leak=1.0))) == {"objects": 1.0}
+    assert grown_by(result_of(Releasing(lives, times, leak=1.0))) == {"objects": 1.0}
 
 
 def test_what_is_released_too_late_for_the_budget_is_said() -> None:
@@ -412,7 +409,7 @@ def test_a_descriptor_leak_ends_the_warm_up_early_and_makes_small_batches() -> N
     """Eight a run would reach the usual limit of 1,024 before the baseline."""
     worker = FakeWorker(growing(fds=8))
     result = result_of(worker)
-    assert (result.verdict, grown(result)) == ("FAIL", {"fds": 8.0})
+    assert (result.verdict, grown_by(result)) == ("FAIL", {"fds": 8.0})
     assert worker.runs * 8 < 1000
     assert any("open descriptors behind: 8 runs a batch instead of 50" in note for note in result.notes)
 
@@ -421,7 +418,7 @@ def test_a_warm_up_that_leaves_very_much_behind_ends_early() -> None:
     """The machine is not ours to fill: fewer runs of warm-up, and fewer a batch, unless their number was asked for."""
     worker = FakeWorker(growing(objects=4000))
     result = result_of(worker)
-    assert (result.verdict, grown(result)["objects"]) == ("FAIL", 4000.0)
+    assert (result.verdict, grown_by(result)["objects"]) == ("FAIL", 4000.0)
     assert worker.runs < 100
     asked_for = result_of(FakeWorker(growing(objects=4000)), Plan(iters=50, iters_given=True))
     assert asked_for.runs == 250
@@ -514,7 +511,7 @@ def test_declared_growth_is_taken_off() -> None:
     """One held object a run is no growth; two are one."""
     held: Series = lambda runs: {"objects": runs}  # noqa: E731
     assert result_of(FakeWorker(growing(objects=1), declared=held)).verdict == "PASS"
-    assert grown(result_of(FakeWorker(growing(objects=2), declared=held))) == {"objects": 1.0}
+    assert grown_by(result_of(FakeWorker(growing(objects=2), declared=held))) == {"objects": 1.0}
 
 
 def test_the_plan_may_come_from_the_scenario_s_options() -> None:
@@ -635,7 +632,7 @@ def test_a_soak_sees_a_leak_that_begins_late() -> None:
 
     assert result_of(FakeWorker(late)).verdict == "PASS"
     result = result_of(FakeWorker(late), plan=HOUR)
-    assert (result.verdict, grown(result)["objects"]) == ("FAIL", pytest.approx(1.0, rel=0.05))
+    assert (result.verdict, grown_by(result)["objects"]) == ("FAIL", pytest.approx(1.0, rel=0.05))
 
 
 def test_what_a_soak_could_not_decide_names_it() -> None:
