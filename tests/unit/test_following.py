@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from test_runner_loop import STILL, FakeWorker, growing, grown, result_of
+from conftest import grown_by
+from test_runner_loop import STILL, FakeWorker, growing, result_of
 
 from leakharness.judge.verdict import assess
 from leakharness.measure.following import every_second
@@ -23,7 +24,7 @@ def test_a_small_batch_costs_no_more_readings_than_a_large_one(iters: int) -> No
     """A reading costs as much as many runs: small batches would make each leak a measurement of seconds."""
     worker = FakeWorker(growing(objects=2))
     result = result_of(worker, Plan(iters=iters, iters_given=True, warmup=40))
-    assert (result.verdict, grown(result)) == ("FAIL", {"objects": 2.0})
+    assert (result.verdict, grown_by(result)) == ("FAIL", {"objects": 2.0})
     assert 2560 <= worker.runs <= 2560 + 512
     assert worker.asked.count("read") <= 45
     runs = [reading.runs for reading in result.series]
@@ -42,7 +43,7 @@ def test_a_larger_batch_is_made_of_calls_as_large_as_before() -> None:
     worker = Counting(lambda runs: {**STILL, "objects": 7 * runs + 3 * calls.count(10)})
     result = result_of(worker, Plan(iters=10, iters_given=True, warmup=0))
     assert set(calls) == {10}
-    assert (result.verdict, grown(result)) == ("FAIL", {"objects": 7.3})
+    assert (result.verdict, grown_by(result)) == ("FAIL", {"objects": 7.3})
 
 
 def test_half_of_the_readings_of_even_growth_are_enough() -> None:
