@@ -38,6 +38,11 @@ IOV_MAX = 1024
 """Pieces of memory that one call may read (Linux, UIO_MAXIOV)."""
 CHUNK = 30_000
 """Objects whose referents are asked for at once."""
+MOST_REFERENCES = 1 << 32
+"""No object has more references: an immortal one's count has 32 bits, and 2**32 of 8 bytes each are 32 GiB. Freed memory
+that is used for something else, a float or a pointer, has more in that word nearly always."""
+LONGEST = 1 << 44
+"""No container or buffer is that long: 16 TiB, of bytes. An address in that word is larger."""
 SAMPLE_LENGTHS = (3, 5, 6)
 """Lengths of the objects on which the places are found out: no other word of them takes all three values."""
 MOST_GROWN = 40
@@ -195,7 +200,11 @@ class Entries:
         }
 
     def _lengths_of(self, layout: _Layout) -> array[int]:
-        """Lengths as they are now. What died is forgotten: the place may be another's soon."""
+        """Lengths as they are now. What died is forgotten: the place may be another's soon.
+
+        The words of what died stay until something is written over them, and what is smaller than it was leaves some of
+        them as they are: a type that is right is not enough.
+        """
         while layout.pieces:
             bad = self._read(layout) if self._read is not None else -1
             if bad >= 0:  # no such memory any more
@@ -203,11 +212,18 @@ class Entries:
                 continue
             types = layout.words[1 :: layout.width]
             counts = layout.words[0 :: layout.width]
-            if types == layout.types and not counts.count(0):
+            lengths = layout.lengths
+            if types == layout.types and not counts.count(0) and not _high_halves(counts) and not _high_halves(lengths):
                 break
-            places = layout.pieces[0::2]
-            rows = zip(places, counts, types, layout.types, strict=True)
-            self._forget(layout, {place for place, count, is_, was in rows if not count or is_ != was})
+            rows = zip(layout.pieces[0::2], counts, types, layout.types, lengths, strict=True)
+            self._forget(
+                layout,
+                {
+                    place
+                    for place, count, is_, was, length in rows
+                    if is_ != was or not 0 < count < MOST_REFERENCES or not 0 <= length < LONGEST
+                },
+            )
             break
         return layout.lengths
 
@@ -377,6 +393,12 @@ def _container_base(kind: type) -> Any:
 
 def _is_module(kind: type) -> bool:
     return bool(_flags(kind) & READY) and any(base is types.ModuleType for base in _mro(kind) or ())
+
+
+def _high_halves(words: array[int]) -> bool:
+    """Whether any of ``words`` is negative or has more than 32 bits; looks at no number, which would cost more."""
+    high = memoryview(words).cast("B").cast("I")[1 if sys.byteorder == "little" else 0 :: 2].tobytes()
+    return high.count(0) != len(high)
 
 
 def _compressed(values: array[int], stays: Sequence[bool], width: int) -> array[int]:

@@ -74,3 +74,32 @@ print(wrong)
 def test_containers_are_found_wherever_they_hang() -> None:
     done = subprocess.run([sys.executable, "-c", HIDDEN], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("{}\n", "")
+
+
+REUSED = """
+import gc, itertools
+from leakharness.worker.entries import Entries
+
+entries, chain, beside = Entries(), [], []
+for i in range(20_000):
+    chain = [chain]
+    if not i % 100:
+        beside.append(bytes(300))  # so that no arena becomes free
+gc.collect()
+entries.note(())
+gc.freeze()
+entries.set_baseline()
+while chain:
+    chain = chain[0]
+floats = list(itertools.accumulate(itertools.repeat(0.5, 200_000)))
+del floats[1::3], floats[1::2]
+entries.total(())
+print([(row.before, row.now) for row in entries.grown().rows if row.type == "list"][:3])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="lengths are read as on Linux")
+def test_what_takes_the_place_of_a_container_that_went_is_not_read_as_its_length() -> None:
+    """Of a list that goes and a float in its place the type's word stays, and its length is the next float's link."""
+    done = subprocess.run([sys.executable, "-c", REUSED], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
