@@ -39,8 +39,8 @@ IOV_MAX = 1024
 CHUNK = 30_000
 """Objects whose referents are asked for at once."""
 MOST_REFERENCES = 1 << 32
-"""No object has more references: an immortal one's count has 32 bits, and 2**32 of 8 bytes each are 32 GiB. Freed memory
-that is used for something else, a float or a pointer, has more in that word nearly always."""
+"""No object has more references: an immortal one's count has 32 bits, and 2**32 of 8 bytes each are 32 GiB. Memory that
+went and is used for something else, a float or a pointer, has more in that word nearly always."""
 LONGEST = 1 << 44
 """No container or buffer is that long: 16 TiB, of bytes. An address in that word is larger."""
 SAMPLE_LENGTHS = (3, 5, 6)
