@@ -12,6 +12,7 @@ from leakharness.units import duration
 
 __all__ = [
     "COUNTERS",
+    "NATIVE_GROWTH",
     "BesideKnown",
     "Certificate",
     "CertificateVerdict",
@@ -58,6 +59,8 @@ COUNTERS: Mapping[str, str] = {
     "children_rss": "bytes resident in child processes",
 }
 """Every counter, in the order in which it is trusted, with what it counts."""
+NATIVE_GROWTH = "native growth, by memray"
+"""What a row of ``RunResult.allocations`` is of that memray has found."""
 
 
 @dataclass(frozen=True)

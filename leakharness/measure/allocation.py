@@ -7,22 +7,22 @@ import linecache
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from leakharness.errors import LeakHarnessError, NotJudged
 from leakharness.judge.series import trend
-from leakharness.measure.measurement import Measurement, Request
+from leakharness.measure.measurement import Evidence, Measurement, Request
+from leakharness.measure.native_memory import Traced, beside_the_sites, native_calls, native_share, with_memray
 from leakharness.measure.worker_process import WorkerProcess
-from leakharness.units import size
 from leakharness.worker.protocol import (
     ALLOCATION_SITES,
     BASELINE,
     C_FUNCTIONS,
     FREEZE,
     LOAD,
-    NATIVE_CALLS,
     READ,
     RUNS,
     SITES,
@@ -70,7 +70,7 @@ def trace_allocations(
     or is too slow: it only explains, and never decides.
     """
     try:
-        return _traced(request, python, scope_bytes, objects_a_run, run_seconds, env)
+        return _traced(request, python, scope_bytes, objects_a_run, run_seconds, 0.0, env).sites
     except LeakHarnessError:
         return ()
 
@@ -91,9 +91,11 @@ def _traced(
     scope_bytes: int,
     objects_a_run: float,
     run_seconds: float,
+    malloc_a_run: float,
     env: Mapping[str, str] | None,
-) -> tuple[dict[str, Any], ...]:
-    """The same. Raises LeakHarnessError where the second process fails or is too slow."""
+) -> Traced:
+    """The same, and of ``malloc_a_run``, the bytes that malloc gives out in a run and that stay, how much none of
+    Python's allocators asked for. Raises LeakHarnessError where the second process fails or is too slow."""
     runs_a_batch = max(1, min(RUNS_A_BATCH, int(TRACED_OBJECTS / BATCHES / max(1.0, objects_a_run))))
     while runs_a_batch > 1 and _runs_in_all(runs_a_batch) * run_seconds > RUNS_SECONDS:
         runs_a_batch -= 1
@@ -116,26 +118,16 @@ def _traced(
         rows = [row for row in allocated[:MOST] if row.stack]
         retained = [_site(row.stack[0], f"retained {row.label}", row.objects / runs, 0.0) for row in rows]
         growing = growing_sites(readings, runs_a_batch)[:MOST]
-        if not retained and not growing:
-            return tuple(_native(worker, NATIVE_RUNS if runs_a_batch == RUNS_A_BATCH else runs_a_batch))
-        return tuple(_with_c_functions(worker, [*retained, *growing]))
+        sites = _with_c_functions(worker, [*retained, *growing]) if retained or growing else []
+        native = native_share(malloc_a_run, (_traced_bytes(readings[-1]) - _traced_bytes(readings[0])) / runs)
+        if sites and not native:
+            return Traced(tuple(sites))
+        asked = native_calls(worker, NATIVE_RUNS if runs_a_batch == RUNS_A_BATCH else runs_a_batch)
+        return Traced((*sites, *asked.sites), native if sites else 0.0, asked)
 
 
-def _native(worker: WorkerProcess, runs: int) -> list[dict[str, Any]]:
-    """Where native code allocates what stays, by memray; none where the measured environment has none."""
-    rows = worker.request(NATIVE_CALLS, runs, doing="asking memray for native call sites").rows
-    return [
-        {
-            "of": "native growth, by memray",
-            "file": row.file,
-            "line": row.line,
-            "source": f"{row.function}: {size(row.bytes)} a run",
-            "per_run": 0.0,
-            "bytes_per_run": float(row.bytes),
-            "c_functions": [],
-        }
-        for row in rows
-    ]
+def _traced_bytes(reading: Mapping[str, Sequence[int]]) -> int:
+    return sum(size for size, _ in reading.values())
 
 
 def _warm_up_runs(runs_a_batch: int) -> int:
@@ -153,26 +145,36 @@ class SecondProcess:
     def __init__(self, request: Request, python: str, env: Mapping[str, str] | None) -> None:
         self._request, self._python, self._env = request, python, env
         self._pool = ThreadPoolExecutor(1)
-        self._begun: Future[tuple[dict[str, Any], ...]] | None = None
+        self._begun: Future[Traced] | None = None
 
     def begin(self, measurement: Measurement) -> None:
         """Start it, unless it was started before."""
         if self._begun is None:
             found = measurement.assessment
-            left = next((g.per_run for g in found.growth if g.counter == "objects"), 0.0) if found is not None else 0.0
+            pace = {g.counter: g.per_run for g in found.growth} if found is not None else {}
             seconds = measurement.readings[-1].seconds - measurement.readings[0].seconds
             call = partial(_traced, self._request, self._python, measurement.plan.scope_bytes)
-            self._begun = self._pool.submit(call, left, seconds / max(1, measurement.runs), self._env)
+            self._begun = self._pool.submit(
+                call,
+                pace.get("objects", 0.0),
+                seconds / max(1, measurement.runs),
+                pace.get("malloc_bytes", 0.0),
+                self._env,
+            )
 
-    def sites(self, measurement: Measurement) -> tuple[dict[str, Any], ...]:
-        """As of :func:`trace_allocations`; waits for it. Where there are none, a note says why."""
+    def added_to(self, evidence: Evidence, measurement: Measurement) -> Evidence:
+        """The evidence with the sites, as of :func:`trace_allocations`, and with what native code keeps beside them;
+        waits for it. Where there are none, a note says why."""
         if self._begun is None:
-            return ()
+            return evidence
         try:
-            return by_growth(self._begun.result(), measurement)
+            traced = self._begun.result()
         except LeakHarnessError as exc:
             measurement.notes.append(f"born at: not known, the second process that traces allocations failed: {exc}")
-            return ()
+            traced = Traced(())
+        held = (*evidence.held_by_c, *beside_the_sites(traced, measurement))
+        told = tuple(with_memray(row, traced.asked, self._python) for row in held)
+        return replace(evidence, allocations=by_growth(traced.sites, measurement), held_by_c=told)
 
     def __enter__(self) -> SecondProcess:
         return self

@@ -97,7 +97,7 @@ def run_found(
     def explain(worker: WorkerClient, measurement: Measurement) -> Evidence:
         """Who holds it, and meanwhile, in a second process, where it was born."""
         traced.begin(measurement)
-        return replace(snapshots.explain(worker, measurement), allocations=traced.sites(measurement))
+        return traced.added_to(snapshots.explain(worker, measurement), measurement)
 
     traced = SecondProcess(request, python, settings.env)
     snapshots = Snapshots(

@@ -12,6 +12,7 @@ import numpy as np
 from leakharness.measure.known import NATIVE_MEMORY
 from leakharness.measure.mappings import grown, in_words, mappings_of, parsed
 from leakharness.measure.measurement import Measurement, WorkerClient
+from leakharness.measure.native_memory import COMMAND
 from leakharness.model import HeldByC
 from leakharness.units import number, size
 from leakharness.worker.protocol import BLOCKS, READ, RUNS, BlockCount, BlocksAnswer, UnownedReferences
@@ -37,7 +38,6 @@ SETTLE_S = 0.03
 BYTES = ("malloc_bytes", "mapped_bytes", "rss")
 NATIVE_BYTES = float(1 << 20)
 """What the runs between two looks at the mappings are to leave behind: many pages."""
-MEMRAY = "`memray run --native` of such runs, then `memray flamegraph --leaks`, names the calls"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def native_bytes(worker: WorkerClient, measurement: Measurement) -> tuple[HeldBy
         looks.append(parsed(mappings_of(worker.pid) or ""))
     where = in_words(grown(looks[0], looks[1]), runs)
     sentence = f"{size(pace)} a run that no object accounts for{', in ' + where if where else ''}: native code keeps it"
-    return (HeldByC(NATIVE_MEMORY, 0.0, pace, f"{sentence}; {MEMRAY}"),)
+    return (HeldByC(NATIVE_MEMORY, 0.0, pace, f"{sentence}; {COMMAND}"),)
 
 
 def _more_runs(measurement: Measurement, wanted: float) -> int:

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from leakharness.model import COUNTERS, Certificate, RunResult
+from leakharness.model import COUNTERS, NATIVE_GROWTH, Certificate, RunResult
 from leakharness.printable import for_terminal, one_line
 from leakharness.units import number, signed
 
@@ -24,6 +24,8 @@ LOST = {"references", "given_away"}
 """Counters whose growth the object says better than a number."""
 MOST_RETAINERS = 5
 MOST_FAMILIES = 6
+MOST_SITES = 3
+"""Lines of Python where it was born; memray's sites are few."""
 MOST_DETAIL_LINES = 25
 
 
@@ -73,13 +75,16 @@ def run_block(result: RunResult, *, report: str | None = None, width: int = WIDT
             lines += path_lines(held.path, width) if len(held.path) > 1 else []
     if result.allocations:
         lines += ["", "  born at"]
-        for site in result.allocations[:3]:
+        native = [site for site in result.allocations if site["of"] == NATIVE_GROWTH]
+        lines_of_python = [site for site in result.allocations if site["of"] != NATIVE_GROWTH]
+        for site in lines_of_python[:MOST_SITES] + native:
             place, born = f"{site['file']}:{site['line']}", born_at(site)
             if born == place:
                 lines.append(cut_left(f"{place} ({site['of']})", "    ", width))
             else:  # the C function comes first, and must not be cut off with the path
                 lines += wrapped(f"{born} ({site['of']})", "    ", width)
-            lines.append(cut(f"      {site['source']}", width))
+            if site["source"]:
+                lines.append(cut(f"      {site['source']}", width))
     lines.append("")
     for name, text in _small_print(result, report):
         lines += labelled(name, text, width)

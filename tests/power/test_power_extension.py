@@ -135,6 +135,17 @@ def test_malloc_is_seen_by_its_bytes() -> None:
     assert "a run that no object accounts for, in malloc's heap" in held.sentence
 
 
+@pytest.mark.slow
+def test_malloc_beside_objects_is_told_apart() -> None:
+    """A handle with a struct of its own: an object, and bytes that no allocator of Python's gave out."""
+    result = measured("handle", "leaky")
+    kept, native = result.held_by_c
+    assert kept.sentence.startswith("1 list a run of ")
+    assert native.bytes == pytest.approx(3008, rel=0.05)
+    assert "a run that Python's allocators did not give out: native code took them; " in native.sentence
+    assert measured("handle", "clean").held_by_c == ()
+
+
 @pytest.mark.parametrize(("name", "counter"), [("instance", "references"), ("new-str", "blocks")])
 def test_one_in_twenty_runs(name: str, counter: str) -> None:
     """An early return that forgets it."""

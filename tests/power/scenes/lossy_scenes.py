@@ -94,6 +94,7 @@ new_tuple = scene("new-tuple", lambda number, mended: lossy.make("tuple", number
 new_dict = scene("new-dict", lambda number, mended: lossy.make("dict", number, mended))
 new_list = scene("new-list", lambda number, mended: lossy.make("list", number, mended))
 pymem = scene("pymem", lambda number, mended: lossy.make("pymem", number, mended))
+handle = scene("handle", lambda number, mended: [lossy.make(what, number, mended) for what in ("list", "malloc")])
 malloc = scene("malloc", lambda number, mended: lossy.make("malloc", number, mended))
 
 
