@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from leakharness.judge import verdict as judge
-from leakharness.judge.policy import SEGMENTS
+from leakharness.judge.policy import FIRST_RUNS, SEGMENTS, USUAL_BLOCK_BYTES
 from leakharness.measure.measurement import Measurement
 from leakharness.model import Reading
 from leakharness.units import size
@@ -78,9 +78,27 @@ def _outgrown(measurement: Measurement, found: judge.Assessment) -> bool:
     doubles was seen to grow when the last step came, not since."""
     if found.last_step is None:
         # In so many runs a cache is full that gets an entry in each; of one whose keys come at random, entries count.
-        full = not found.uneven or _left_behind(measurement, *EXACT) >= FOLLOWED_ENTRIES
+        full = not found.uneven or _entries_left(measurement, found) >= FOLLOWED_ENTRIES
         return full and _runs_made(measurement) >= FOLLOWED_RUNS
     return found.last_step >= FOLLOWED_ENTRIES
+
+
+def _entries_left(measurement: Measurement, found: judge.Assessment) -> float:
+    """How many entries what grows may have left behind, since the first runs built what they need: by the counters that
+    grow, and no other. Where only bytes do, one entry for each of the usual size."""
+    growing = {row.counter for row in found.growth if row.grows}
+    counted = [_risen(measurement, name) for name in growing.intersection(EXACT)]
+    weighed = [_risen(measurement, name) / USUAL_BLOCK_BYTES for name in growing.intersection(BYTES)]
+    return max(counted or weighed, default=0.0)
+
+
+def _risen(measurement: Measurement, counter: str) -> int:
+    """What a counter rose by in the warm-up, after the first runs, and since the baseline: it may begin anew there."""
+    settled = [reading for reading in measurement.warm_up if reading.runs >= FIRST_RUNS]
+    rows = [
+        [row.counters[counter] for row in part if counter in row.counters] for part in (settled, measurement.readings)
+    ]
+    return sum(values[-1] - values[0] for values in rows if values)
 
 
 def _runs_made(measurement: Measurement) -> int:

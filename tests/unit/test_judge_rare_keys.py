@@ -77,3 +77,24 @@ def test_growth_at_random_is_followed_by_entries_and_not_by_runs(left: int, unev
     found = Assessment("grows", (row,), "", uneven=uneven)
     assert row.grows
     assert followed_far_enough(measurement(left), found) is enough
+
+
+@pytest.mark.parametrize("elsewhere", ["objects", "blocks"])
+def test_only_what_grows_counts_as_entries(elsewhere: str) -> None:
+    """What a process builds in its first runs, or takes once, is nothing that the store has got."""
+    row = next(iter(assess([Reading("b", r * 50, {"entries": r}) for r in range(12)]).growth))
+    found = Assessment("grows", (row,), "", uneven=True)
+    made = measurement(100)
+    made.readings[-1].counters[elsewhere] = 9_000
+    made.warm_up[0].counters[elsewhere] = made.readings[0].counters[elsewhere] = 0
+    assert not followed_far_enough(made, found)
+
+
+def test_bytes_alone_count_as_entries_of_the_usual_size() -> None:
+    row = next(iter(assess([Reading("b", r * 50, {"malloc_bytes": r * 5_000}) for r in range(12)]).growth))
+    found = Assessment("grows", (row,), "", uneven=True)
+    assert row.grows
+    made = measurement(0)
+    for left, enough in ((64 * 2_047, False), (64 * 2_048, True)):
+        made.readings[0].counters["malloc_bytes"], made.readings[-1].counters["malloc_bytes"] = 7, 7 + left
+        assert followed_far_enough(made, found) is enough
