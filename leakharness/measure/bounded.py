@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from leakharness.judge.policy import HOLDS_BYTES
+from leakharness.judge.verdict import Assessment
 from leakharness.measure.measurement import Measurement, WorkerClient
 from leakharness.sensitivity import Sensitivity
 from leakharness.worker.protocol import (
@@ -28,6 +31,8 @@ ROUGHLY = 0.3
 """and by which it may be less: some of what an entry takes was there before."""
 BYTES = ("malloc_bytes", "mapped_bytes")
 """Counters of which the copy tells nothing: an entry weighs some hundred bytes. (Resident size decides nothing.)"""
+MOST_NAMED = 3
+"""Kinds of containers that a sentence names."""
 REFILL_MARGIN = 1.1
 """Runs made to fill a bounded container, as a multiple of what its growth so far asks for."""
 
@@ -54,19 +59,18 @@ def runs_to_fill(measurement: Measurement, worker: WorkerClient) -> Filling | No
         return None
     slowest = max(answer.containers, key=lambda row: (row.bound - row.size) / row.grew)
     a_run = _entries_a_run(measurement, slowest)
-    filling = _until_full(measurement, slowest, a_run, "which is bounded and", explained)
-    return replace(filling, exact=filling.whole and _is_all_that_grew(measurement, answer, a_run))
+    filling = _until_full(measurement, slowest, a_run, "which is bounded and has", explained)
+    return replace(filling, exact=filling.whole and _is_all_that_grew(measurement, answer))
 
 
-def all_in_one(measurement: Measurement, worker: WorkerClient) -> str | None:
-    """The sentence about one bounded container that has got all that moves, where that is not clear to grow."""
+def all_in_bounded(measurement: Measurement, worker: WorkerClient) -> str | None:
+    """The sentence about the bounded containers that have got all that moves, where that is not clear to grow."""
     answer = worker.request(GROWTH_AFTER_CLEARING, measurement.bounded, doing="testing the bounded containers")
-    if len(answer.containers) != 1:
+    if not answer.containers or not _is_all_that_grew(measurement, answer):
         return None
-    a_run = _entries_a_run(measurement, answer.containers[0])
-    if not _is_all_that_grew(measurement, answer, a_run):
-        return None
-    return _until_full(measurement, answer.containers[0], a_run, "which is bounded and", 1.0).sentence
+    held = _together(answer.containers)
+    which = "which is bounded and has" if len(answer.containers) == 1 else "which are bounded and together have"
+    return _until_full(measurement, held, _entries_a_run(measurement, held), which, 1.0).sentence
 
 
 def runs_to_fill_declared(measurement: Measurement, worker: WorkerClient) -> Filling | None:
@@ -79,7 +83,7 @@ def runs_to_fill_declared(measurement: Measurement, worker: WorkerClient) -> Fil
     if explained < WORTH_FILLING:
         return None
     slowest = max(answer.containers, key=lambda row: (row.bound - row.size) / row.size)
-    return _until_full(measurement, slowest, slowest.size / runs, "which names a bound and", explained)
+    return _until_full(measurement, slowest, slowest.size / runs, "which names a bound and has", explained)
 
 
 def runs_to_fill_stores(measurement: Measurement, worker: WorkerClient) -> Filling | None:
@@ -93,7 +97,9 @@ def runs_to_fill_stores(measurement: Measurement, worker: WorkerClient) -> Filli
     slowest = max(filling, key=lambda row: (row.bound - row.size) / row.size)
     if slowest.size < LEAST_FILLED * made:
         return None
-    return _until_full(measurement, slowest, slowest.size / made, "which the scenario says is bounded, and which", 1.0)
+    return _until_full(
+        measurement, slowest, slowest.size / made, "which the scenario says is bounded, and which has", 1.0
+    )
 
 
 def over_bound(measurement: Measurement, worker: WorkerClient) -> str | None:
@@ -145,23 +151,28 @@ def _entries_a_run(measurement: Measurement, container: Container) -> float:
     return container.grew / (measurement.runs_since_freeze + measurement.runs)
 
 
-def _is_all_that_grew(measurement: Measurement, answer: ClearedAnswer, a_run: float) -> bool:
-    """Whether the growth since the baseline is what one container got since then, by what its entries weigh: so that no
-    leak of the sensitivity that was asked for is hidden beside it."""
+def _is_all_that_grew(measurement: Measurement, answer: ClearedAnswer) -> bool:
+    """Whether the growth since the baseline is what these containers got since then, by what their entries weigh: so
+    that no leak of the sensitivity that was asked for is hidden beside them."""
     found, counts = measurement.assessment, answer.counts
-    if found is None or counts is None or len(answer.containers) != 1:
+    if found is None or counts is None or _come_for_ever(answer, found):
         return False
-    asked = Sensitivity.of(measurement.plan.sensitivity)
+    held, asked = _together(answer.containers), Sensitivity.of(measurement.plan.sensitivity)
+    a_run = _entries_a_run(measurement, held)
     if a_run > asked.objects / 2:  # what fills so fast is filled, or is larger than anybody can tell from a leak
         return False
     came = a_run * measurement.runs
-    share = came / answer.containers[0].size
+    share = came / held.size
     fell = _fell(counts)
     for name in (row.counter for row in found.growth if row.state != "steady"):
         grown = _grown(measurement, name)
-        if name in ("tracked", "rss") or (
+        if name == "rss" or (
             name in BYTES and grown <= min(came * HOLDS_BYTES, asked.native_bytes * measurement.runs / 2)
         ):
+            continue
+        if name == "tracked":
+            if counts.alive > measurement.readings[0].declared["tracked_alive"]:
+                return False
             continue
         by = fell.get(name)
         if by is None or by * share > (1 + ROUGHLY) * grown:
@@ -171,12 +182,28 @@ def _is_all_that_grew(measurement: Measurement, answer: ClearedAnswer, a_run: fl
     return True
 
 
+def _come_for_ever(answer: ClearedAnswer, found: Assessment) -> bool:
+    """Whether there may be ever more of several containers, each bounded: one that is new is an object more."""
+    if len(answer.containers) == 1 or not any(row.is_new for row in answer.containers):
+        return False
+    return not any(row.counter == "objects" and row.state == "steady" for row in found.growth)
+
+
+def _together(rows: Sequence[Container]) -> Container:
+    """Containers as if they were one, named by kind: "20 x deque(maxlen=5), lru_cache(maxsize=9) of f"."""
+    names = Counter(row.name for row in rows).most_common()
+    said = [f"{count} x {name}" if count > 1 else name for name, count in names[:MOST_NAMED]]
+    more = sum(count for _, count in names[MOST_NAMED:])
+    name = ", ".join([*said, f"{more} more"] if more else said)
+    return Container(name, sum(r.size for r in rows), sum(r.bound for r in rows), sum(r.grew for r in rows))
+
+
 def _until_full(measurement: Measurement, container: Container, a_run: float, which: str, explained: float) -> Filling:
     """Runs until the container is full, and the sentence that says so."""
     needed = int(REFILL_MARGIN * (container.bound - container.size) / a_run) + 1
     whole = explained >= 1 - LEFT_IN_CLEARED
     sentence = (
-        f"{'' if whole else f'{explained:.0%} of '}the growth is held by {container.name}, {which} has "
+        f"{'' if whole else f'{explained:.0%} of '}the growth is held by {container.name}, {which} "
         f"{container.size:,} of {container.bound:,} entries after {measurement.runs + measurement.warm_up_runs:,} runs"
     )
     return Filling(needed, sentence, whole)

@@ -13,7 +13,7 @@ from enum import Enum
 from leakharness.judge import verdict as judge
 from leakharness.judge.policy import SEGMENTS
 from leakharness.measure.batches import Batches, is_310
-from leakharness.measure.bounded import all_in_one, runs_to_fill, runs_to_fill_declared, runs_to_fill_stores
+from leakharness.measure.bounded import all_in_bounded, runs_to_fill, runs_to_fill_declared, runs_to_fill_stores
 from leakharness.measure.following import FOLLOWED_BYTES, cut_short, every_second, followed_far_enough, weighs_enough
 from leakharness.measure.idling import seconds_until_released
 from leakharness.measure.measurement import Measurement
@@ -250,7 +250,7 @@ class Judging:
                 return Outcome("NOT_JUDGED", _too_noisy(measurement, missed, self.noise, self._asked_by))
         if not self._out_of_budget:
             return State.BATCH
-        held = all_in_one(measurement, self._batches.worker) if found.state == "undecided" else None
+        held = all_in_bounded(measurement, self._batches.worker) if found.state == "undecided" else None
         if held is not None:
             measurement.assessment = judge.explained(found, held)
             return Outcome("PASS", f"{held}, and nothing grows beside it over {measurement.runs} runs")

@@ -229,12 +229,14 @@ class CensusAnswer(NamedTuple):
 
 
 class Container(NamedTuple):
-    """A container with a bound. ``grew``: entries since the freeze; 0 where that is not known."""
+    """A container with a bound. ``grew``: entries since the freeze; 0 where that is not known. ``is_new``: whether it
+    was not there at the freeze, or was full."""
 
     name: str
     size: Count
     bound: Count
     grew: int = 0
+    is_new: bool = False
 
 
 class GrownContainer(NamedTuple):

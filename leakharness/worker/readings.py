@@ -215,7 +215,7 @@ class CounterReader:
         return retention(self._tracker, _find_bounded, self._counters.readers.get("malloc_bytes"))
 
     def growth_after_clearing(self, before: dict[str, int]) -> ClearedAnswer:
-        """In a forked copy, empty the bounded containers that have grown since ``before`` and are not full yet,
+        """In a forked copy, empty the bounded containers that have grown since ``before``, where one is not full yet,
         and count again. Tells whether they, and nothing else, account for the growth."""
         if not CAN_FORK:
             return ClearedAnswer()
@@ -223,17 +223,18 @@ class CounterReader:
         growing = [
             (obj, size, bound, name)
             for obj, size, bound, name in _find_bounded()
-            if size < bound and size > before.get(str(id(obj)), 0)
+            if size > before.get(str(id(obj)), 0) and (size < bound or str(id(obj)) in before)
         ]
         rows = tuple(
-            Container(name, size, bound, size - before.get(str(id(obj)), 0)) for obj, size, bound, name in growing
+            Container(name, size, bound, size - before.get(str(id(obj)), 0), str(id(obj)) not in before)
+            for obj, size, bound, name in growing
         )
 
         def empty() -> tuple[Container, ...]:
             _clear(growing)
             return rows
 
-        answer = self._in_copy(empty) if rows else ClearedAnswer()
+        answer = self._in_copy(empty) if any(row.size < row.bound for row in rows) else ClearedAnswer()
         growing.clear()
         self._freeze_again()
         return answer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import functools
+import random
 import time
 from typing import Any
 
@@ -73,3 +75,31 @@ def by_clock_bounded(run: Run) -> None:
 def by_clock_leaky(run: Run) -> None:
     by_clock_bounded(run)
     left_behind.append([])
+
+
+windows = Scenario("windows", summary="bounded windows, of keys that come ever more rarely")
+WINDOWS = {host: collections.deque[tuple[int]](maxlen=12) for host in range(24)}
+BY_USER: dict[int, Any] = {}
+
+
+def rare(most: int) -> int:
+    return min(most, int(random.lognormvariate(1.6, 0.9)))
+
+
+@windows.mode("bounded", must="PASS", default=True, abort="none")
+def of_few_hosts(run: Run) -> None:
+    """Some are full at once, and some get an entry in a hundred runs."""
+    WINDOWS[rare(23)].append((run.index,))
+
+
+@windows.mode("leaky", must="FAIL", abort="none")
+def beside_a_leak(run: Run) -> None:
+    of_few_hosts(run)
+    left_behind.append([])
+
+
+@windows.mode("ever-more", must="FAIL", abort="none")
+def of_ever_more_users(run: Run) -> None:
+    """Each window is bounded, their number is not."""
+    if random.random() < 0.2:
+        BY_USER[run.index] = collections.deque([(i,) for i in range(8)], maxlen=12)
