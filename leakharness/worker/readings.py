@@ -67,12 +67,16 @@ class CounterReader:
         self._counts_frozen = True
 
     def rehearse(self) -> None:
-        """Call once what is called between readings: 3.10 keeps a frame of each function that has run. With a few
-        objects: to walk a whole heap takes longer than all the rest of a start."""
+        """Call once what is called between readings: 3.10 keeps a frame of each function that has run, and a cache of
+        one that has run often. With a few objects: to walk a whole heap takes longer than all the rest of a start."""
         few = [self, {}, [], type(self), CounterReader.rehearse]
         self.census(sizes=True, of=few)
         self.newest_of([], of=few)
         encode(ReadingAnswer({}, 0, {"": LabelCount(0, 0)}, {}, 0, {"": (0, 0)}))
+        if sys.version_info[:2] == (3, 10):
+            from leakharness.worker.opcode_caches import keep_own_code_without
+
+            keep_own_code_without()
 
     def freeze(self, collect: bool = True) -> Frozen:
         """Collect, and freeze what is there: later collections and counts then cost only what is new.

@@ -83,6 +83,15 @@ def test_an_empty_scenario_grows_by_exactly_nothing(mode: str, python: str, meas
     assert result.retained == 0
 
 
+@pytest.mark.parametrize("python", PYTHONS)
+def test_two_hundred_readings_leave_no_block_behind(python: str, measure: Callable[..., RunResult]) -> None:
+    """What counts is called often enough for the caches that 3.10 gives to its functions, and for tables to grow."""
+    result = measure(EMPTY, "plain", iters=50, batches=200, max_runs=10_000, python=python)
+    blocks = [reading.counters["blocks"] for reading in result.series]
+    assert (result.verdict, len(blocks)) == ("PASS", 201), result.reason
+    assert set(blocks[1:]) == {blocks[1]}
+
+
 @pytest.mark.parametrize("mode", ["plain-timeout", "async-timeout"])
 def test_a_deadline_leaves_nothing_behind(mode: str, measure: Callable[..., RunResult]) -> None:
     """Also where it expires before the function has begun, or as it ends."""
