@@ -158,7 +158,7 @@ def run_command(
     max_mb: MaxMb = 2048,
 ) -> None:
     from leakharness.errors import UsageError
-    from leakharness.live.child import service
+    from leakharness.live.child import END_SECONDS, service
     from leakharness.live.history import lane_of
 
     if not context.args:
@@ -166,8 +166,16 @@ def run_command(
     limits = _limits(every, count, keep, max_mb)
     with service(context.args) as child:
         lane = lane_of(child.pid, lane_dir)
-        if _watch(child.pid, lane, limits, f"leakharness live run --every {every} -- {' '.join(context.args)}"):
-            child.was_told_to_end()
+        try:
+            _watch(child.pid, lane, limits, f"leakharness live run --every {every} -- {' '.join(context.args)}")
+        except UsageError as error:
+            if not child.has_ended():
+                raise
+            print(f"leakharness: {error}: no look was taken", file=sys.stderr)
+        if not child.has_ended():
+            told, latest = child.was_told_to_end(), 2 * END_SECONDS
+            until = f"it is killed after {latest:g} s at the latest" if told else "Ctrl-C or SIGTERM ends it"
+            print(f"leakharness: waiting for process {child.pid} to end; {until}", file=sys.stderr)
         code = child.wait()
     raise SystemExit(code if code >= 0 else 128 - code)
 
@@ -183,27 +191,26 @@ def _limits(every: str, count: int | None, keep: int, max_mb: int) -> Limits:
     return Limits(seconds, count, keep, max_mb * MIB)
 
 
-def _watch(pid: int, lane: Path, limits: Limits, command: str) -> bool:
-    """A line a look on stdout; at the end, by Ctrl-C too, what the lane says. Whether Ctrl-C ended it."""
+def _watch(pid: int, lane: Path, limits: Limits, command: str) -> None:
+    """A line a look on stdout; at the end, by Ctrl-C too, what the lane says."""
     from leakharness.cli.terminal import say
     from leakharness.errors import LeakHarnessError
     from leakharness.live.watching import watch
     from leakharness.suite.investigate import investigate, report_markdown
 
-    seen, interrupted = 0, False
+    seen = 0
     print(f"leakharness: process {pid} every {limits.every:g} s, snapshots in {lane}; Ctrl-C ends", file=sys.stderr)
     try:
         for tick in watch(pid, lane, limits):
             seen = tick.number
             say("\n".join(_tick_lines(tick)))
     except KeyboardInterrupt:
-        interrupted = True
+        pass
     if seen >= 2:
         try:
             say(report_markdown(investigate(lane, pid=pid, command=command)))
         except LeakHarnessError as error:
             print(f"leakharness: {error}", file=sys.stderr)
-    return interrupted
 
 
 def _tick_lines(tick: Tick) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -44,7 +46,7 @@ class Tick:
     holder: str
 
 
-def watch(pid: int, lane: Path, limits: Limits, *, wait: Callable[[float], None] = time.sleep) -> Iterator[Tick]:
+def watch(pid: int, lane: Path, limits: Limits, *, wait: Callable[[int, float], None] | None = None) -> Iterator[Tick]:
     """Look at ``pid`` every so often until it ends. Raises UsageError where it cannot be looked at at all."""
     identity, number = started(pid), 0
     before: Seen | None = None
@@ -69,7 +71,20 @@ def watch(pid: int, lane: Path, limits: Limits, *, wait: Callable[[float], None]
             number, now, resident_bytes(pid), found.objects, tuple(grown[:FAMILIES_SHOWN]), _holder(found, grown)
         )
         if limits.count is None or number < limits.count:
-            wait(max(0.0, limits.every - (time.monotonic() - begin)))
+            (wait or _until_ended)(pid, max(0.0, limits.every - (time.monotonic() - begin)))
+
+
+def _until_ended(pid: int, seconds: float) -> None:
+    """Wait so long, or until the process has ended, where Linux tells that (5.3 and later)."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        time.sleep(seconds)
+        return
+    try:
+        select.select([descriptor], [], [], seconds)
+    finally:
+        os.close(descriptor)
 
 
 def _is_alive(pid: int, identity: int) -> bool:

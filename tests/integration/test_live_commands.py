@@ -219,19 +219,19 @@ def test_watch_keeps_a_lane_that_the_other_commands_read(
 def test_a_lane_keeps_its_first_and_last_within_its_limits(leaky: subprocess.Popen[str], tmp_path: Path) -> None:
     """Of seven looks with room for four files, and of three with room for no bytes."""
     limits = Limits(every=0.0, count=7, keep=4, most_bytes=1 << 40)
-    numbers = [tick.number for tick in watch(leaky.pid, tmp_path, limits, wait=lambda _: None)]
+    numbers = [tick.number for tick in watch(leaky.pid, tmp_path, limits, wait=lambda *_: None)]
     assert numbers == list(range(1, 8))
     kept = sorted(path.name.split(".")[-2] for path in tmp_path.glob("*.heapsnapshot"))
     assert (kept[0], kept[-1]) == ("001", "007")
     assert len(kept) <= 4
     small = tmp_path / "small"
     small.mkdir()
-    list(watch(leaky.pid, small, Limits(every=0.0, count=3, keep=100, most_bytes=0), wait=lambda _: None))
+    list(watch(leaky.pid, small, Limits(every=0.0, count=3, keep=100, most_bytes=0), wait=lambda *_: None))
     assert sorted(path.name.split(".")[-2] for path in small.glob("*.heapsnapshot")) == ["001", "003"]
 
 
 def test_watch_ends_with_the_process(leaky: subprocess.Popen[str], tmp_path: Path) -> None:
-    ticks = watch(leaky.pid, tmp_path, Limits(every=0.0, count=None, keep=5, most_bytes=1 << 40), wait=lambda _: None)
+    ticks = watch(leaky.pid, tmp_path, Limits(every=0.0, count=None, keep=5, most_bytes=1 << 40), wait=lambda *_: None)
     next(ticks)
     leaky.kill()
     leaky.wait()
@@ -249,6 +249,12 @@ def test_run_starts_a_service_and_gives_its_exit_code(cli: Cli, tmp_path: Path) 
     assert "first look" in answer.stdout
 
 
+def test_a_command_that_ends_at_once_keeps_its_exit_code(cli: Cli) -> None:
+    answer = cli("live", "run", "--lane-dir", "lane", "--", sys.executable, "-c", "raise SystemExit(4)")
+    assert answer.code == 4
+    assert "has ended: no look was taken" in answer.stderr
+
+
 def test_a_service_that_was_told_to_end_is_not_waited_for_without_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that ignores SIGTERM is killed after a while."""
     monkeypatch.setattr(child, "END_SECONDS", 0.3)
@@ -259,6 +265,45 @@ def test_a_service_that_was_told_to_end_is_not_waited_for_without_a_deadline(mon
             assert service.wait() == -signal.SIGKILL
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_service_that_ignores_ctrl_c_is_told_more_firmly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM after the deadline, and SIGKILL only after another."""
+    monkeypatch.setattr(child, "END_SECONDS", 0.3)
+    monkeypatch.setattr(child, "_in_foreground", lambda: False)
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    with child.service([sys.executable, "-c", deaf]) as service:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert service.wait() in (-signal.SIGTERM, -signal.SIGINT)  # it may not have got so far as to ignore it
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_tells_the_tool_to_end_tells_the_service(number: signal.Signals, tmp_path: Path) -> None:
+    """Sent to the tool alone, long before the next look: the service gets it once, ends as it does, and so does the
+    tool, with its exit code."""
+    file = tmp_path / "service.py"
+    file.write_text(
+        "import signal, sys, time\nclass Thing: pass\nKEPT = [Thing() for _ in range(9)]\ngot = []\n"
+        "for number in (signal.SIGINT, signal.SIGTERM):\n    signal.signal(number, lambda n, f: got.append(n))\n"
+        "while not got: time.sleep(0.05)\n"
+        "time.sleep(0.2)\nprint('got', *map(int, got), flush=True)\nraise SystemExit(9)\n"
+    )
+    words = ("live", "run", "--every", "1h", "--lane-dir", "lane", "--", sys.executable, str(file))
+    tool = subprocess.Popen(
+        [sys.executable, "-m", "leakharness", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert tool.stdout is not None
+    assert "first look" in tool.stdout.readline()
+    tool.send_signal(number)
+    out, err = tool.communicate(timeout=60)
+    assert tool.returncode == 9, err
+    assert f"got {int(number)}\n" in out
 
 
 def test_doctor_says_what_works(leaky: subprocess.Popen[str], cli: Cli) -> None:
