@@ -315,9 +315,7 @@ class SealDocument(TypedDict):
     packages: Mapping[str, str]
 
 
-class TraceRow(TypedDict):
-    """One line of a memory trace."""
-
+class _TraceRow(TypedDict):
     schema: Literal["leakharness.trace/1"]
     lane: str
     file: str
@@ -328,6 +326,13 @@ class TraceRow(TypedDict):
     peak_rss_bytes: int
     before: Mapping[str, int]
     after: Mapping[str, int]
+
+
+class TraceRow(_TraceRow, total=False):
+    """One line of a memory trace. ``snapshots``: how many the process had taken when the file began and when it
+    ended."""
+
+    snapshots: list[int]
 
 
 class _HotspotRow(TypedDict):

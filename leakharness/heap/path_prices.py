@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["DETOUR", "INTERNAL_STEP", "NAMES_WITH_PRICE", "PASSING_ROOTS", "STEP"]
+__all__ = ["DETOUR", "IMPORTED", "INTERNAL_STEP", "NAMES_WITH_PRICE", "PASSING_ROOTS", "STEP"]
 
 # What a step costs in the search for a readable path. A path over the type or the globals of an unrelated
 # function is always short and never the answer, so such steps count as several plain ones.
 STEP, INTERNAL_STEP, DETOUR = 1, 3, 8
+IMPORTED = 3  # steps more that a path of the program may have than one from a module of tests, which imports from it
 FREE_NAMES = frozenset({"__dict__", "cell_contents", "__closure__", "__self__", "__func__"})
 DETOUR_NAMES = frozenset(
     {

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from leakharness.heap.arrays import distinct
+from leakharness.heap.collected_modules import collected_modules
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.names import CONTAINERS
-from leakharness.heap.path_prices import DETOUR, INTERNAL_STEP, NAMES_WITH_PRICE, PASSING_ROOTS, STEP
+from leakharness.heap.path_prices import DETOUR, IMPORTED, INTERNAL_STEP, NAMES_WITH_PRICE, PASSING_ROOTS, STEP
 from leakharness.heap.v8_objects import Objects, objects_of
 
 __all__ = [
@@ -281,9 +282,9 @@ def path_tree(graph: HeapGraph, keep: Mask, closed: Mask | None = None) -> PathT
     """A readable path from the root to every node, over the edges where ``keep`` is set.
 
     Nodes that a better-ranked root reaches get their path from it; among those the cheapest path wins, where
-    a step over an unnamed or far-fetched edge costs more; among equals the first edge of the file. No path
-    goes through a ``closed`` node (the harness). What V8's passing roots (`PASSING_ROOTS`) hold has its path from them
-    where nothing else leads to it.
+    a step over an unnamed or far-fetched edge costs more, and a module of tests says less than one of the program
+    (`collected_modules`); among equals the first edge of the file. No path goes through a ``closed`` node (the
+    harness). What V8's passing roots (`PASSING_ROOTS`) hold has its path from them where nothing else leads to it.
     """
     n = graph.node_count
     tree = PathTree(np.full(n, NOBODY, np.int32), np.full(n, NOBODY, np.int32), np.full(n, UNKNOWN, np.int8))
@@ -298,9 +299,10 @@ def path_tree(graph: HeapGraph, keep: Mask, closed: Mask | None = None) -> PathT
     ranks = np.array([root_rank(_root_name(graph, edge)) for edge in root_edges.tolist()], np.int64)
     if graph.of_v8:  # of equal rank: what a step costs decides between the global object and V8's own roots
         ranks[:] = MODULE
+    importing = collected_modules(graph)
     for rank in range(UNKNOWN + 1):
         chosen = root_edges[ranks == rank]
-        search.run(chosen, np.zeros(len(chosen), np.int32), rank)
+        search.run(chosen, np.zeros(len(chosen), np.int32), rank, late=importing[graph.edge_to[chosen]])
     search.run(passing, passing_sources, THREAD)
     orphans = _orphans(graph, keep, settled)
     settled[orphans] = True
@@ -421,9 +423,11 @@ class _Search:
         self.many: dict[int, list[tuple[Numbers, Numbers]]] = {}
         self.few: dict[int, list[tuple[int, int]]] = defaultdict(list)
 
-    def run(self, edges: Numbers, sources: Numbers, rank: int) -> None:
-        """Settle all that ``edges`` (from ``sources``) lead to."""
+    def run(self, edges: Numbers, sources: Numbers, rank: int, late: Mask | None = None) -> None:
+        """Settle all that ``edges`` (from ``sources``) lead to; from those that are ``late`` as if it were further."""
         self.many, distance = {0: [(edges, sources)]}, 0
+        if late is not None and late.any():
+            self.many = {0: [(edges[~late], sources[~late])], IMPORTED: [(edges[late], sources[late])]}
         while self.many or self.few:
             waiting = self.many.pop(distance, [])
             if waiting or len(self.few.get(distance, ())) > NARROW:

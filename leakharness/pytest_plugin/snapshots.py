@@ -21,7 +21,7 @@ import pytest
 from leakharness.errors import UsageError
 from leakharness.printable import for_terminal
 from leakharness.pytest_plugin.options import setting
-from leakharness.pytest_plugin.tracer import current_lane, runs_tests
+from leakharness.pytest_plugin.tracer import SNAPSHOTS, current_lane, runs_tests
 from leakharness.store import write_atomically
 from leakharness.suite.trace import COMMAND_FILE, LANE_VARIABLE
 from leakharness.worker.capture.snapshot import snapshot
@@ -73,18 +73,18 @@ def start_snapshots(config: pytest.Config) -> None:
         snapshots = LaneSnapshots(config, lane, interval)
     except OSError as exc:
         raise pytest.UsageError(f"--leak-snapshots={folder}: {exc.strerror or exc}") from None
-    config.pluginmanager.register(snapshots, "leakharness-snapshots")
+    config.pluginmanager.register(snapshots, SNAPSHOTS)
 
 
 class LaneSnapshots:
-    """The snapshots of one process that runs tests."""
+    """The snapshots of one process that runs tests: ``begun`` and ``taken`` count them."""
 
     def __init__(self, config: pytest.Config, lane: Path, interval: float) -> None:
         self._config = config
         self._lane = lane
         self._interval = interval
         self._raw = Path(tempfile.mkdtemp(prefix=".raw-", dir=lane))
-        self._sequence = 0
+        self.begun = self.taken = 0
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._timer: threading.Thread | None = None
@@ -148,13 +148,15 @@ class LaneSnapshots:
 
     def _take(self) -> int | None:
         with self._lock:
-            return self._take_one()
+            self.begun += 1
+            pid = self._take_one(self.begun)
+            self.taken = self.begun
+            return pid
 
-    def _take_one(self) -> int | None:
+    def _take_one(self, sequence: int) -> int | None:
         """Fork a copy that captures the heap, and announce it to the converter. Returns the copy's pid."""
-        self._sequence += 1
         now = time.strftime("%Y%m%d.%H%M%S")
-        name = f"Heap.{now}.{os.getpid()}.0.{self._sequence:03d}"
+        name = f"Heap.{now}.{os.getpid()}.0.{sequence:03d}"
         raw = self._raw / f"{name}.capture"
         try:
             pid = snapshot(str(raw))

@@ -19,8 +19,9 @@ from leakharness.suite.trace import LANE_VARIABLE, SCHEMA, lanes_of, summary_lin
 from leakharness.worker.counters import Counters, count_objects
 from leakharness.worker.unpatched import gc, json, open, os
 
-__all__ = ["TRACER", "current_lane", "runs_tests", "start_trace", "trace_book"]
+__all__ = ["SNAPSHOTS", "TRACER", "current_lane", "runs_tests", "start_trace", "trace_book"]
 TRACER = "leakharness-tracer"
+SNAPSHOTS = "leakharness-snapshots"
 _BOOK = pytest.StashKey["TraceBook"]()
 
 
@@ -68,6 +69,7 @@ class Tracer:
         self._boundary: dict[str, int] | None = None
         self._highest = 0
         self._high_before = 0
+        self._snapshots_before = 0
         self._pending: list[dict[str, Any]] = []
 
     @pytest.hookimpl(wrapper=True)
@@ -76,6 +78,7 @@ class Tracer:
         if not isinstance(collector, pytest.File):
             return (yield)
         before, high = self._read(settle=False), _high_water()
+        self._snapshots_before = self._snapshots(finished=True)
         report = yield
         self._row("collect", self._name(collector.path), 0, before, self._read(settle=False), high, 0)
         return report
@@ -118,6 +121,7 @@ class Tracer:
 
     def _open(self, name: str) -> None:
         self._file, self._tests, self._highest, self._high_before = name, 0, 0, _high_water()
+        self._snapshots_before = self._snapshots(finished=True)
         self._before = self._boundary or self._read(settle=self._full)
         self._boundary = None
 
@@ -145,11 +149,19 @@ class Tracer:
             "before": before,
             "after": after,
         }
+        if self._config.pluginmanager.has_plugin(SNAPSHOTS):
+            row["snapshots"] = [self._snapshots_before, self._snapshots(finished=False)]
         book = trace_book(self._config)
         if book is not None and not self._travels():
             book.add(row)
         else:
             self._pending.append(row)
+
+    def _snapshots(self, *, finished: bool) -> int:
+        """How many snapshots this process has taken, with or without one that is being taken: of a file's two numbers
+        each the one by which it ran for longer, so that no stretch between two snapshots is without its files."""
+        snapshots: Any = self._config.pluginmanager.get_plugin(SNAPSHOTS)
+        return 0 if snapshots is None else int(snapshots.taken if finished else snapshots.begun)
 
     def _read(self, *, settle: bool) -> dict[str, int]:
         if not self._full:

@@ -9,28 +9,29 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leakharness.suite.loaded_modules import by_package, modules_in
+from leakharness.suite.growing_file import FileRun, GrowingFile, file_runs, growing_file
+from leakharness.suite.loaded_modules import by_package
+from leakharness.suite.over_time import OverTime, spread
 from leakharness.suite.trace import COMMAND_FILE, Lane, file_rows, lane_rows, lanes_of, read_trace, summary_line
 from leakharness.units import signed_size, size
 
 if TYPE_CHECKING:
-    from leakharness.heap.diff import DiffRow, SnapshotDiff
+    from leakharness.heap.diff import DiffRow
 
 __all__ = ["FamilyGrowth", "Investigation", "investigate", "report_markdown"]
 
 TOP = 12
 MIN_KB = 64
-MOST_SNAPSHOTS = 6
-"""Snapshots read to see how a family grew: evenly spread over the lane, first and last among them."""
 HEAVY_BYTES = 4 * 2**20
 """A file that leaves this much behind, and is not where a leak was found, is named as one to isolate."""
 PYTESTS_OWN = re.compile(r"Session\.(items|_setupstate|_collection_cache)\b|(Module|Package|Class|Function)\._node\b")
 """Steps of a path through what pytest keeps of every test that it collected."""
 EARLY_TOP = 200
+MOST_SUSPECTS = 3
 CAME_AT_FIRST = 0.9
 """Share of a family's growth that must have come with the imports of the test files for it to be theirs."""
 FEWEST_STRETCHES = 2
@@ -54,9 +55,11 @@ class FamilyGrowth:
     intervals: int
     """It rose in ``risen`` of ``intervals`` stretches between the snapshots that were read."""
     file: str | None = None
-    """The test file in whose module it is held, where that is known."""
+    """The test file that made it grow, where that is known; of what grew while no tests ran, the one whose module
+    holds it."""
     sizes: tuple[int, ...] = ()
     """Shallow bytes of the type in each of the snapshots that were read."""
+    grew_in: GrowingFile = field(default_factory=GrowingFile)
 
     @property
     def held(self) -> bool:
@@ -164,12 +167,16 @@ def investigate(
     from leakharness.heap.lane import lane_of
 
     found = diff(lane_dir=lane_dir, pid=pid, top=top, min_kb=min_kb, by="path")
-    lanes = lanes_of(row for path in traces for row in read_trace(path))
+    rows = [row for path in traces for row in read_trace(path)]
+    lanes, runs = lanes_of(rows), file_runs(rows, found.pair.pid)
     (lane,) = lane_of(lane_dir, found.pair.pid, found.pair.thread)
     snapshots = lane.snapshots
-    read = _spread(snapshots)
-    series, imported, loaded, of_node = _over_time(read, found)
-    not_recorded = NODE_UNRECORDED if of_node else "pytest --leak-snapshots DIR (the command was not recorded)"
+    read, over_time = spread(snapshots), OverTime()
+    first, last = (over_time.modules(path) for path in (read[0], read[-1]))
+    imported, loaded = by_package(last - first), by_package(first)
+    not_recorded = (
+        NODE_UNRECORDED if over_time.of_node else "pytest --leak-snapshots DIR (the command was not recorded)"
+    )
     at_first: dict[tuple[str, str], int] = {}
     by_import: dict[str, int] = {}
     if len(snapshots) > 2:  # the second is taken when every test file is imported
@@ -178,6 +185,10 @@ def investigate(
     else:
         by_import = _left_by_imports(lanes, lane_dir.name)
     files = {name for lane in lanes for name in lane.files}
+
+    def family(row: DiffRow) -> FamilyGrowth:
+        return _family(row, read, _grew_in(row, read, snapshots, runs, over_time), files, over_time)
+
     return Investigation(
         command=command or _recorded_command(lane_dir) or not_recorded,
         lane=lane_dir.resolve().name,
@@ -188,7 +199,7 @@ def investigate(
         nodes=found.nodes,
         families=tuple(
             _by_trace(
-                _by_imports(_family(row, series, files), dict(imported), at_first.get((row.type, row.name), 0)),
+                _by_imports(family(row), dict(imported), at_first.get((row.type, row.name), 0)),
                 by_import,
             )
             for row in found.rows
@@ -196,7 +207,7 @@ def investigate(
         imported=tuple(imported),
         lanes=tuple(lanes),
         kind=found.kind,
-        of_node=of_node,
+        of_node=over_time.of_node,
         read=tuple(path.name for path in read),
         loaded_before=sum(count for _, count in loaded),
         loaded_packages=tuple(loaded),
@@ -218,52 +229,42 @@ def report_markdown(found: Investigation) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _spread(paths: Sequence[Path]) -> list[Path]:
-    """At most MOST_SNAPSHOTS of them, first and last included, evenly spread."""
-    if len(paths) <= MOST_SNAPSHOTS:
-        return list(paths)
-    last = len(paths) - 1
-    return [paths[round(i * last / (MOST_SNAPSHOTS - 1))] for i in range(MOST_SNAPSHOTS)]
+def _grew_in(
+    row: DiffRow, read: Sequence[Path], snapshots: Sequence[Path], runs: Sequence[FileRun], over_time: OverTime
+) -> GrowingFile:
+    """The test file that made the family grow, where the trace says how many snapshots there were meanwhile."""
+    from leakharness.heap.snapshot_names import parse_name
+
+    numbered = {name.sequence: path for path in snapshots if (name := parse_name(path)) is not None}
+    if not runs:
+        return GrowingFile()
+    at_hand = {*read, *snapshots[1:2]}  # the second is taken when every test file is imported
+    numbers = [number for number, path in numbered.items() if path in at_hand]
+    key = row.type, _type_of(row)
+    return growing_file(
+        row.size_delta, numbers, sorted(numbered), runs, lambda number: over_time.reading(numbered[number], key)
+    )
 
 
-def _over_time(
-    paths: Sequence[Path], found: SnapshotDiff
-) -> tuple[dict[tuple[str, str], list[int]], list[tuple[str, int]], list[tuple[str, int]], bool]:
-    """Shallow bytes of each grown (kind, type) in every snapshot, the packages imported from first to last, those that
-    were loaded before the first, and whether the files are V8's."""
-    from leakharness.heap import v8
-    from leakharness.heap.families import Families
-
-    wanted = {(row.type, _type_of(row)) for row in found.rows}
-    series: dict[tuple[str, str], list[int]] = {key: [] for key in wanted}
-    first: set[str] = set()
-    last: set[str] = set()
-    for number, path in enumerate(paths):
-        graph = v8.read(path, edges=None)
-        families = Families(graph)
-        sizes = dict(zip(families.all_keys(), families.size.tolist(), strict=True))
-        for key in wanted:
-            series[key].append(sizes.get(key, 0))
-        if number in (0, len(paths) - 1):
-            last = modules_in(graph)
-            first = first or last
-    return series, by_package(last - first), by_package(first), graph.of_v8
-
-
-def _family(row: DiffRow, series: Mapping[tuple[str, str], list[int]], files: Iterable[str]) -> FamilyGrowth:
-    sizes = series.get((row.type, _type_of(row)), [])
-    risen = sum(1 for a, b in itertools.pairwise(sizes) if b > a)
+def _family(
+    row: DiffRow, read: Sequence[Path], grew: GrowingFile, files: Iterable[str], over_time: OverTime
+) -> FamilyGrowth:
+    """The family with its sizes over time, and its test file: the one whose tests made it grow, else, where it grew
+    while none ran, the one whose module holds it."""
+    key = row.type, _type_of(row)
+    sizes = [over_time.reading(path, key)[0] for path in read]
     return FamilyGrowth(
-        type=_type_of(row),
+        type=key[1],
         size_delta=row.size_delta,
         count_delta=row.count_delta,
         kind=row.classification.kind,
         evidence=row.classification.evidence,
         path=row.path,
-        risen=risen,
+        risen=sum(1 for a, b in itertools.pairwise(sizes) if b > a),
         intervals=max(0, len(sizes) - 1),
-        file=_file_of(row.path, files),
+        file=grew.file or (None if grew.suspects else _file_of(row.path, files)),
         sizes=tuple(sizes),
+        grew_in=grew,
     )
 
 
@@ -306,7 +307,7 @@ def _by_trace(family: FamilyGrowth, by_import: dict[str, int]) -> FamilyGrowth:
 
     What is settled is taken off ``by_import``: one import accounts for its bytes once, largest family first.
     """
-    left = by_import.get(family.file, 0) if family.file is not None else 0
+    left = by_import.get(family.file, 0) if family.file is not None and family.file != family.grew_in.file else 0
     if left < max(1.0, CAME_AT_FIRST * family.size_delta):
         return family
     by_import[str(family.file)] = max(0, left - family.size_delta)
@@ -415,6 +416,7 @@ def _findings(found: Investigation) -> list[str]:
         again = "rises again and again" if f.risen > 1 else "came in one step, so it may be a cache that filled once"
         lines.append(
             f"likely real leak: `{f.type}` ({signed_size(f.size_delta)}), confirmed by its retainer path; it {again}"
+            f"{_meanwhile(f)}"
         )
     for f in found.seen_once:
         lines.append(
@@ -437,6 +439,15 @@ def _findings(found: Investigation) -> list[str]:
     return lines
 
 
+def _meanwhile(f: FamilyGrowth) -> str:
+    """Which tests ran while it grew, where the trace says that."""
+    if f.grew_in.file is not None:
+        return f", and grew while {f.grew_in.file} ran"
+    first = ", ".join(f.grew_in.suspects[:MOST_SUSPECTS])
+    more = f" and {len(f.grew_in.suspects) - MOST_SUSPECTS} more" if len(f.grew_in.suspects) > MOST_SUSPECTS else ""
+    return f", and grew while {first}{more} ran (a shorter --leak-snapshot-interval tells which)" if first else ""
+
+
 def _most(packages: Sequence[tuple[str, int]]) -> str:
     return ", ".join(f"{name} {count}" for name, count in packages[:6])
 
@@ -449,7 +460,8 @@ def _advice(found: Investigation) -> list[str]:
         given = "" if found.lanes or found.of_node else " and give the trace of the run (--trace)"
         how = "" if found.of_node else " (a shorter --leak-snapshot-interval)"
         lines.append(f"first take more snapshots{how}{given}: two decide nothing")
-    leaky = {f.file for f in (*found.leaks, *found.seen_once)}
+    held = (*found.leaks, *found.seen_once)
+    leaky = {*(f.file for f in held), *(file for f in held for file in f.grew_in.suspects)}
     for lane in (lane for lane in found.lanes if lane.name == found.lane):
         for name, left in lane.growers():
             if left >= HEAVY_BYTES and name not in leaky and found.imported:
