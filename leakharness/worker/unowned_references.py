@@ -14,7 +14,7 @@ import sys
 import types
 from array import array
 from collections.abc import Iterable
-from operator import ne, sub
+from operator import add, ne, not_, sub
 from typing import Any
 
 from leakharness.worker.capture.object_ids import ids_of
@@ -142,15 +142,7 @@ class ReferenceReader:
     def _compare(self, items: list[Any], counts: dict[int, int], new: set[int]) -> ReferencesAnswer:
         """``new``: what may be where another object was at the mark."""
         mark = _Mark(self._file)
-        rows = []
-        for at, count in counts.items():
-            item = items[at]
-            before = mark.unowned(item)
-            if count != before:
-                raised = max(0, count) - max(0, before)
-                given = max(0, -count) - max(0, -before)
-                if raised > 0 or given > 0:
-                    rows.append((item, raised if raised > 0 else -given))
+        rows = _changes(mark, list(map(items.__getitem__, counts)), list(counts.values()))
         there = set(mark.ids).difference(_on_the_stack(), new) if rows else set()
         rows = [(item, more) for item, more in rows if id(item) in there]
         kept = sorted((row for row in rows if row[1] > 0 and _deallocates_itself(row[0])), key=lambda row: -row[1])
@@ -176,6 +168,19 @@ class ReferenceReader:
             tuple(found[:MOST_ROWS]),
             tuple(types[:MOST_ROWS]),
         )
+
+
+def _changes(mark: _Mark, held: list[Any], counts: list[int]) -> list[tuple[Any, int]]:
+    """Of which of these objects, with so many references that no object holds, there are more than at the mark, or more
+    that were given away (negative). In a function of its own: what a variable of the caller's holds is left out."""
+    before = mark.unowned(held)
+    rows = []
+    for item, count, was in itertools.compress(zip(held, counts, before, strict=True), list(map(ne, counts, before))):
+        raised = max(0, count) - max(0, was)
+        given = max(0, -count) - max(0, -was)
+        if raised > 0 or given > 0:
+            rows.append((item, raised if raised > 0 else -given))
+    return rows
 
 
 def _is_kept_by_its_instances(kind: type) -> bool:
@@ -221,13 +226,13 @@ class _Mark:
             parts.append(words[start : start + size // 8])
             start += size // 8
         self.ids, held, kinds, counts, sizes = parts
-        self._held = dict(zip(held, zip(kinds, counts, strict=True), strict=True))
+        self._held = dict(zip(zip(held, kinds, strict=True), counts, strict=True))
         self.dict_sizes = dict(zip(sizes[0::2], sizes[1::2], strict=True))
 
-    def unowned(self, item: Any) -> int:
-        """The count of the object that was there, which was of the same type."""
-        kind, count = self._held.get(id(item), (0, 0))
-        return count if kind == id(type(item)) else 0
+    def unowned(self, items: list[Any]) -> list[int]:
+        """The count of each object that was there, which was of the same type; else 0."""
+        there = zip(map(id, items), map(id, map(type, items)), strict=True)
+        return list(map(self._held.get, there, itertools.repeat(0)))
 
 
 def _nameless_file() -> int:
@@ -250,13 +255,12 @@ def _unowned() -> tuple[list[Any], dict[int, int]]:
     items = gc.get_objects()
     referents = _walk(items)
     shown = list(map(sys.getrefcount, items))
-    # Each of these lists holds a reference for every reference that the heap shows: with the lists doubled, an object's
-    # count rises by exactly so many, and no table of edges is needed.
-    doubled = list(map(list, referents))
-    edges = list(map(sub, map(sys.getrefcount, items), shown))
-    del doubled
+    # These lists held a reference for every reference that the heap shows: without them, an object's count falls by
+    # exactly so many, and no table of edges is needed.
+    del referents
+    counts = list(map(sys.getrefcount, items))
     alone = next(map(sys.getrefcount, [object()]))
-    counts = list(map(sub, map(sub, shown, edges), edges))
+    counts = list(map(sub, map(add, counts, counts), shown))
     held = list(itertools.compress(range(len(items)), map(ne, counts, itertools.repeat(alone))))
     # No comprehension with a variable of this function: its cell would be among the items, and held by this frame,
     # which shows it to nobody.
@@ -266,8 +270,9 @@ def _unowned() -> tuple[list[Any], dict[int, int]]:
 def _walk(items: list[Any]) -> list[list[Any]]:
     """The referents of all that is known, level by level; what is met for the first time is added to ``items``."""
     known = set(SINGLETONS)
-    plain = [item for item in items if id(type(item)) not in CODE_LIKE]
-    referents = [gc.get_referents(*(item for item in items if id(type(item)) in CODE_LIKE))]
+    code_like = list(map(CODE_LIKE.__contains__, map(id, map(type, items))))
+    plain = list(itertools.compress(items, map(not_, code_like)))
+    referents = [gc.get_referents(*itertools.compress(items, code_like))]
     array_type = _numpy_array()
     while plain:
         found = gc.get_referents(*plain)
@@ -276,8 +281,9 @@ def _walk(items: list[Any]) -> list[list[Any]]:
         referents.append(found)
         untracked = list(itertools.filterfalse(gc.is_tracked, found))  # the others are listed
         met = dict(zip(map(id, untracked), untracked, strict=True))
-        plain = [met[address] for address in met.keys() - known]
-        known.update(met)
+        new = met.keys() - known
+        plain = list(map(met.__getitem__, new))
+        known |= new
         items += plain
     return referents
 
