@@ -48,12 +48,16 @@ def bisect_command(
 ) -> None:
     """Halve the history between a revision that leaks and one that does not. Long because its options are its lines."""
     from leakharness.cli.terminal import Progress, emit_json, say
+    from leakharness.cli.working_folder import in_project
     from leakharness.printable import for_terminal
     from leakharness.proof.bisect import bisect
     from leakharness.proof.sides import Question
     from leakharness.scenario.declarations import reference_to
     from leakharness.scenario.find import find
 
+    env_dir = env_dir and env_dir.absolute()
+    wheels = wheels and wheels.absolute()
+    (found,), given = in_project([find(scenario)], given)
     question = Question(
         before=bad,
         after=good,
@@ -61,10 +65,9 @@ def bisect_command(
         mode=mode,
         settings=given.settings(),
         on_path=on_path,
-        wheels=wheels and wheels.absolute(),
+        wheels=wheels,
         env_dir=env_dir,
     )
-    found = find(scenario)
     folder = report_folder(given.report_dir)
     with Progress(quiet=True) as progress:  # each step says its verdict itself
         bisection = bisect(

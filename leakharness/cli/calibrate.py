@@ -30,6 +30,7 @@ def calibrate_command(
 ) -> None:
     """Plant leaks into the default mode, and see which are found."""
     from leakharness.cli.terminal import Progress, emit_json, say
+    from leakharness.cli.working_folder import in_project
     from leakharness.page_material import CALIBRATION
     from leakharness.proof.calibrate import calibrate, table
     from leakharness.report.document import to_json
@@ -41,9 +42,10 @@ def calibrate_command(
             write_atomically(place / CALIBRATION, to_json(result.document(), indent=True))
         return place
 
+    (found,), given = in_project([find(scenario)], given)
     folder = report_folder(given.report_dir)
     with Progress(quiet=given.silent) as progress:
-        result = calibrate(find(scenario), given.settings(), repeats=repeats, listener=progress)
+        result = calibrate(found, given.settings(), repeats=repeats, listener=progress)
     report, _ = stored(write)
     if given.json:
         emit_json(result.document())

@@ -75,6 +75,7 @@ def prove_command(
     """Measure the real code before a change and after it."""
     from leakharness.cli.pages import page_wanted, write_page
     from leakharness.cli.terminal import Progress, emit_json, say
+    from leakharness.cli.working_folder import in_project
     from leakharness.printable import for_terminal
     from leakharness.proof.prove import prove
     from leakharness.proof.seal import seal_proof, write_sealed
@@ -88,6 +89,9 @@ def prove_command(
             write_sealed(sealed, place / "proof.json")
             return write_page(sealed, place) if wanted else place / "proof.json"
 
+    env_dir = env_dir and env_dir.absolute()
+    wheels = wheels and wheels.absolute()
+    (found,), given = in_project([find(scenario)], given)
     question = Question(
         before,
         after,
@@ -95,10 +99,9 @@ def prove_command(
         mode,
         given.settings(),
         on_path,
-        wheels and wheels.absolute(),
+        wheels,
         env_dir,
     )
-    found = find(scenario)
     folder, wanted = report_folder(given.report_dir), page_wanted(given)
     with Progress(quiet=given.silent) as progress:
         proof = prove(

@@ -85,6 +85,7 @@ def run_command(
 
     from leakharness.cli.pages import page_wanted, write_page
     from leakharness.cli.terminal import Progress, emit_json, say, text_width
+    from leakharness.cli.working_folder import in_project
     from leakharness.measure.arm import run_found
     from leakharness.report.text import run_block
     from leakharness.scenario.find import find
@@ -94,9 +95,10 @@ def run_command(
         place = write_report(result, folder)
         return write_page(result.document(), place) if wanted else place
 
+    (found,), given = in_project([find(scenario)], given)
     folder, wanted = report_folder(given.report_dir), page_wanted(given)
     with Progress(quiet=given.silent) as progress:
-        result = run_found(find(scenario), mode, given.settings(), progress)
+        result = run_found(found, mode, given.settings(), progress)
     report, lack = stored(write)
     result = replace(result, notes=result.notes + lack)
     if given.json:
@@ -119,6 +121,7 @@ def check_command(
 
     from leakharness.cli.pages import page_wanted, write_page
     from leakharness.cli.terminal import Progress, emit_json, say, text_width
+    from leakharness.cli.working_folder import in_project
     from leakharness.errors import OptionError
     from leakharness.printable import one_line
     from leakharness.proof.certify import check_found, left_out
@@ -129,8 +132,8 @@ def check_command(
 
     if all_ == bool(scenarios):
         raise OptionError("check needs scenarios or --all, and not both: see `leakharness list`")
+    found, given = in_project(all_scenarios() if all_ else [find(name) for name in scenarios or ()], given)
     settings = given.settings()
-    found = all_scenarios() if all_ else [find(name) for name in scenarios or ()]
     folder, wanted = report_folder(given.report_dir), page_wanted(given)
 
     def write(certificate: Certificate, document: dict[str, Any]) -> Path:

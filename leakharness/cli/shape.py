@@ -82,7 +82,7 @@ def new(
     from leakharness.errors import OptionError
     from leakharness.scenario.unfinished import marked_lines
     from leakharness.shape import find_function
-    from leakharness.shape.scaffold import write_scaffold
+    from leakharness.shape.scaffold import keeps_nothing, write_scaffold
 
     if bool(source) == (snapshot is not None) or (snapshot is not None and not type_):
         raise OptionError("new: give --from MODULE:FUNCTION, or --from-snapshot FILE with --type TYPE")
@@ -108,6 +108,8 @@ def new(
     shown = file.relative_to(Path.cwd())
     typer.echo(f"{shown}: the shape of {source} ({suspect.where})")
     typer.echo(f"{len(marks)} places to fill in, marked FILL IN: lines {', '.join(map(str, marks))}")
+    if keeps_nothing(suspect, name):
+        typer.echo("no closure of it keeps anything: closure-inline passes until you fill in what does")
     typer.echo(f"next: leakharness run {name} --mode closure-inline; leakharness shape {name}")
 
 

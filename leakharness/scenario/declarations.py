@@ -14,5 +14,6 @@ def reference_to(found: ScenarioRef) -> str:
     """How the scenario is named on a command line from here."""
     if found.origin != "file" and found.name:
         return found.name
-    path = os.path.relpath(found.path) if found.path.resolve().is_relative_to(Path.cwd()) else str(found.path)
+    below = not found.elsewhere and found.path.resolve().is_relative_to(Path.cwd())
+    path = os.path.relpath(found.path) if below else str(found.path)
     return f"{path}::{found.name}" if found.name else path

@@ -161,6 +161,13 @@ def _are_bounds(bounded: object) -> bool:
     )
 
 
+def _are_places(names: object) -> bool:
+    """Whether it is ``("module:attribute", …)``."""
+    return isinstance(names, (tuple, list)) and all(
+        isinstance(name, str) and name.count(":") == 1 and all(name.split(":")) for name in names
+    )
+
+
 class Scenario:
     """One leak: a name, modes, an optional set-up. Options given here rank below the command line.
 
@@ -176,12 +183,14 @@ class Scenario:
         target: str | None = None,
         known: tuple[Known, ...] | list[Known] = (),
         bounded: Mapping[str, int] | None = None,
+        track_types: tuple[str, ...] | list[str] = (),
         backend: Backend = "asyncio",
         loop_factory: Callable[[], Any] | None = None,
         **options: Any,
     ) -> None:
         """``bounded``: stores of the program that stop growing at so many entries, ``{"module:ATTRIBUTE": 5000}``.
 
+        ``track_types``: classes of which each new instance is tracked, ``("module:Class",)``.
         ``backend``: what async modes run under; trio is needed only where it is measured. ``loop_factory``: makes
         asyncio's event loop [as its policy does], for example ``uvloop.new_event_loop``.
         """
@@ -194,6 +203,8 @@ class Scenario:
             raise ScenarioError(
                 f"{where}: scenario {name!r}: bounded={bounded!r}: write it as {{'module:ATTRIBUTE': most entries}}"
             )
+        if not _are_places(track_types):
+            raise ScenarioError(f"{where}: scenario {name!r}: track_types={track_types!r}: it is ('module:Class', …)")
         if backend not in BACKENDS:
             raise ScenarioError(f"{where}: scenario {name!r}: backend={backend!r}: it is one of {', '.join(BACKENDS)}")
         if loop_factory is not None and (backend != "asyncio" or not callable(loop_factory)):
@@ -216,6 +227,7 @@ class Scenario:
         self.target = target
         self.known = tuple(known)
         self.bounded: dict[str, int] = dict(bounded or {})
+        self.track_types = tuple(track_types)
         self.backend = backend
         self.loop_factory = loop_factory
         self.options: dict[str, Any] = options

@@ -30,6 +30,8 @@ class ScenarioRef:
     line: int
     origin: str
     """``./scenarios``, ``packaged``, ``entry point`` or ``file``."""
+    elsewhere: bool = False
+    """Whether the command was started outside of the folder that it works in: then a path from there is no use."""
 
 
 def find(reference: str, cwd: Path | None = None) -> ScenarioRef:

@@ -32,6 +32,7 @@ from leakharness.worker.runs import RunFailed, Runs
 from leakharness.worker.scenario_file import describe, facts_of, load_scenario, mode_of
 from leakharness.worker.shared_segments import remove_mark
 from leakharness.worker.tracker import Tracker, self_test
+from leakharness.worker.types_followed import follow_types
 from leakharness.worker.unowned_references import ReferenceReader, why_not
 from leakharness.worker.unpatched import os
 
@@ -271,13 +272,16 @@ class Loaded:
         if target is not None and (mode.needs_target or mode.name == "production"):
             self._import_target(recorder)
         tear_down = _set_up(scenario.set_up, run, loop)
+        unfollowed = follow_types(scenario.track_types, recorder.track)
+        if unfollowed and mode.needs_target:
+            raise RunFailed(f"mode {mode.name!r}: {unfollowed[0]}")
         runs = _runs_of(scenario)(mode, run, loop, recorder.after_run if self._plant is not None else None)
 
         def finish() -> list[str]:
             if tear_down is not None:
                 tear_down()
             endings = runs.endings()
-            return [*self._tracker.notes(), *([endings] if endings else [])]
+            return [*self._tracker.notes(), *unfollowed, *([endings] if endings else [])]
 
         measuring = Measuring(recorder, self._counters, runs.make, loop=loop, finish=finish, values=self._spec.values)
         # One capture is begun and thrown away here, so that none imports anything or allocates first while measuring.

@@ -11,7 +11,7 @@ from leakharness.worker.declared import Declared
 from leakharness.worker.tracker import Tracker
 from leakharness.worker.unpatched import os
 
-__all__ = ["PLANTED", "Plant", "ScenarioRecorder"]
+__all__ = ["PLANTED", "Plant", "ScenarioRecorder", "TargetMissing", "imported"]
 
 PLANTED: list[Any] = []
 """The module-level bucket of planted leaks."""
@@ -104,7 +104,7 @@ class ScenarioRecorder:
             if self._target_name is None:
                 raise LookupError("run.target() needs --target module:attribute")
             module, _, attribute = self._target_name.partition(":")
-            value: Any = _imported(module, self._target_name)
+            value: Any = imported(module, self._target_name)
             try:
                 for part in attribute.split("."):
                     value = getattr(value, part)
@@ -114,7 +114,8 @@ class ScenarioRecorder:
         return self._target
 
 
-def _imported(module: str, target: str) -> Any:
+def imported(module: str, target: str) -> Any:
+    """The module, for ``target`` in it. Raises TargetMissing where it is not there, and what it raises itself."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as exc:

@@ -83,6 +83,15 @@ def test_production_cannot_pass_before_it_is_filled_in(project: Path) -> None:
     assert verdict_of_run(project, "wait", "production") == "NOT_JUDGED"
 
 
+def test_without_a_closure_nothing_is_held_in_its_place(tmp_path: Path) -> None:
+    """What must FAIL passes until somebody says what keeps the objects: a hold of the harness would be no control."""
+    (tmp_path / "plain.py").write_text("KEPT = {}\ndef remember(key):\n    KEPT[key] = [key]\n    return key\n")
+    done = leakharness(tmp_path, "new", "plain-one", "--from", "plain:remember")
+    assert "no closure of it keeps anything" in done.stdout
+    assert "run.hold" not in file_of(tmp_path, "plain-one").read_text()
+    assert verdict_of_run(tmp_path, "plain-one", "closure-inline") == "PASS"
+
+
 def verdict_of_run(project: Path, name: str, mode: str) -> str:
     options = ("--iters", "10", "--batches", "3", "--snapshots", "never", "--scope-bytes", "20000", "--json")
     done = leakharness(project, "run", name, "--mode", mode, *options)

@@ -18,7 +18,7 @@ from leakharness.shape.scaffold.file_text import ScenarioFile
 from leakharness.shape.scaffold.plan import ScaffoldPlan
 from leakharness.shape.suspect import Suspect
 
-__all__ = ["scaffold", "write_scaffold", "write_text"]
+__all__ = ["keeps_nothing", "scaffold", "write_scaffold", "write_text"]
 
 FORMAT_TIMEOUT_S = 30
 
@@ -28,6 +28,11 @@ def write_scaffold(suspect: Suspect, name: str, folder: Path, *, force: bool = F
     ``force``).
     """
     return write_text(scaffold(suspect, name), name, folder, force=force)
+
+
+def keeps_nothing(suspect: Suspect, name: str) -> bool:
+    """Whether the scaffold of ``suspect`` leaks nothing before it is filled in: no closure keeps anything."""
+    return ScaffoldPlan(suspect, name).keeps_nothing
 
 
 def write_text(text: str, name: str, folder: Path, *, force: bool) -> Path:

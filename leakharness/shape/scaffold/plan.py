@@ -203,6 +203,12 @@ class ScaffoldPlan:
             return False
         return self.keeps(path) and not any(self.keeps(other) for other in self.function_names if len(other) == 1)
 
+    @property
+    def keeps_nothing(self) -> bool:
+        """Whether no closure of it, lambdas and comprehensions included, keeps anything: the file has its variables and
+        its steps, and leaks nothing by itself."""
+        return not self.leaks and not any(self.keeps(path) for path in self.scopes if path)
+
     def extractable(self) -> list[ScopePath]:
         """Top level closures, lambdas included, that keep something tracked."""
         return [
