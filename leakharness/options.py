@@ -262,6 +262,15 @@ TABLE: tuple[Option, ...] = (
         metavar="DIR",
     ),
     Option(
+        "keep",
+        "whole",
+        "Reports, and measurements with snapshots, kept of each scenario where no folder was named; 0 is all",
+        10,
+        (*_COMMANDS, *_CALIBRATE, "pyproject"),
+        least=0,
+        metavar="N",
+    ),
+    Option(
         "report",
         "choice",
         "html: a page beside the stored result",

@@ -22,6 +22,7 @@ SNAP_DIR = ".tmp/leakharness"
 
 __all__ = [
     "SNAP_DIR",
+    "keep_latest",
     "make_snapshot_folder",
     "new_folder",
     "snapshot_path",
@@ -30,6 +31,11 @@ __all__ = [
     "write_report",
 ]
 
+OURS = "# leakharness keeps the latest reports here and hides them from git: delete this file to keep them all\n"
+"""The first line of the file that says so."""
+STAMPED = re.compile(r"(.+)-\d{8}-\d{6}(-\d+)?")
+"""The name of a report's folder: what it is of, and when it was written."""
+SNAPSHOT = re.compile(r".+-(\d+)-(\d{8}T\d{6}Z)\.heapsnapshot")
 DRAW_SECONDS = 20.0
 """How long graphviz may take for a picture."""
 PRIVATE = 0o600
@@ -81,13 +87,43 @@ def write_certificate(certificate: Certificate, document: Mapping[str, Any], fol
     return place
 
 
-def make_snapshot_folder(folder: Path) -> None:
-    """Make ``folder``. Where it lies in the default place, that place hides itself from git: snapshots are large, and
-    nobody asked for that folder. One that was named is its owner's."""
+def make_snapshot_folder(folder: Path, keep: int) -> None:
+    """Make ``folder`` for one more measurement's snapshots. Where it lies in the default place, that place hides itself
+    from git, and the snapshots of ``keep`` measurements stay (0: all): they are large, and nobody asked for that
+    folder. One that was named is its owner's."""
     folder.mkdir(parents=True, exist_ok=True)
     mark = Path.cwd() / SNAP_DIR / ".gitignore"
-    if folder.resolve().is_relative_to(mark.parent.resolve()) and not mark.exists():
+    if not folder.resolve().is_relative_to(mark.parent.resolve()):
+        return
+    if not mark.exists():
         write_atomically(mark, b"*\n")
+    latest: dict[str, str] = {}
+    found = [(match[1], match[2], path) for path in folder.iterdir() if (match := SNAPSHOT.fullmatch(path.name))]
+    for pid, stamp, _ in found:
+        latest[pid] = max(stamp, latest.get(pid, ""))
+    gone = set(sorted(latest, key=latest.__getitem__)[: max(0, len(latest) - keep)]) if keep else set()
+    for pid, _, path in found:
+        if pid in gone:
+            with contextlib.suppress(OSError):  # another measurement may tidy up as well
+                path.unlink()
+
+
+def keep_latest(place: Path, keep: int) -> None:
+    """Of the reports beside ``place``, which has just been written, keep the ``keep`` latest of the same scenario and
+    kind (0: all). Only in a folder that was made for the first of them: a file there hides them from git then, and
+    without that file nothing is ever deleted."""
+    folder = place.parent
+    mark = folder / ".gitignore"
+    with contextlib.suppress(OSError, UsageError):
+        if not mark.exists() and [path.name for path in folder.iterdir()] == [place.name]:
+            write_atomically(mark, f"{OURS}/*/\n/.gitignore\n".encode())
+        this = STAMPED.fullmatch(place.name)
+        if this is None or not keep or not mark.read_text(encoding="utf-8").startswith(OURS):
+            return
+        alike = [path for path in folder.iterdir() if (match := STAMPED.fullmatch(path.name)) and match[1] == this[1]]
+        alike.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
+        for path in alike[: max(0, len(alike) - keep)]:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def snapshot_path(folder: Path, label: str, pid: int) -> Path:

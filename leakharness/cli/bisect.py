@@ -54,6 +54,7 @@ def bisect_command(
     from leakharness.proof.sides import Question
     from leakharness.scenario.declarations import reference_to
     from leakharness.scenario.find import find
+    from leakharness.store import keep_latest
 
     env_dir = env_dir and env_dir.absolute()
     wheels = wheels and wheels.absolute()
@@ -68,17 +69,19 @@ def bisect_command(
         wheels=wheels,
         env_dir=env_dir,
     )
-    folder = report_folder(given.report_dir)
+    reports = report_folder(given)
     with Progress(quiet=True) as progress:  # each step says its verdict itself
         bisection = bisect(
             found,
             question,
-            folder,
+            reports.folder,
             reference_to(found),
             restart=restart,
             listener=progress,
             say=lambda text: None if given.silent else typer.echo(for_terminal(text), err=True),
         )
+    if reports.keep is not None:
+        keep_latest(bisection.folder, reports.keep)
     document = bisection.document()
     if given.json:
         emit_json(document)

@@ -38,15 +38,15 @@ def calibrate_command(
     from leakharness.store import new_folder, write_atomically
 
     def write() -> Path:
-        with new_folder(folder, f"{result.scenario}-calibration") as place:
+        with new_folder(reports.folder, f"{result.scenario}-calibration") as place:
             write_atomically(place / CALIBRATION, to_json(result.document(), indent=True))
         return place
 
     (found,), given = in_project([find(scenario)], given)
-    folder = report_folder(given.report_dir)
+    reports = report_folder(given)
     with Progress(quiet=given.silent) as progress:
         result = calibrate(found, given.settings(), repeats=repeats, listener=progress)
-    report, _ = stored(write)
+    report, _ = stored(write, reports)
     if given.json:
         emit_json(result.document())
     else:

@@ -6,22 +6,23 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from leakharness.options import BY_NAME, Option, Place, options_at
+from leakharness.options import BY_NAME, Option, Place, default_of, options_at
 
 if TYPE_CHECKING:
     from leakharness.measure.arm import Settings
 
-__all__ = ["Given", "Json", "Python", "Quiet", "Scenario", "measuring", "report_folder", "stored"]
+__all__ = ["Given", "Json", "Python", "Quiet", "Reports", "Scenario", "measuring", "report_folder", "stored"]
 
 TYPES: dict[str, type] = {"whole": int, "number": float, "switch": bool}
 """What typer reads an option of this kind as; everything else is text."""
 GIVEN = "given"
+DEFAULT_KEEP: int = default_of("keep")
 
 
 def annotation(option: Option) -> Any:
@@ -67,7 +68,7 @@ class Given(NamedTuple):
         """All of it, as a measurement takes it."""
         from leakharness.measure.arm import Settings
 
-        names = ("target", "python", "snap_dir", "trace_allocations", "confirm", "values")
+        names = ("target", "python", "snap_dir", "keep", "trace_allocations", "confirm", "values")
         return Settings(self.options, **{name: self.rest[name] for name in names if name in self.rest}, **more)
 
 
@@ -117,27 +118,49 @@ def _read(option: Option, value: Any) -> Any:
     return found
 
 
-def report_folder(given: str | None) -> Path:
+class Reports(NamedTuple):
+    """Where reports go."""
+
+    folder: Path
+    keep: int | None
+    """How many stay there of each scenario, 0 for all; None where the folder was named: it is its owner's."""
+
+
+def report_folder(given: Given) -> Reports:
     """Where reports go: as given, else as pyproject.toml says, else ``reports``. Raises OptionError for a place that
     can have no folder: asked before anything is measured."""
     from leakharness.errors import OptionError
     from leakharness.resolve import pyproject_options
 
-    folder = Path(given or pyproject_options(Path.cwd()).get("report_dir") or "reports")
+    pyproject = pyproject_options(Path.cwd())
+    named = given.report_dir or pyproject.get("report_dir")
+    folder = Path(named or "reports")
     nearest = next((str(place) for place in (folder, *folder.parents) if os.path.lexists(place)), ".")
     if not os.path.isdir(nearest):
         raise OptionError(f"--report-dir {folder}: {nearest} is not a folder")
-    return folder
+    return Reports(folder, None if named else _kept(given, pyproject))
 
 
-def stored(write: Callable[[], Path]) -> tuple[str | None, tuple[str, ...]]:
+def _kept(given: Given, pyproject: Mapping[str, Any]) -> int:
+    """How many reports and snapshots stay. Raises OptionError."""
+    from leakharness.options import checked
+
+    asked = given.rest["keep"]
+    return int(checked("keep", pyproject.get("keep", DEFAULT_KEEP) if asked is None else asked, "command line"))
+
+
+def stored(write: Callable[[], Path], reports: Reports) -> tuple[str | None, tuple[str, ...]]:
     """Where ``write`` has put the report, and no note; or None and a note why there is none, which goes to stderr as
     well. A verdict that was measured is not lost because its report cannot be written."""
     from leakharness.errors import UsageError
     from leakharness.printable import for_terminal
+    from leakharness.store import keep_latest
 
     try:
-        return str(write()), ()
+        written = write()
+        if reports.keep is not None:
+            keep_latest(written if written.parent == reports.folder else written.parent, reports.keep)
+        return str(written), ()
     except UsageError as exc:
         note = f"no report was written: {exc}"
         print(f"leakharness: {for_terminal(note)}", file=sys.stderr)

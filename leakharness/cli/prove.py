@@ -84,7 +84,7 @@ def prove_command(
     from leakharness.store import new_folder
 
     def write() -> Path:
-        with new_folder(folder, f"{proof.scenario}-proof") as place:
+        with new_folder(reports.folder, f"{proof.scenario}-proof") as place:
             sealed = seal_proof(proof, found, question)
             write_sealed(sealed, place / "proof.json")
             return write_page(sealed, place) if wanted else place / "proof.json"
@@ -102,12 +102,12 @@ def prove_command(
         wheels,
         env_dir,
     )
-    folder, wanted = report_folder(given.report_dir), page_wanted(given)
+    reports, wanted = report_folder(given), page_wanted(given)
     with Progress(quiet=given.silent) as progress:
         proof = prove(
             found, question, progress, lambda text: None if given.silent else typer.echo(for_terminal(text), err=True)
         )
-    report, _ = stored(write)
+    report, _ = stored(write, reports)
     if given.json:
         emit_json(proof.document())
     else:

@@ -92,14 +92,14 @@ def run_command(
     from leakharness.store import write_report
 
     def write() -> Path:
-        place = write_report(result, folder)
+        place = write_report(result, reports.folder)
         return write_page(result.document(), place) if wanted else place
 
     (found,), given = in_project([find(scenario)], given)
-    folder, wanted = report_folder(given.report_dir), page_wanted(given)
+    reports, wanted = report_folder(given), page_wanted(given)
     with Progress(quiet=given.silent) as progress:
         result = run_found(found, mode, given.settings(), progress)
-    report, lack = stored(write)
+    report, lack = stored(write, reports)
     result = replace(result, notes=result.notes + lack)
     if given.json:
         emit_json(result.document())
@@ -134,10 +134,10 @@ def check_command(
         raise OptionError("check needs scenarios or --all, and not both: see `leakharness list`")
     found, given = in_project(all_scenarios() if all_ else [find(name) for name in scenarios or ()], given)
     settings = given.settings()
-    folder, wanted = report_folder(given.report_dir), page_wanted(given)
+    reports, wanted = report_folder(given), page_wanted(given)
 
     def write(certificate: Certificate, document: dict[str, Any]) -> Path:
-        place = write_certificate(certificate, document, folder)
+        place = write_certificate(certificate, document, reports.folder)
         return write_page(document, place) if wanted else place
 
     certificates = []
@@ -148,7 +148,7 @@ def check_command(
         with Progress(quiet=given.silent) as progress:
             certificate = check_found(place, settings, progress)
         sealed = seal_certificate(certificate, place, settings)
-        report, lack = stored(partial(write, certificate, sealed))
+        report, lack = stored(partial(write, certificate, sealed), reports)
         certificate = replace(certificate, notes=certificate.notes + lack)
         certificates.append(certificate)
         if not given.json:

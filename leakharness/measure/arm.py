@@ -22,10 +22,13 @@ from leakharness.measure.measurement import Evidence, Measurement, Request, Sile
 from leakharness.measure.soak import soak_seconds
 from leakharness.measure.worker_process import WorkerProcess, interpreter
 from leakharness.model import Plan, Reading, Retainer, RunResult
+from leakharness.options import default_of
 from leakharness.resolve import checked_target, known_leaks, pyproject_options, resolve
 from leakharness.scenario.declarations import reference_to
 from leakharness.scenario.find import ScenarioRef
 from leakharness.store import SNAP_DIR
+
+DEFAULT_KEEP: int = default_of("keep")
 
 __all__ = ["Listener", "Settings", "place_of", "run_found"]
 
@@ -51,6 +54,8 @@ class Settings:
     target: str | None = None
     python: str | None = None
     snap_dir: str | None = None
+    keep: int | None = None
+    """Measurements of each scenario whose snapshots stay in the default folder; 0 is all, None what pyproject says."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     plant: Mapping[str, Any] | None = None
     env: Mapping[str, str] | None = None
@@ -103,6 +108,7 @@ def run_found(
     snapshots = Snapshots(
         None if when == "never" else folder,
         always=when == "always",
+        keep=int(pyproject.get("keep", DEFAULT_KEEP) if settings.keep is None else settings.keep),
         confirm=settings.confirm,
         known=arm.knows,
     )

@@ -65,7 +65,8 @@ POLL_S = 0.005
 class Snapshots:
     """Takes snapshots of a measured process, and turns them into files and retainers, beside the measurement.
 
-    ``folder`` None keeps no file: the one capture that explains a FAIL is then analysed and thrown away.
+    ``folder`` None keeps no file: the one capture that explains a FAIL is then analysed and thrown away. ``keep``: how
+    many measurements' files stay in the default folder, 0 for all.
     ``confirm``: cut each holding edge in a forked copy, and say what that freed. ``known`` says which retainers are
     those of an accepted leak: what grows beside them is then judged in a copy that is rid of them. ``framework``:
     modules of the test framework, what it notes for each run is judged in the same way.
@@ -76,6 +77,7 @@ class Snapshots:
         folder: Path | None,
         *,
         always: bool,
+        keep: int = 0,
         confirm: bool = False,
         known: Callable[[Measurement, Retainer], bool] = lambda measurement, retainer: False,
         framework: Sequence[str] = (),
@@ -84,6 +86,7 @@ class Snapshots:
         self._known = known
         self._framework = framework
         self._confirm = confirm
+        self._keep = keep
         self._always = always and folder is not None
         self._raw = scratch_folder()
         self._pool = ThreadPoolExecutor(max_workers=1)
@@ -273,7 +276,7 @@ class Snapshots:
         if capture is None:
             capture = self._capture(raw)
         path = snapshot_path(self._folder, label, pid)
-        make_snapshot_folder(path.parent)
+        make_snapshot_folder(path.parent, self._keep)
         v8.write(capture.graph, path)
         return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 

@@ -19,7 +19,8 @@ from leakharness.measure.arm import Listener
 from leakharness.measure.jobs import side_by_side
 from leakharness.model import Retainer, RunResult
 from leakharness.proof.revisions import resolved
-from leakharness.proof.sides import PLANTED, Question, Side, SideMeasurer, check_early, make_side
+from leakharness.proof.sides import PLANTED, Question, Side, SideMeasurer, check_early, make_side, tree_of
+from leakharness.proof.suite_test import is_test, scenario_of, with_test
 from leakharness.resolve import pyproject_options
 from leakharness.scenario.find import ScenarioRef
 from leakharness.scratch import scratch
@@ -106,16 +107,22 @@ def prove(
     before, after = subjects["before"], subjects["after"]
     if (before.commit, before.requirements) == (after.commit, after.requirements):
         raise OptionError(f"--before {before} and --after {after} are the same: there is no change to prove")
-    check_early(found, question, cwd)
+    asked_test = is_test(found)
+    if not asked_test:
+        check_early(found, question, cwd)
     with scratch() as folder:
         made = side_by_side(
             [partial(make_side, name, subject, question, cwd, folder, say) for name, subject in subjects.items()]
         )
         sides = dict(zip(subjects, made, strict=True))
+        measured = found
+        if asked_test:
+            measured = scenario_of(found, cwd, folder)
+            sides = {name: with_test(side, found, cwd, tree_of(name, cwd, folder)) for name, side in sides.items()}
         # Measured from a folder of its own: the current one may hold another version of the project.
         neutral = folder / "cwd"
         neutral.mkdir()
-        bench = SideMeasurer(found, question, listener, pyproject_options(cwd), neutral)
+        bench = SideMeasurer(measured, question, listener, pyproject_options(cwd), neutral)
         controls = bench.control_arms(sides["after"])
         results = bench.rounds(sides)
         control_results = bench.controls(sides["after"], controls)

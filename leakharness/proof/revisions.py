@@ -15,7 +15,17 @@ from packaging.requirements import InvalidRequirement, Requirement
 from leakharness.errors import OptionError
 from leakharness.scratch import scratch
 
-__all__ = ["OBJECT_NAME", "SHORT", "Revision", "git", "is_of_index", "parse_subject", "requirement", "resolved"]
+__all__ = [
+    "OBJECT_NAME",
+    "SHORT",
+    "WORKING_TREE",
+    "Revision",
+    "git",
+    "is_of_index",
+    "parse_subject",
+    "requirement",
+    "resolved",
+]
 
 GIT_TIMEOUT_S = 60.0
 DISTRIBUTION_SUFFIXES = (".whl", ".tar.gz", ".zip")

@@ -40,7 +40,7 @@ from leakharness.proof.certify import certify, check_found
 from leakharness.proof.environments import checkout, installed
 from leakharness.proof.prove import EXIT_CODES as PROOF_EXIT_CODES
 from leakharness.proof.prove import Proof, judge_proof, prove
-from leakharness.proof.revisions import OBJECT_NAME, git, is_of_index
+from leakharness.proof.revisions import OBJECT_NAME, WORKING_TREE, git, is_of_index
 from leakharness.proof.sides import PRODUCTION, Question
 from leakharness.resolve import pyproject_options
 from leakharness.scenario.find import ScenarioRef, find, packaged_folder
@@ -413,9 +413,11 @@ def _measure_again(
     python: str,
     listener: Listener | None,
 ) -> Certificate | Proof:
-    """The same question, asked of this folder. A document may come from anybody, so of what it names only this is used:
-    a scenario file below this folder or of the package, the target that is configured here, numbers and choices of the
-    table of options, commits of this repository, requirements by name and version, and wheels below this folder.
+    """The same question, asked of this folder: what was a commit after the change is the files as they are here.
+
+    A document may come from anybody, so of what it names only this is used: a scenario file below this folder or of the
+    package, the target that is configured here, numbers and choices of the table of options, commits of this
+    repository, requirements by name and version, and wheels below this folder.
 
     Raises UsageError for anything else, with the command that asks it.
     """
@@ -432,9 +434,11 @@ def _measure_again(
     if document["schema"] == CHECK_SCHEMA:
         return check_found(found, settings, listener)
     wheels = asked.get("wheels")
+    after = asked.get("after", [])
+    requirements = [word for word in after if word.startswith("req:")]
     question = Question(
         before=asked.get("before", []),
-        after=asked.get("after", []),
+        after=after if requirements == list(after) else [WORKING_TREE, *requirements],
         mode=asked.get("mode", PRODUCTION),
         settings=settings,
         on_path=asked.get("on_path", False),

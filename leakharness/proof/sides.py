@@ -40,6 +40,7 @@ __all__ = [
     "check_early",
     "check_mode",
     "make_side",
+    "tree_of",
 ]
 
 ROUNDS = 2
@@ -141,10 +142,9 @@ def make_side(
         root = git(["rev-parse", "--show-toplevel"], cwd)
         if root is None:
             raise UsageError(f"--{name} {subject}: {cwd} is not in a git work tree")
-        prefix = git(["rev-parse", "--show-prefix"], cwd) or ""
-        # One letter: names of equal length are cut at the same place on both sides.
-        tree = checkout(Path(root), subject.commit, folder / name[0])
-        tree = tree / prefix if (tree / prefix).is_dir() else tree
+        checkout(Path(root), subject.commit, folder / name[0])
+        tree = tree_of(name, cwd, folder)
+        tree = tree if tree.is_dir() else folder / name[0]
     installs = tree is not None and not question.on_path and any((tree / file).is_file() for file in BUILD_FILES)
     paths = [] if tree is None or installs else [path for path in (tree / "src", tree) if path.is_dir()]
     if subject.requirements or not question.on_path:
@@ -167,6 +167,12 @@ def make_side(
         source,
         tuple(sorted(roots, key=len, reverse=True)),
     )
+
+
+def tree_of(name: str, cwd: Path, folder: Path) -> Path:
+    """Where what is at ``cwd`` lies in the tree of a side, if it has one."""
+    # One letter: names of equal length are cut at the same place on both sides.
+    return folder / name[0] / (git(["rev-parse", "--show-prefix"], cwd) or "")
 
 
 def _named_without(result: RunResult, roots: Sequence[str]) -> RunResult:

@@ -97,7 +97,7 @@ def test_embedded_run(
     assert bool(document["snapshots"]) == (verdict == "FAIL")
     assert all((tmp_path / name).is_file() for name in document["snapshots"])
     assert document["reproduce"].startswith("leakharness run embedded-run")
-    (report,) = (tmp_path / "reports").iterdir()
+    (report,) = (tmp_path / "reports").glob("*/")
     assert json.loads((report / "run.json").read_bytes()) == document
     assert answer.stdout.count("\n") == 1
 
@@ -138,7 +138,7 @@ def test_check_certifies_embedded_run(cli: Cli, tmp_path: Path) -> None:
     ]
     for arm in document["arms"]:
         assert_shape(arm, RUN_KEYS)
-    (report,) = (tmp_path / "reports").iterdir()
+    (report,) = (tmp_path / "reports").glob("*/")
     stored = json.loads((report / "certificate.json").read_bytes())
     assert {key: stored[key] for key in document} == document
 

@@ -14,6 +14,7 @@ from conftest import checked_document
 
 from leakharness.errors import UsageError
 from leakharness.measure.arm import Settings
+from leakharness.proof import seal
 from leakharness.proof.certify import check_found
 from leakharness.proof.revisions import resolved
 from leakharness.proof.seal import _after_sources, _changed, digest, seal_certificate, verify, write_sealed
@@ -314,3 +315,19 @@ def test_a_proof_knows_the_files_after_the_change(made: Path, tmp_path: Path, mo
     (project / "gateway" / "attempt.py").write_text(CLEAN)
     (project / "gateway" / "_version.py").write_text("")
     assert _changed(source, sys.executable) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "measured"),
+    [(["rev:" + "a" * 40, "req:wheel==1"], [".", "req:wheel==1"]), (["req:wheel==1"], ["req:wheel==1"])],
+)
+def test_a_proof_is_measured_again_with_the_files_that_are_here(
+    asked: list[str], measured: list[str], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with the commit of then, which leaks as little as it did; published versions are measured as they are."""
+    questions: list[Question] = []
+    monkeypatch.setattr(seal, "prove", lambda found, question, listener: questions.append(question))
+    sealed = {"asked": {"options": {}, "target": None, "before": ["rev:" + "b" * 40], "after": asked}}
+    sealed["scenario"] = {"file": "scenarios/attach.py"}
+    seal._measure_again(project, {"schema": seal.PROVE_SCHEMA}, sealed, find("attach"), sys.executable, None)  # type: ignore[arg-type]
+    assert [list(question.after) for question in questions] == [measured]

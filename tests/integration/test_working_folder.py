@@ -84,3 +84,15 @@ def test_a_folder_without_marks_is_its_own_project(tmp_path: Path) -> None:
     assert project_of(tmp_path / "case.py") == (tmp_path.resolve(), False)
     (tmp_path / "setup.cfg").touch()
     assert project_of(file) == (tmp_path.resolve(), True)
+
+
+def test_only_the_latest_reports_are_kept(tmp_path: Path) -> None:
+    """Where nobody named the folder: two runs, one report, and git sees none."""
+    (tmp_path / "case.py").write_text(
+        "from leakharness import Scenario\ns = Scenario('case')\n"
+        "@s.mode('one', must='PASS', default=True, abort='none')\ndef one(run): pass\n"
+    )
+    for _ in range(2):
+        assert run_cli(tmp_path, "run", "case.py", "--keep", "1", *QUICK).code == 0
+    assert sorted(entries(str(tmp_path / "reports")))[0] == ".gitignore"
+    assert len(entries(str(tmp_path / "reports"))) == 2

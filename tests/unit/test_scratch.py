@@ -108,12 +108,12 @@ def test_after_a_kill_the_next_run_removes_the_folder(tmp_path: Path) -> None:
 def test_the_default_folder_of_snapshots_hides_itself_from_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no other: a folder that was named is its owner's, and a mark that was changed stays."""
     monkeypatch.chdir(tmp_path)
-    make_snapshot_folder(Path("named/one"))
+    make_snapshot_folder(Path("named/one"), 1)
     assert list(tmp_path.rglob(".gitignore")) == []
     for _ in range(2):
-        make_snapshot_folder(Path(SNAP_DIR) / "one")
+        make_snapshot_folder(Path(SNAP_DIR) / "one", 1)
     mark = tmp_path / SNAP_DIR / ".gitignore"
     assert mark.read_text() == "*\n"
     mark.write_text("mine")
-    make_snapshot_folder(Path(SNAP_DIR) / "two")
+    make_snapshot_folder(Path(SNAP_DIR) / "two", 1)
     assert mark.read_text() == "mine"
