@@ -145,7 +145,7 @@ def test_a_fault_is_not_judged_with_its_reason_and_a_report(
     code, document = judge(body)
     assert (code, document["verdict"]) == (3, "NOT_JUDGED")
     assert re.search(wanted, document["reason"]), document["reason"]
-    (report,) = (tmp_path / "reports").iterdir()
+    (report,) = (tmp_path / "reports").glob("*/")
     assert json.loads((report / "run.json").read_bytes()) == document
     assert "NOT_JUDGED" in (report / "report.md").read_text()
 
