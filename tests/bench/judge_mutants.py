@@ -1,12 +1,12 @@
-"""Which changes to the judge does no test notice? Mutates judge/ and prints what survives.
+"""Which changes to the judge does no test notice? Mutates judge/ and prints what survives, and a table by module.
 
-usage: judge_mutants.py [--jobs 2] [--only TEXT] [--longest SECONDS] [--tests FILE...]
+usage: judge_mutants.py [--jobs 1] [--only TEXT] [--longest SECONDS] [-k EXPRESSION] [--tests FILE...]
 
 Each number of judge/ is moved by half, down and up; each comparison is turned into its neighbour (``<`` and ``<=``,
-``>`` and ``>=``, ``==`` and ``!=``), each ``and`` into ``or`` and back. Every mutant runs the unit tests of the judge
-in a forked copy of this process, which has imported pytest and all that the tests need but the judge: the copy imports
-the judge from the changed text and runs the quickest tests first. A mutant that leaves all of them green has survived,
-unless ``EQUIVALENT`` says why no test can tell it from the original.
+``>`` and ``>=``, ``==`` and ``!=``), each ``and`` into ``or`` and back. The tests are collected once, in this process;
+each mutant is tried in a forked copy of it, which puts the code of the changed text in the place of the original's and
+runs the tests that come through the changed statement, the likeliest to notice first. A mutant that leaves all of them
+green has survived, unless ``EQUIVALENT`` says why no test can tell it from the original.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import functools
+import gc
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import json
 import math
 import os
 import signal
@@ -24,24 +28,32 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 JUDGE = ROOT / "leakharness" / "judge"
+MODULES = ("policy", "series", "doubling", "drains", "verdict")
+"""Of judge/, each after those that it imports."""
 CHECKED_BY = (
     "judge_table",
     "judge_numbers",
     "judge_edges",
     "judge_teeth",
     "judge_rules",
+    "judge_rare_keys",
     "judge_doubling",
+    "following",
+    "quick_look",
     "runner_loop",
 )
 TESTS = tuple(f"tests/unit/test_{name}.py" for name in CHECKED_BY)
-NEIGHBOUR = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "=="}
+SIGNS = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
+NEIGHBOUR = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "=="}
 TIMEOUT_S = 120
 """A mutant whose tests take longer than this loops for ever: it was noticed."""
 
@@ -70,6 +82,11 @@ EQUIVALENT: Mapping[tuple[str, str], str] = {
     ): "no series lies on the line: AGREES has a digit more than a figure, so that none does",
     ("series.py", "flat: 1 -> 0"): "where there is a rise, the last reading is above the first",
     ("verdict.py", "len(readings) <= SEGMENTS: <= -> <"): "five readings are four batches, and no four are called",
+    (
+        "verdict.py",
+        "values is None or known is None or known.state == 'grows': or -> and",
+    ): "a counter that no reading lacks is judged, and no other: both are None, or neither is",
+    ("verdict.py", "series.batches > 0: > -> >="): "one reading has no steps",
     ("verdict.py", "size < LARGEST_LEAK: < -> <="): "no leak of the steps that are tried is exactly that large",
 }
 """(file, what is changed) of the survivors that no test can tell from the original, each with the reason."""
@@ -91,6 +108,22 @@ class Mutant:
         """The changed file."""
         raw = (JUDGE / self.file).read_bytes()
         return raw[: self.start] + self.new.encode() + raw[self.end :]
+
+    @property
+    def lines(self) -> range | None:
+        """The lines of the statement, of one with a body its head; None outside of functions: any test may need it."""
+        found = None
+        for node in ast.walk(ast.parse((JUDGE / self.file).read_bytes())):
+            if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                continue
+            for statement in ast.walk(node):
+                if isinstance(statement, ast.stmt) and statement.lineno <= self.line <= (statement.end_lineno or 0):
+                    held = isinstance(node, ast.FunctionDef) and statement is not node
+                    body = getattr(statement, "body", None)
+                    end = body[0].lineno - 1 if body else statement.end_lineno or 0
+                    if held and self.line <= end:
+                        found = range(statement.lineno, end + 1)
+        return found
 
 
 def offsets(text: str) -> list[int]:
@@ -149,9 +182,10 @@ def operators(path: Path) -> Iterator[Mutant]:
 
     for node in ast.walk(ast.parse(text)):
         pairs: list[tuple[ast.expr, ast.expr, str, str]] = []
-        if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in NEIGHBOUR:
-            old = {"<=": "<", "<": "<=", ">=": ">", ">": ">=", "!=": "==", "==": "!="}[NEIGHBOUR[type(node.ops[0])]]
-            pairs.append((node.left, node.comparators[0], old, NEIGHBOUR[type(node.ops[0])]))
+        if isinstance(node, ast.Compare):
+            for a, op, b in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
+                if type(op) in SIGNS:
+                    pairs.append((a, b, SIGNS[type(op)], NEIGHBOUR[SIGNS[type(op)]]))
         elif isinstance(node, ast.BoolOp):
             old, new = ("and", "or") if isinstance(node.op, ast.And) else ("or", "and")
             pairs += [(a, b, old, new) for a, b in zip(node.values, node.values[1:], strict=False)]
@@ -193,105 +227,224 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
         return self._text
 
 
-class QuickestFirst:
-    """A plugin of pytest: runs the quickest tests first, by how long they took without a change, and no others."""
+def change(mutant: Mutant) -> None:
+    """Make the judge of this process the mutant: its functions get the code of a judge that is imported from the
+    changed text, and whoever imported one of its constants gets the new one."""
+    names = [f"leakharness.judge.{name}" for name in MODULES]
+    old = {name: sys.modules.pop(name) for name in names}
+    sys.meta_path.insert(0, Changed(mutant))
+    new = {name: importlib.import_module(name) for name in names}
+    sys.modules.update(old)
+    for name in names:
+        for key, value in vars(new[name]).items():
+            if not key.startswith("__"):
+                put(key, vars(old[name])[key], value)
 
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self._seconds = seconds
 
-    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        items[:] = [item for item in items if item.nodeid in self._seconds]
-        items.sort(key=lambda item: self._seconds[item.nodeid])
+def put(name: str, old: Any, new: Any) -> None:
+    """One name of a module: ``new`` in the place of ``old``."""
+    if isinstance(old, FunctionType):
+        put_code(old, new)
+    elif isinstance(old, type):
+        if old.__module__.startswith("leakharness.judge."):
+            for key, value in list(vars(old).items()):
+                put_member(old, key, value, vars(new)[key])
+    elif name == "RULES":
+        for rule, changed in zip(old, new, strict=True):
+            for key, value in vars(changed).items():
+                object.__setattr__(rule, key, value)
+    elif not isinstance(old, ModuleType) and old != new:
+        for module in list(sys.modules.values()):
+            if vars(module).get(name) is old:
+                setattr(module, name, new)
 
 
-class Stopwatch:
-    """A plugin of pytest: how long each test took."""
+def put_member(owner: type, name: str, old: Any, new: Any) -> None:
+    """One member of a class."""
+    if isinstance(old, FunctionType):
+        put_code(old, new)
+    elif isinstance(old, property):
+        put_code(old.fget, new.fget)
+    elif isinstance(old, functools.cached_property):
+        put_code(old.func, new.func)
+    elif isinstance(old, classmethod):
+        put_code(old.__func__, new.__func__)
+    elif isinstance(old, (int, float, str)) and old != new:
+        setattr(owner, name, new)
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+
+def put_code(old: Any, new: Any) -> None:
+    old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
+
+
+@dataclass(frozen=True)
+class Known:
+    """Of one test without a change: its seconds, and the lines of judge/ that it comes through."""
+
+    seconds: float
+    lines: frozenset[tuple[str, int]]
+
+
+@dataclass
+class Mutants:
+    """A plugin of pytest: tries the mutants in place of running the tests that were collected."""
+
+    mutants: Sequence[Mutant]
+    jobs: int
+    longest: float
+    known: dict[str, Known] = field(default_factory=dict)
+    noticed_by: Counter[str] = field(default_factory=Counter)
+    failed: bool = False
+    failures: int = 0
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        """Before the tests are imported: the same examples every time, and none that are made smaller."""
+        from hypothesis import Phase, settings
+
+        phases = (Phase.explicit, Phase.generate)
+        settings.register_profile("mutants", deadline=None, derandomize=True, database=None, phases=phases)
+        settings.load_profile("mutants")
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        self.failed = self.failed or report.failed
 
+    def pytest_runtestloop(self, session: Any) -> bool:
+        gc.collect()
+        gc.freeze()
+        self.known = self.without_a_change(session.items)
+        if not self.known:
+            sys.exit("the tests fail without any change: nothing can be said of mutants")
+        items = [item for item in session.items if self.known[item.nodeid].seconds <= self.longest]
+        took = sum(self.known[item.nodeid].seconds for item in items)
+        print(f"{len(self.mutants)} mutants, {len(items)} tests of {took:.0f} s", flush=True)
+        self.failures = report_on(self.mutants, self.tried(items))
+        return True
 
-def tests_pass(tests: tuple[str, ...], plugin: object) -> bool:
-    """Whether the tests pass in this very process. Their output goes nowhere."""
-    import pytest
+    def run(self, items: Sequence[Any]) -> str | None:
+        """The first of the tests that fails, in this very process."""
+        for item, after in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+            if self.failed:
+                return str(item.nodeid)
+        return None
 
-    quiet = (
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "-p",
-        "no:randomly",
-        "-p",
-        "no:terminal",
-        "-p",
-        "no:leakharness",
-    )
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-        return pytest.main(["-x", "-o", "addopts=", *quiet, *tests], plugins=[plugin]) == 0
+    def without_a_change(self, items: Sequence[Any]) -> dict[str, Known]:
+        """What there is to know of each test; nothing where one fails."""
 
+        def look() -> Iterator[str]:
+            for item, after in zip(items, [*items[1:], None], strict=True):
+                lines, began = set[tuple[str, int]](), time.process_time()
+                with lines_into(lines):
+                    item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+                if self.failed:
+                    print(f"{item.nodeid} fails without a change", file=sys.__stderr__)
+                    return
+                yield json.dumps([item.nodeid, time.process_time() - began, sorted(lines)]) + "\n"
 
-def start_copy(mutant: Mutant, tests: tuple[str, ...], seconds: dict[str, float]) -> int:
-    """The id of a forked copy of this process that tries the mutant: it ends with 0 where every test stays green."""
-    pid = os.fork()
-    if not pid:
-        passed = False
+        pid, out = started(look)
+        with out:
+            rows = [json.loads(line) for line in out]
+        os.waitpid(pid, 0)
+        known = {name: Known(took, frozenset((file, line) for file, line in lines)) for name, took, lines in rows}
+        return known if len(known) == len(items) else {}
+
+    def likeliest_first(self, mutant: Mutant, items: Sequence[Any]) -> list[Any]:
+        """The tests that come through the changed statement: those that cost little, or have noticed much, first."""
+        lines = mutant.lines
+        at = None if lines is None else {(mutant.file, line) for line in lines}
+        through = [item for item in items if at is None or not self.known[item.nodeid].lines.isdisjoint(at)]
+        return sorted(
+            through, key=lambda item: self.known[item.nodeid].seconds / (1 + self.noticed_by[mutant.file + item.nodeid])
+        )
+
+    def tried(self, items: Sequence[Any]) -> Iterator[tuple[Mutant, str]]:
+        """Each mutant, and the test that noticed it, or "", as soon as that is known."""
+        left, running = list(reversed(self.mutants)), dict[int, tuple[Mutant, Any]]()
+        while left or running:
+            while left and len(running) < self.jobs:
+                mutant = left.pop()
+                pid, out = started(functools.partial(self.noticing, mutant, self.likeliest_first(mutant, items)))
+                running[pid] = mutant, out
+            pid, status = os.wait()
+            mutant, out = running.pop(pid)
+            with out:
+                by = out.read() or ("a copy that did not end" if status else "")
+            self.noticed_by[mutant.file + by] += 1
+            yield mutant, by
+
+    def noticing(self, mutant: Mutant, items: Sequence[Any]) -> Iterator[str]:
+        """In a copy: the test that notices the mutant, if any does."""
         try:
-            signal.alarm(TIMEOUT_S)
-            sys.meta_path.insert(0, Changed(mutant))
-            passed = tests_pass(tests, QuickestFirst(seconds))
-        finally:
-            os._exit(not passed)
-    return pid
+            change(mutant)
+        except Exception:  # the judge itself refuses the change
+            yield "an import"
+        else:
+            yield self.run(items) or ""
 
 
-def tried(
-    mutants: Sequence[Mutant], tests: tuple[str, ...], seconds: dict[str, float], jobs: int
-) -> Iterator[tuple[Mutant, bool]]:
-    """Each mutant, and whether it survived, as soon as that is known."""
-    left, running = list(reversed(mutants)), dict[int, Mutant]()
-    while left or running:
-        while left and len(running) < jobs:
-            mutant = left.pop()
-            running[start_copy(mutant, tests, seconds)] = mutant
-        pid, status = os.wait()
-        yield running.pop(pid), status == 0
+@contextlib.contextmanager
+def lines_into(found: set[tuple[str, int]]) -> Iterator[None]:
+    """The lines of judge/ that are run meanwhile; all of them where this Python cannot tell (before 3.12)."""
+    if sys.version_info < (3, 12):
+        found.update((path.name, line) for path in JUDGE.glob("*.py") for line in range(1000))
+        yield
+        return
+    watch, tool = sys.monitoring, sys.monitoring.PROFILER_ID
+
+    def run(code: CodeType, line: int) -> Any:
+        if code.co_filename.startswith(str(JUDGE)):
+            found.add((Path(code.co_filename).name, line))
+        return watch.DISABLE
+
+    watch.use_tool_id(tool, "judge_mutants")
+    watch.register_callback(tool, watch.events.LINE, run)
+    watch.set_events(tool, watch.events.LINE)
+    watch.restart_events()
+    try:
+        yield
+    finally:
+        watch.free_tool_id(tool)
 
 
-def durations(tests: tuple[str, ...]) -> dict[str, float] | None:
-    """How long each test takes without a change, or None where they fail; tried in a copy, so that this process goes
-    without the judge."""
+def started(work: Any) -> tuple[int, Any]:
+    """The id of a forked copy of this process that does some work, and the stream of what the work yields."""
     out, into = os.pipe()
     pid = os.fork()
-    if not pid:
-        os.close(out)
-        watch = Stopwatch()
-        if tests_pass(tests, watch):
-            with os.fdopen(into, "w") as stream:
-                stream.writelines(f"{took} {name}\n" for name, took in watch.seconds.items())
+    if pid:
+        os.close(into)
+        return pid, os.fdopen(out)
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(TIMEOUT_S if isinstance(work, functools.partial) else 0)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        with os.fdopen(into, "w") as stream:
+            stream.writelines(work())
+    finally:
         os._exit(0)
-    os.close(into)
-    with os.fdopen(out) as stream:
-        rows = [line.rstrip("\n").split(" ", 1) for line in stream]
-    os.waitpid(pid, 0)
-    return {name: float(took) for took, name in rows} or None
 
 
-def import_what_the_tests_need() -> None:
-    """All but the judge and what imports it."""
-    os.environ["CI"] = "true"  # the same examples every time
-    os.chdir(ROOT)
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    import hypothesis.strategies  # noqa: F401
-    import pytest  # noqa: F401
-
-    import leakharness.errors
-    import leakharness.model
-    import leakharness.worker.codec
-    import leakharness.worker.protocol  # noqa: F401
+def report_on(mutants: Sequence[Mutant], tried: Iterator[tuple[Mutant, str]]) -> int:
+    """Print what survives, and the table; the number of those that no reason is given for."""
+    began, all_, noticed, equivalent = time.monotonic(), Counter[str](), Counter[str](), Counter[str]()
+    for done, (mutant, by) in enumerate(tried, 1):
+        reason = EQUIVALENT.get((mutant.file, mutant.what))
+        all_[mutant.file] += 1
+        noticed[mutant.file] += bool(by)
+        equivalent[mutant.file] += not by and bool(reason)
+        if not by:
+            print(f"survived  {mutant.file}:{mutant.line}  {mutant.what}  {reason or ''}".rstrip(), flush=True)
+        elif reason:
+            print(f"noticed, though listed as equivalent  {mutant.file}:{mutant.line}  {mutant.what}  {by}", flush=True)
+        if done % 25 == 0:
+            print(f"... {done} of {len(mutants)} in {time.monotonic() - began:.0f} s", flush=True)
+    print(f"{'module':<14}{'mutants':>8}{'noticed':>9}{'equivalent':>12}{'noticed of all':>16}{'of the others':>15}")
+    for file in (*all_, ""):
+        count, seen, same = (c[file] if file else c.total() for c in (all_, noticed, equivalent))
+        shares = f"{seen / max(1, count):>16.1%}{seen / max(1, count - same):>15.1%}"
+        print(f"{file or 'all':<14}{count:>8}{seen:>9}{same:>12}{shares}")
+    return all_.total() - noticed.total() - equivalent.total()
 
 
 def main() -> None:
@@ -299,32 +452,23 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="mutants alone whose description holds this text")
     parser.add_argument("--longest", type=float, default=math.inf, help="leave out the tests that take longer")
+    parser.add_argument("-k", default="", help="tests alone that pytest's -k picks")
     parser.add_argument("--tests", nargs="+", default=[test for test in TESTS if (ROOT / test).exists()])
     given = parser.parse_args()
-    import_what_the_tests_need()
-    tests, began = tuple(given.tests), time.monotonic()
+    os.chdir(ROOT)
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     mutants = [
-        mutant for path in sorted(JUDGE.glob("*.py")) for mutant in told_apart((*numbers(path), *operators(path)))
+        mutant
+        for path in sorted(JUDGE.glob("*.py"))
+        for mutant in told_apart((*numbers(path), *operators(path)))
+        if given.only in f"{mutant.file}:{mutant.line}: {mutant.what}"
     ]
-    mutants = [mutant for mutant in mutants if given.only in f"{mutant.file}: {mutant.what}"]
-    seconds = durations(tests)
-    if seconds is None:
-        sys.exit("the tests fail without any change: nothing can be said of mutants")
-    seconds = {name: took for name, took in seconds.items() if took <= given.longest}
-    print(f"{len(mutants)} mutants, {len(seconds)} tests of {sum(seconds.values()):.0f} s", flush=True)
-    survived = excused = 0
-    for done, (mutant, lives) in enumerate(tried(mutants, tests, seconds, given.jobs), 1):
-        reason = EQUIVALENT.get((mutant.file, mutant.what))
-        if lives:
-            survived, excused = survived + 1, excused + bool(reason)
-            print(f"survived  {mutant.file}:{mutant.line}  {mutant.what}  {reason or ''}".rstrip(), flush=True)
-        elif reason:
-            print(f"noticed, though listed as equivalent  {mutant.file}:{mutant.line}  {mutant.what}", flush=True)
-        if done % 25 == 0:
-            print(f"... {done} of {len(mutants)} in {time.monotonic() - began:.0f} s", flush=True)
-    killed = len(mutants) - survived
-    print(f"{killed} of {len(mutants)} mutants noticed ({killed / len(mutants):.1%}), {excused} equivalent ones not")
-    sys.exit(survived > excused)
+    plugin = Mutants(mutants, given.jobs, given.longest)
+    without = [word for name in ("cacheprovider", "xdist", "randomly", "terminal") for word in ("-p", f"no:{name}")]
+    ended = pytest.main(
+        ["-s", "-o", "addopts=", *without, "-p", "no:leakharness", "-k", given.k, *given.tests], plugins=[plugin]
+    )
+    sys.exit(int(ended) or plugin.failures > 0)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ TABLE: list[tuple[str, tuple[tuple[int, float], ...], bool]] = [
     ("four that double", DOUBLED, True),
     ("five", ((50, 4), *DOUBLED), True),
     ("three alone", DOUBLED[1:], False),
+    ("none", ((400, 0),), False),
     ("equal sizes", ((100, 8), (200, 8), (400, 8), (800, 8)), False),
     ("equal distances, as of arenas", ((400, 8), (800, 16), (1200, 32), (1600, 64)), False),
     ("sizes that triple", ((100, 2), (200, 6), (400, 18), (800, 54)), False),
@@ -57,6 +58,71 @@ def test_the_figures_of_steps() -> None:
     )
     assert (found.seen_lately(900), found.seen_lately(901)) == (True, False)
     assert found.overdue == 800 + round(2.6 * (400 + 50))
+
+
+def beside(*rises: float) -> bool:
+    """Whether steps of 8, 16, 32 and 64 still double with these rises beside them, a batch each, the last one at the
+    end."""
+    free = [run for run in range(150, 800, ITERS) if run not in (200, 400)]
+    at = {**dict(zip(free, rises[:-1], strict=False)), **dict(DOUBLED), 850: rises[-1]}
+    return Doubling.of(*steps(*sorted(at.items()))) is not None
+
+
+def test_a_quarter_of_the_steps_after_the_first_may_come_beside_them() -> None:
+    """BESIDE_STEPS: of 16, 32 and 64, which are 112; also what came after the last one."""
+    assert beside(*[3] * 9, 1)
+    assert not beside(*[3] * 8, 2, 3)
+
+
+@pytest.mark.parametrize(("rise", "doubles"), [(3.75, True), (4, False)])
+def test_a_twentieth_of_the_largest_is_a_step(rise: float, doubles: bool) -> None:
+    """SMALL_STEP."""
+    at = ((100, 10), (200, 20), (400, 40), (600, rise), (800, 80))
+    assert (Doubling.of(*steps(*at)) is not None) == doubles
+
+
+@pytest.mark.parametrize(
+    ("at", "doubles"),
+    [
+        ((100, 400, 750, 1450), True),
+        ((100, 400, 700, 1400), False),
+        ((100, 300, 1000, 2000), True),
+        ((100, 300, 1050, 2050), False),
+    ],
+    ids=["at least 1.6 times as far", "less", "at most 2.6 times as far", "more"],
+)
+def test_distances_double_as_far_as_batches_of_fifty_tell(at: tuple[int, ...], doubles: bool) -> None:
+    """LEAST_DOUBLED of a distance less a batch, MOST_DOUBLED of one and a batch."""
+    assert (Doubling.of(*steps(*zip(at, (8, 16, 32, 64), strict=True))) is not None) == doubles
+
+
+@pytest.mark.parametrize(
+    ("sizes", "doubles"),
+    [((625, 1000, 2000, 4000), True), ((625, 999, 1998, 3996), False), ((625, 1625, 3250, 6500), True)],
+)
+def test_sizes_double_by_1_6_to_2_6(sizes: tuple[float, ...], doubles: bool) -> None:
+    """LEAST_DOUBLED and MOST_DOUBLED."""
+    assert (Doubling.of(*steps(*zip((100, 200, 400, 800), sizes, strict=True))) is not None) == doubles
+    assert Doubling.of(*steps(*zip((100, 200, 400, 800), (625, 1626, 3252, 6504), strict=True))) is None
+
+
+def test_a_step_may_have_come_at_any_time_since_the_reading_before() -> None:
+    """The longest batch from the one that the first step came in."""
+    runs = [0, 300, 500, *range(550, 1351, ITERS)]
+    low = [
+        0.0,
+        0,
+        *(sum(size for size, at in ((8, 500), (16, 650), (32, 850), (64, 1300)) if at <= r) for r in runs[2:]),
+    ]
+    found = Doubling.of(runs, low)
+    assert found is not None
+    assert found.blur == 200
+
+
+def test_a_step_in_the_last_run_of_the_warm_up_came_there() -> None:
+    found = Doubling.of(*steps(*DOUBLED))
+    assert found is not None
+    assert "8 B in the warm-up, 16 B in run 100" in found.in_words(100)
 
 
 def read(runs: Sequence[int], used: Sequence[float], unit: float, first_room: float = 8) -> list[Reading]:

@@ -244,6 +244,16 @@ def test_a_slow_down_must_be_one_and_a_half_standard_errors(errors: float, found
     assert (found == "grows") or "it slows to" in judged(values).why
 
 
+@pytest.mark.parametrize(("times", "errors"), [(3.99, 2.5), (4, 1.5), (4.01, 1.5)])
+def test_a_store_that_rose_four_times_as_fast_in_the_warm_up_needs_less_certainty(times: float, errors: float) -> None:
+    """EARLIER_FASTER: what is yet to come is told of a slow-down by two standard errors."""
+    values = slowing(0.2, 0.1)
+    per_run = judged(values).per_run
+    to_come = judged(values, earlier=times * per_run).to_come
+    assert to_come == Filling.of(Series(runs_of(values), values)).to_come(values[-1], errors)
+    assert (to_come < math.inf) == (errors == 1.5)
+
+
 @pytest.mark.parametrize(("smallest", "found"), [(0.72, "grows"), (0.88, "undecided")])
 def test_a_plausible_store_must_be_excluded_by_two_and_a_half_standard_errors(smallest: float, found: str) -> None:
     """SURE and WIDEST: no slow-down is seen, but one of this many runs over keys is not excluded."""

@@ -6,6 +6,7 @@ and comparisons that no test holds).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,6 +135,25 @@ def test_references_are_judged_by_two_readings_that_have_them(had_by: tuple[int,
     assert ("references" in {row.counter for row in assess(rows).growth}) is judged
 
 
+# -- beside what goes
+
+
+def test_what_grows_for_sure_keeps_its_figure_beside_what_goes() -> None:
+    """One a run stays in all, whatever went besides."""
+    went = total([20] * 8)
+    rows = readings(objects=total([50] * 8), given_back=went, entries=[500 - gone for gone in went])
+    objects = next(row for row in assess(rows).growth if row.counter == "objects")
+    assert (objects.per_run, objects.rule) == (1.0, "grows: +400 in 400 runs, in each of 5 stretches")
+
+
+def test_objects_beside_what_goes_are_judged_by_the_rule_for_objects() -> None:
+    """Batches of two and three by turns: ten of them are even, five are not."""
+    for batches, state in ((5, "undecided"), (10, "grows")):
+        went = total([2, 3, 2, 3, 3, 2, 3, 2, 3, 3][:batches])
+        rows = readings(objects=[0] * (batches + 1), given_back=went, entries=[500 - gone for gone in went])
+        assert assess(rows).state == state
+
+
 # -- resident size beside the others
 
 
@@ -245,6 +265,21 @@ def test_steps_must_exceed_the_floor(unit: float, state: str) -> None:
 def test_entries_of_512_bytes_explain_the_steps_that_came_after_the_first(counter: str, came: int, state: str) -> None:
     """112 KiB in all."""
     assert in_doublings(doubled(800, **{counter: came})) == state
+
+
+@pytest.mark.parametrize("run", [150, 200, 450, 800])
+def test_entries_explain_the_steps_whenever_they_came_after_the_first(run: int) -> None:
+    """All of them in one batch, and the last one's included; not those of the first step."""
+    for at, state in ((run, "as it was"), (100, "grows")):
+        rows = [replace(row, counters={**row.counters, "entries": 224 * (row.runs >= at)}) for row in doubled(800)]
+        assert in_doublings(rows) == state
+
+
+def test_steps_that_double_are_looked_for_in_what_counts_tables() -> None:
+    """Descriptors have none."""
+    rows = [Reading("", row.runs, {"fds": row.counters["malloc_bytes"] // KIB}, {}) for row in doubled(800)]
+    assert assess(rows).state == "undecided"
+    assert assess(doubled(800)).state == "grows"
 
 
 @pytest.mark.parametrize(("first", "state"), [(9, "as it was"), (10, "grows")])
