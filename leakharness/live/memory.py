@@ -83,7 +83,10 @@ class Memory:
         used = [source.used(region) for region in self.regions]
         if into is None:
             _refuse_too_much(sum(end - start for spans in used for start, end in spans))
+        there = [] if into is None else list(zip(into.regions, into.first.tolist(), strict=False))
         first = None if into is None else into._rooms_for(self.regions, used)
+        # What nobody may write is in those pages already.
+        kept = {place for place in there if "w" not in place[0].access} if first is not None else set()
         if into is None or first is None:
             spares = [max(size // 8, SPARE) if spare else 0 for size in sizes]
             ends = np.cumsum([0, *(size + 2 * more for size, more in zip(sizes, spares, strict=True))]).tolist()
@@ -98,7 +101,7 @@ class Memory:
             self.words, self._rooms, self._tail = into.words, into._rooms, into._tail
         self.start = np.array([region.start for region in self.regions], np.uint64)
         self.end = np.array([region.end for region in self.regions], np.uint64)
-        self.first = np.array(first, np.int64)
+        self.first: Ints = np.array(first, np.int64)
         self._bounds, self._shift = _bounds_of(self.start, self.end, self.first)
         self.bytes = self.words.data.cast("B")
         # The same once more for single words: a look-up by numpy costs 30 times as much as one by bisect.
@@ -111,6 +114,7 @@ class Memory:
         pieces = [
             (first * WORD + begin - region.start, begin, min(end, begin + AT_ONCE))
             for region, first, spans in zip(self.regions, self.first.tolist(), used, strict=False)
+            if (region, first) not in kept
             for start, end in spans
             for begin in range(start, end, AT_ONCE)
         ]

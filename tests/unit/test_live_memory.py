@@ -18,11 +18,17 @@ PAGE = 4096
 class Pages:
     """A process as (start, pages): what each page holds, None for one that was never written."""
 
-    def __init__(self, mappings: dict[int, list[int | None]]) -> None:
+    def __init__(self, mappings: dict[int, list[int | None]], readonly: Sequence[int] = ()) -> None:
         self.mappings = mappings
         self.regions = tuple(
-            Region(start, start + len(pages) * PAGE, "rw-p", "") for start, pages in sorted(mappings.items())
+            Region(
+                start,
+                start + len(pages) * PAGE,
+                *(("r--p", "/lib/libpython3.12.so") if start in readonly else ("rw-p", "")),
+            )
+            for start, pages in sorted(mappings.items())
         )
+        self.asked: list[int] = []
 
     def used(self, region: Region) -> Sequence[tuple[int, int]]:
         return [
@@ -32,6 +38,7 @@ class Pages:
         ]
 
     def read_into(self, buffer: memoryview, address: int) -> int:
+        self.asked.append(address)
         start = max(start for start in self.mappings if start <= address)
         page = self.mappings[start][(address - start) // PAGE]
         assert page is not None, "read where nothing was written"
@@ -94,3 +101,18 @@ def test_a_second_copy_in_the_pages_of_the_first_has_nothing_of_it(tail: int, mo
         expected = words_of(second)
         assert memory.read(np.array(list(expected), np.uint64)).tolist() == list(expected.values()), seed
         assert [memory.word(address) for address in expected] == list(expected.values()), seed
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_what_nobody_may_write_is_not_copied_again(room: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a process is held, the constants of its libraries would only make that longer; where they can be written
+    since, or go into other pages, they are copied."""
+    monkeypatch.setattr(module, "SPARE", PAGE)
+    monkeypatch.setattr(module, "TAIL", 1)
+    mappings: dict[int, list[int | None]] = {0x10000: [1], 0x20000: [2], 0x30000: [3]}
+    more: dict[int, list[int | None]] = {} if room else {1 << 40: [4] * 9}
+    first, second = Pages(mappings, [0x20000, 0x30000]), Pages({**mappings, **more}, [0x20000])
+    memory = Memory(second, Memory(first, spare=True), spare=True)
+    assert (0x20000 in second.asked) == (not room)
+    assert {0x10000, 0x30000} <= set(second.asked)
+    assert [memory.word(address) for address in mappings] == [1, 2, 3]
