@@ -96,18 +96,15 @@ def diff_command(
     if every and (lane_dir is None or files):
         raise OptionError("--every takes all snapshots of a lane: give --lane-dir, or name the snapshots")
 
-    def compared_by(least_kb: int) -> list[SnapshotDiff]:
-        filters: dict[str, Any] = {"top": top, "min_kb": least_kb, "rank": rank, "raw": raw}
-        if lane_dir is not None and not files:
-            return diff_lane(lane_dir, pid=pid, thread=thread, by=by, **filters)
+    # a document keeps to the filter that the contract names
+    least_kb = MIN_KB if json and min_kb is None else min_kb
+    filters: dict[str, Any] = {"top": top, "min_kb": least_kb, "rank": rank, "raw": raw}
+    if lane_dir is not None and not files:
+        found = diff_lane(lane_dir, pid=pid, thread=thread, by=by, **filters)
+    else:
         first, last = (files[0], files[-1]) if len(files) > 1 else (files[0] if files else None, None)
-        return [diff(first, last, lane_dir=lane_dir, pid=pid, thread=thread, by=by or "name", **filters)]
-
-    least_kb = MIN_KB if min_kb is None else min_kb
-    found = compared_by(least_kb)
-    if min_kb is None and not json and not any(one.rows for one in found):
-        least_kb, found = 0, [_of_what_grew(one) for one in compared_by(0)]
-    trends = _trends(found, files, lane_dir if every else None, top, least_kb)
+        found = [diff(first, last, lane_dir=lane_dir, pid=pid, thread=thread, by=by or "name", **filters)]
+    trends = _trends(found, files, lane_dir if every else None, top, found[0].min_kb)
     if json:
         documents = [one.document() for one in found]
         for document, one in zip(documents, trends, strict=True):
@@ -118,12 +115,6 @@ def diff_command(
     for compared, one in zip(found, trends, strict=True):
         lines += [*([""] if lines else []), *_diff_lines(compared), *(_trend_lines(one) if one is not None else ())]
     emit(lines)
-
-
-def _of_what_grew(found: SnapshotDiff) -> SnapshotDiff:
-    from dataclasses import replace
-
-    return replace(found, rows=tuple(row for row in found.rows if row.size_delta > 0))
 
 
 def _trends(

@@ -7,7 +7,7 @@ less memory than their size.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -180,25 +180,34 @@ def diff(
     pid: int | None = None,
     thread: int | None = None,
     top: int = TOP,
-    min_kb: int = MIN_KB,
+    min_kb: int | None = MIN_KB,
     by: str = "name",
     rank: str = "shallow",
     raw: bool = False,
 ) -> SnapshotDiff:
-    """Families by growth, largest first: those whose shallow size grew by ``min_kb`` KiB, ``top`` of them.
+    """Families by growth, largest first: those whose shallow size grew by ``min_kb`` KiB, ``top`` of them. Without
+    ``min_kb`` those that grew by `MIN_KB`, and where none did, whatever grew.
 
     Either two files or a lane. ``by="path"`` groups the growth of those families by retainer fingerprint;
     figures of a family of more than 200,000 objects are then estimates from a sample. Raises
     `OptionError` for a contradiction, `SnapshotError` for an unreadable file.
     """
-    settings = Settings(top, min_kb, by, rank, raw).checked()
-    return _diff(_pair(before, after, lane_dir, pid, thread), settings)
+    settings = Settings(top, MIN_KB if min_kb is None else min_kb, by, rank, raw).checked()
+    (found,) = _diffs([_pair(before, after, lane_dir, pid, thread)], settings, or_any=min_kb is None)
+    return found
 
 
 def diff_lane(
-    lane_dir: Path | str, *, pid: int | None = None, thread: int | None = None, by: str | None = None, **options: Any
+    lane_dir: Path | str,
+    *,
+    pid: int | None = None,
+    thread: int | None = None,
+    by: str | None = None,
+    min_kb: int | None = MIN_KB,
+    **options: Any,
 ) -> list[SnapshotDiff]:
-    """`diff` of every process and thread of a lane that has two snapshots, the one with most snapshots first.
+    """`diff` of every process and thread of a lane that has two snapshots, the one with most snapshots first. Without
+    ``min_kb`` whatever grew is shown only where nothing in the whole lane grew by `MIN_KB`.
 
     Without ``by`` they are compared by path: each worker holds its own modules, and names alone say nothing of who
     holds what.
@@ -206,26 +215,38 @@ def diff_lane(
     lanes = [lane for lane in lane_of(lane_dir, pid, thread) if len(lane.snapshots) > 1]
     if not lanes:
         lane_pair(lane_dir, pid, thread)  # says what is missing
-    found = []
-    for lane in lanes:
-        way = by or ("name" if options.get("raw") else "path")
-        found.append(_diff(lane.pair, Settings(by=way, **options).checked()))
-    return found
+    way = by or ("name" if options.get("raw") else "path")
+    settings = Settings(by=way, min_kb=MIN_KB if min_kb is None else min_kb, **options).checked()
+    return _diffs([lane.pair for lane in lanes], settings, or_any=min_kb is None)
 
 
-def _diff(pair: Pair, settings: Settings) -> SnapshotDiff:
-    needed = settings.by == "path" or settings.rank == "retained"
-    if needed:
-        return _compared(pair, v8.read(pair.before), v8.read(pair.after), settings)
+def _diffs(pairs: Sequence[Pair], settings: Settings, *, or_any: bool) -> list[SnapshotDiff]:
+    """Each comparison. With ``or_any`` those of whatever grew where none has a row; each file is read once."""
+    found: list[SnapshotDiff] = []
+    whatever: list[SnapshotDiff] = []
+    for pair in pairs:
+        answer = _comparison(pair, settings)
+        found.append(answer(settings))
+        if or_any and not any(one.rows for one in found):
+            smaller = answer(replace(settings, min_kb=0))
+            whatever.append(replace(smaller, rows=tuple(row for row in smaller.rows if row.size_delta > 0)))
+    return whatever if or_any and not any(one.rows for one in found) else found
+
+
+def _comparison(pair: Pair, settings: Settings) -> Callable[[Settings], SnapshotDiff]:
+    """Both files, read for settings like these: what they come to by the filters asked for."""
+    if settings.by == "path" or settings.rank == "retained":
+        graphs = v8.read(pair.before), v8.read(pair.after)
+        return lambda asked: _compared(pair, *graphs, asked)
     edges: Literal["stores"] | bool = False if settings.raw else "stores"
     old = v8.read(pair.before, edges=edges)
     summary = Families(old, raw=settings.raw)  # and let go of the graph before the second is read
     total, ids = old.node_count, old.node_id if old.of_v8 else None
     del old
     new = v8.read(pair.after, edges=edges)
-    both = summary, Families(new, raw=settings.raw)
-    found = _by_name(pair, (total, new.node_count), both, settings)
-    return replace(found, survived=same_process((ids, new.node_id), both) if ids is not None and new.of_v8 else None)
+    both, counts = (summary, Families(new, raw=settings.raw)), (total, new.node_count)
+    survived = same_process((ids, new.node_id), both) if ids is not None and new.of_v8 else None
+    return lambda asked: replace(_by_name(pair, counts, both, asked), survived=survived)
 
 
 def diff_graphs(

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from leakharness.errors import SnapshotError
 from leakharness.heap.graph import UNKNOWN_PLACE, HeapGraph
-from leakharness.heap.v8_numbers import rows_of
+from leakharness.heap.v8_numbers import in_pieces, rows_of
 from leakharness.heap.v8_objects import inner_nodes
+from leakharness.heap.v8_scan import scanner_for, store_picker
 from leakharness.heap.v8_sections import ALIASES_KEY, EDGE_FIELDS, NODE_FIELDS, Layout
 
 __all__ = ["STORES", "columns_of"]
@@ -116,6 +117,9 @@ def _with_edges(graph: HeapGraph, text: mmap.mmap, span: tuple[int, int], layout
 
 def _with_store_edges(graph: HeapGraph, text: mmap.mmap, span: tuple[int, int], layout: Layout) -> HeapGraph:
     inner = inner_nodes(graph)
+    picked = _picked_by_scanner(graph, text, span, layout, inner)
+    if picked is not None:
+        return picked
     start = np.zeros(graph.node_count + 1, np.int64)
     found, done, node = [(np.empty(0, np.uint8), np.empty(0, np.int32))], 0, 1
     for first, (kinds, targets) in _edges(text, span, layout, named=False):
@@ -129,6 +133,37 @@ def _with_store_edges(graph: HeapGraph, text: mmap.mmap, span: tuple[int, int], 
         found.append((kinds[chosen].astype(np.uint8), targets[chosen]))
     to = np.concatenate([targets for _, targets in found])
     kind = np.concatenate([kinds for kinds, _ in found])
+    return replace(graph, edge_start=start, edge_kind=kind, edge_name=np.zeros(len(to), np.int32), edge_to=to)
+
+
+def _picked_by_scanner(
+    graph: HeapGraph, text: mmap.mmap, span: tuple[int, int], layout: Layout, inner: npt.NDArray[np.bool_]
+) -> HeapGraph | None:
+    """The same by compiled code; None where there is none for this file, or where the general way has to say what is
+    wrong with it."""
+    scanner = scanner_for(text)
+    if scanner is None:
+        return None
+    m, width, node_width = layout.edges, len(layout.edge_fields), len(layout.node_fields)
+    _check_room("edges", span, m, width)
+    fields = [layout.edge_fields.index(field) for field in ("type", "to_node")]
+    limits = (len(layout.edge_kinds), layout.nodes * node_width, node_width)
+    pick = store_picker(scanner, width, fields, limits, inner)
+    done, places = 0, [np.empty(0, np.int64)]
+    kinds, targets = [np.empty(0, np.uint8)], [np.empty(0, np.int32)]
+    for _, found in in_pieces(text, span, pick):
+        if found is None:
+            return None
+        rows, which, kind, target = found
+        places.append(which + np.int64(done))
+        kinds.append(kind)
+        targets.append(target)
+        done += rows
+    if done != m:
+        return None
+    start = np.searchsorted(np.concatenate(places), graph.edge_start)
+    to = np.concatenate(targets)
+    kind = np.concatenate(kinds)
     return replace(graph, edge_start=start, edge_kind=kind, edge_name=np.zeros(len(to), np.int32), edge_to=to)
 
 

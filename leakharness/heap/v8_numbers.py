@@ -12,20 +12,22 @@ import mmap
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from leakharness.errors import SnapshotError
+from leakharness.heap.v8_scan import columns_by, scanner_for
 from leakharness.heap.v8_sections import drop_pages
 
-__all__ = ["columns_in", "numbers_in", "rows_of"]
+__all__ = ["columns_in", "in_pieces", "numbers_in", "rows_of"]
 
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
+_Parsed = TypeVar("_Parsed")
 
 # Text parsed at a time; what is made of it on the way takes some ten times as much and is to stay in the cache
 CHUNK_BYTES = 512 << 10
@@ -73,13 +75,24 @@ def _parsed(
     """Each piece with its columns, or all its numbers where its rows are not told apart by lines; a few pieces are
     parsed ahead."""
 
+    scanner = scanner_for(text)
+
     def parse(piece: bytes) -> list[Ints] | Ints:
-        columns = columns_in(piece, width, wanted)
+        columns = None if scanner is None else columns_by(scanner, piece, width, wanted)
+        if columns is None:
+            columns = columns_in(piece, width, wanted)
         return numbers_in(piece, to_limit=to_limit) if columns is None else columns
 
+    return in_pieces(text, span, parse)
+
+
+def in_pieces(
+    text: mmap.mmap, span: tuple[int, int], parse: Callable[[bytes], _Parsed]
+) -> Iterator[tuple[bytes, _Parsed]]:
+    """Each piece of a flat array and what ``parse`` makes of it, in a few threads ahead of who asks."""
     threads = min(_MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[tuple[bytes, Future[list[Ints] | Ints]]] = deque()
+        waiting: deque[tuple[bytes, Future[_Parsed]]] = deque()
         for piece in _pieces(text, span[0] + 1, span[1] - 1):
             waiting.append((piece, pool.submit(parse, piece)))
             if len(waiting) > threads + 1:

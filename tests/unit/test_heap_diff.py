@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from heap_graphs import build
@@ -26,7 +27,7 @@ from leakharness.heap.classify import (
     classify_name,
     classify_path,
 )
-from leakharness.heap.diff import Pair, diff, diff_graphs
+from leakharness.heap.diff import Pair, diff, diff_graphs, diff_lane
 from leakharness.heap.graph import HeapGraph
 from leakharness.heap.lane import lane_pair
 
@@ -286,3 +287,42 @@ def test_the_entries_of_a_registry_that_a_class_has_are_no_part_of_the_class() -
     found = diff_graphs(PAIR, imported(3), imported(3, entries=500), by="path", min_kb=64)
     assert found.kind == "runtime-objects"
     assert found.rows[0].path[:3] == ("sys.modules['app']", "app.Registry", "app.Registry.items[*]")
+
+
+@pytest.mark.parametrize("by", ["name", "path"])
+def test_whatever_grew_is_shown_where_nothing_reaches_the_filter_and_each_file_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """Of a lane as well: it has one process that gained 2 KiB and one that gained nothing."""
+    for pid, gained in ((7, 2), (8, 0)):
+        for time in (0, 1):
+            heap = registry([("m.A", 1024)] * (1 + gained * time))
+            v8.write(heap, tmp_path / f"Heap.20260101.12000{time}.{pid}.0.00{time}.heapsnapshot")
+    read: list[Path] = []
+    plain = v8.read
+
+    def counted(path: Path, **options: Any) -> HeapGraph:
+        read.append(path)
+        return plain(path, **options)
+
+    monkeypatch.setattr(v8, "read", counted)
+    found = diff_lane(tmp_path, by=by, min_kb=None)
+    assert [[row.size_delta for row in one.rows] for one in found] == [[2048], []]
+    assert [one.min_kb for one in found] == [0, 0]
+    assert sorted(read) == sorted(tmp_path.iterdir())
+    filtered = diff_lane(tmp_path, by=by)
+    assert [(one.rows, one.growth.left_out, one.growth.rows_left_out) for one in filtered] == [
+        ((), 2048, 1),
+        ((), 0, 0),
+    ]
+
+
+def test_a_lane_in_which_one_process_grew_by_enough_is_told_by_the_filter_alone(tmp_path: Path) -> None:
+    for pid, gained in ((7, 2), (8, 100)):
+        for time in (0, 1):
+            heap = registry([("m.A", 1024)] * (1 + gained * time))
+            v8.write(heap, tmp_path / f"Heap.20260101.12000{time}.{pid}.0.00{time}.heapsnapshot")
+    found = {one.pair.pid: one for one in diff_lane(tmp_path, min_kb=None)}
+    assert [row.size_delta for row in found[8].rows] == [100 * 1024]
+    assert not found[7].rows
+    assert found[7].growth.left_out == 2048

@@ -16,9 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from leakharness.errors import SnapshotError
-from leakharness.heap import v8, v8_numbers
+from leakharness.heap import v8, v8_columns, v8_numbers, v8_scan
+from leakharness.heap.compiled import compiled
 from leakharness.heap.graph import NODE_KINDS, HeapGraph
 from leakharness.heap.v8_objects import size_owners
+
+from v8_files import V8File  # isort: skip
 
 COLUMNS = ("node_kind", "node_name", "self_size", "edge_start", "edge_kind", "edge_name", "edge_to")
 
@@ -176,6 +179,9 @@ def test_columns_of_lines_are_those_of_the_numbers(rows: list[tuple[int, int, in
         columns = v8_numbers.columns_in(text, 3, wanted)
         assert columns is not None
         assert [column.tolist() for column in columns] == [[row[place] for row in rows] for place in wanted]
+        by_loop = v8_scan.columns_by(v8_scan.scan, text, 3, wanted)
+        assert by_loop is not None
+        assert [column.tolist() for column in by_loop] == [column.tolist() for column in columns]
 
 
 @pytest.mark.parametrize(
@@ -198,6 +204,67 @@ def test_columns_of_lines_are_those_of_the_numbers(rows: list[tuple[int, int, in
 def test_lines_of_another_form_are_left_to_the_general_parser(text: bytes) -> None:
     """Rows that lines do not tell apart are not read by lines."""
     assert v8_numbers.columns_in(text, 3, (0, 1, 2)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (b"1,2,3", 1),
+        (b"1,2\n,3,4,5,6\n", 2),  # lines say nothing here: a row is three numbers
+        (b"1,2,3\n,4,5", -1),
+        (b"1,2,3\n4,5,6\n", -1),
+        (b"1,,3\n,4,5,6\n", -1),
+        (b"1,2,3 \n,4,5,6\n", -1),
+        (b"1,-2,3\n,4,5,6\n", -1),
+        (b"1,2,3\n,4,5x,6\n", -1),
+        (b"1,2,3\n,4,5,6\n\n", -1),
+        (b"1,2,3,", -1),
+        (b"1,2,12345678901234567\n", -1),
+        (b"\n", -1),
+        (b"", 0),
+    ],
+)
+def test_one_loop_reads_whole_rows_and_leaves_what_is_written_otherwise(text: bytes, rows: int) -> None:
+    found = v8_scan.columns_by(v8_scan.scan, text, 3, (0, 1, 2))
+    assert (-1 if found is None else len(found[0])) == rows
+
+
+@pytest.mark.parametrize("engine", ["plain", "numba"])
+def test_one_loop_finds_the_edges_into_stores_that_the_general_way_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """The same columns from a file of V8's lines, in pieces of any size, and the same error from a broken one."""
+    if engine == "numba":
+        pytest.importorskip("numba")
+    file = V8File()
+    top = file.top()
+    for i in range(30):
+        session = file.held(top, "property", f"s{i}", "object", "Session", 40 + i)
+        file.held(session, "internal", "elements", "array", "(object elements)", 100 * i)
+    whole = as_v8_writes(json.loads(file.text_of_file()))
+    start = whole.index(b'"edges"')
+    broken = whole[:start] + whole[start:].replace(b"\n,3,", b"\n,33,", 1)
+    assert broken != whole
+    path = tmp_path / "a.heapsnapshot"
+
+    def answer(text: bytes, *, by_loop: bool) -> Any:
+        path.write_bytes(text)
+        for module in (v8_numbers, v8_columns):
+            monkeypatch.setattr(module, "scanner_for", lambda _: scanner if by_loop else None)
+        try:
+            graph = v8.read(path, edges="stores")
+        except SnapshotError as error:
+            return str(error)
+        return [column.tolist() for column in (graph.node_id, graph.edge_start, graph.edge_kind, graph.edge_to)]
+
+    scanner = compiled(v8_scan.scan) if engine == "numba" else v8_scan.scan
+    if engine == "plain":
+        monkeypatch.setattr(v8_scan, "compiled", lambda function: function)
+    for size in (64, 1 << 20):
+        monkeypatch.setattr(v8_numbers, "CHUNK_BYTES", size)
+        for text in (whole, broken):
+            assert answer(text, by_loop=True) == answer(text, by_loop=False)
+    assert sum(answer(whole, by_loop=True)[2]) > 0
 
 
 def as_v8_writes(document: dict[str, Any]) -> bytes:
