@@ -42,9 +42,9 @@ AGREES = 0.05 + 1e-9
 """Relative difference of the median batch's pace and the whole's within which they agree; the last digit keeps a
 series that lies just there on one side, whatever the size of its batches."""
 NEARLY_FULL = 64.0
-"""What a store of keys at random may still take, in the counter's unit, for it to count as full once no more runs can
-be made: its last keys come ever more rarely. A leak that strikes at random looks so in one series of 160 at most
-(SURE), and only where it left fewer than a hundred objects in all."""
+"""What a store of keys at random may still take, in the counter's unit, or in blocks of the usual size where that is
+bytes, for it to count as full once no more runs can be made: its last keys come ever more rarely. A leak that strikes
+at random looks so in one series of 160 at most (SURE), and only where it left fewer than a hundred objects in all."""
 SWING_FACTOR = 2.0
 """A rise must exceed this many times what the series has given back at some time: its own noise."""
 LASTING = 10

@@ -205,7 +205,7 @@ def _trends(
             backed=backed,
             turns=rule.turns,
             waits=rule.alone and _floor(rule, control) == rule.floor,
-            earlier=max(0.0, settled.rise / settled.total) if settled is not None else 0.0,
+            earlier=_pace_of(settled),
         )
         if final and found.state == "undecided":
             found = _close(rule, found)
@@ -253,12 +253,14 @@ def unseen(
     final: bool,
     control: Mapping[str, float] | None = None,
     resident: ResidentGrowth | None = None,
+    warm_up: Sequence[Reading] = (),
 ) -> tuple[str, ...]:
     """The counters in which a leak of so many objects, or bytes of malloc, a run would not have been called.
 
     What a platform does not have is not asked for; it is listed as blind. ``final``: no more runs can be made, and a
     leak that stands so far above the noise that there is no PASS counts as seen as well, but where there may be one.
-    ``resident`` is what the mappings say of resident size, where they were asked.
+    ``resident`` is what the mappings say of resident size, where they were asked; ``warm_up`` as in :func:`assess`: a
+    leak would have been there in it, too.
     """
     runs = [reading.runs for reading in readings]
     asked = {"tracked": objects, "objects": objects, "blocks": objects, "malloc_bytes": native_bytes}
@@ -267,13 +269,15 @@ def unseen(
         values = _values(readings, rule.counter)
         if rule.counter not in asked or values is None:
             continue
-        more = [math.floor(asked[rule.counter] * (run - runs[0])) for run in runs]
+        per_run, floor = asked[rule.counter], _floor(rule, control)
+        more = [math.floor(per_run * (run - runs[0])) for run in runs]
+        before = _pace_of(_settling_in(warm_up, rule.counter) if rule.floor == 0 and warm_up else None)
+        terms = partial(trend, floor=floor, patience=rule.patience, final=True, turns=rule.turns)
 
-        def judged(window: slice, series: list[float], rule: Rule = rule) -> Trend:
-            floor = _floor(rule, control)
-            found = trend(
-                runs[window], series[window], floor=floor, patience=rule.patience, final=True, turns=rule.turns
-            )
+        def judged(
+            window: slice, series: list[float], earlier: float, rule: Rule = rule, terms: partial[Trend] = terms
+        ) -> Trend:
+            found = terms(runs[window], series[window], earlier=earlier)
             return _close(rule, found) if found.state == "undecided" else found
 
         # What rose at first and came to rest must show it since then.
@@ -281,7 +285,11 @@ def unseen(
         windows = (slice(0, None), slice(later, None))
         levels = (values, *_drain(readings).levelled(rule.counter, values))
         shown = any(
-            _shows(judged(window, level), judged(window, [v + m for v, m in zip(level, more, strict=True)]), final)
+            _shows(
+                judged(window, level, before),
+                judged(window, [v + m for v, m in zip(level, more, strict=True)], before + per_run),
+                final,
+            )
             for level in levels
             for window in windows
         )
@@ -355,6 +363,11 @@ def _settling_in(warm_up: Sequence[Reading], counter: str) -> Series | None:
     return Series([reading.runs for reading in rows], values)
 
 
+def _pace_of(settled: Series | None) -> float:
+    """What a run of the warm-up left behind."""
+    return max(0.0, settled.rise / settled.total) if settled is not None else 0.0
+
+
 def _tooth(warm_up: Sequence[Reading], readings: Sequence[Reading], counter: str) -> float:
     """The largest rise and fall of a counter after the process's first runs, where everything is built."""
     early, late = _values(warm_up, counter) or [], _values(readings, counter) or []
@@ -413,7 +426,7 @@ def _close(rule: Rule, found: Trend) -> Trend:
         return Trend("steady", 0.0, found.rise, found.swing, f"{found.why}; no more than its own noise")
     if not rule.alone:
         return Trend("steady", 0.0, found.rise, found.swing, f"{found.why}; resident size alone decides nothing")
-    if found.to_come <= NEARLY_FULL:
+    if found.to_come <= NEARLY_FULL * (USUAL_BLOCK_BYTES if rule.floor else 1):
         why = f"{found.why}: a store that is nearly full, about {_number(max(1.0, round(found.to_come)))} more to come"
         return Trend("steady", 0.0, found.rise, found.swing, why)
     return found

@@ -20,6 +20,7 @@ from leakharness.measure.worker_process import WorkerProcess
 from leakharness.worker.protocol import (
     ALLOCATION_SITES,
     BASELINE,
+    BIRTHS,
     C_FUNCTIONS,
     FREEZE,
     LOAD,
@@ -52,6 +53,8 @@ FILLS = 2.0
 """Blocks that a site leaves behind in a run, as a multiple of what all of them do in the long measurement (give or take
 one), above which it is a cache that fills."""
 MOST = 10
+RESOURCES = {"fds": "descriptor opened", "threads": "thread started"}
+"""Counters of which it is told where what they count comes from, and what a row of it is of."""
 
 
 def trace_allocations(
@@ -77,6 +80,8 @@ def trace_allocations(
 
 def _with_c_functions(worker: WorkerProcess, sites: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The sites, each with the names of the C functions that its line calls; as they are where that cannot be seen."""
+    if not sites:
+        return []
     places = {str(site["place"]) for site in sites}
     try:
         called = worker.request(C_FUNCTIONS, sorted(places), CALL_RUNS, doing="watching calls of C functions").called
@@ -93,9 +98,11 @@ def _traced(
     run_seconds: float,
     malloc_a_run: float,
     env: Mapping[str, str] | None,
+    resources: Sequence[str] = (),
 ) -> Traced:
     """The same, and of ``malloc_a_run``, the bytes that malloc gives out in a run and that stay, how much none of
-    Python's allocators asked for. Raises LeakHarnessError where the second process fails or is too slow."""
+    Python's allocators asked for; first, where what ``resources`` count comes from. Raises LeakHarnessError where the
+    second process fails or is too slow."""
     runs_a_batch = max(1, min(RUNS_A_BATCH, int(TRACED_OBJECTS / BATCHES / max(1.0, objects_a_run))))
     while runs_a_batch > 1 and _runs_in_all(runs_a_batch) * run_seconds > RUNS_SECONDS:
         runs_a_batch -= 1
@@ -118,12 +125,20 @@ def _traced(
         rows = [row for row in allocated[:MOST] if row.stack]
         retained = [_site(row.stack[0], f"retained {row.label}", row.objects / runs, 0.0) for row in rows]
         growing = growing_sites(readings, runs_a_batch)[:MOST]
-        sites = _with_c_functions(worker, [*retained, *growing]) if retained or growing else []
+        came = [site for counter in resources for site in _born(worker, counter)]
+        sites = [*came, *_with_c_functions(worker, [*retained, *growing])]
         native = native_share(malloc_a_run, (_traced_bytes(readings[-1]) - _traced_bytes(readings[0])) / runs)
         if sites and not native:
             return Traced(tuple(sites))
         asked = native_calls(worker, NATIVE_RUNS if runs_a_batch == RUNS_A_BATCH else runs_a_batch)
         return Traced((*sites, *asked.sites), native if sites else 0.0, asked)
+
+
+def _born(worker: WorkerProcess, counter: str) -> list[dict[str, Any]]:
+    """Where descriptors that stay are opened, or such threads started."""
+    rows = worker.request(BIRTHS, counter, doing="watching what is opened and started").rows
+    sites = [_site(f"{row.file}:{row.line}", RESOURCES[counter], row.per_run, 0.0) for row in rows[:MOST]]
+    return [{**site, "c_functions": []} for site in sites if site.pop("place")]
 
 
 def _traced_bytes(reading: Mapping[str, Sequence[int]]) -> int:
@@ -160,6 +175,7 @@ class SecondProcess:
                 seconds / max(1, measurement.runs),
                 pace.get("malloc_bytes", 0.0),
                 self._env,
+                [g.counter for g in found.growth if g.grows and g.counter in RESOURCES] if found is not None else [],
             )
 
     def added_to(self, evidence: Evidence, measurement: Measurement) -> Evidence:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import shutil
 import sys
 import threading
@@ -27,9 +28,18 @@ from leakharness.measure.measurement import Evidence, Measurement, WorkerClient
 from leakharness.model import BesideKnown, GrowingContainer, Reading, Retainer
 from leakharness.scratch import scratch_folder
 from leakharness.store import make_snapshot_folder, snapshot_path
-from leakharness.units import signed
+from leakharness.units import number, signed
 from leakharness.worker.codec import BadLine, decode
-from leakharness.worker.protocol import CONFIRM, GROWN_CONTAINERS, SECOND_OPINIONS, SNAPSHOT, Holder, Opinions
+from leakharness.worker.protocol import (
+    CONFIRM,
+    GROWN_CONTAINERS,
+    RELEASE_TIMES,
+    SECOND_OPINIONS,
+    SNAPSHOT,
+    Holder,
+    Opinions,
+    ReleaseTimes,
+)
 
 if TYPE_CHECKING:
     from leakharness.heap.growing import GrowthOf
@@ -52,6 +62,8 @@ LEAST_SHARE = 0.1
 """and as a share of what the most grown container has gained."""
 MOST_CONTAINERS = 5
 """Growing containers that are named."""
+TIMER = re.compile(r"(?:TimerHandle|Timer)(?:$|[.\\[ ])")
+"""A step of a path that is a timer of asyncio's, or of threading's."""
 ATEXIT, LOST = "atexit's registered functions", "held by C or unknown"
 ATEXIT_SHARE = 0.5
 """Callbacks that came for each object that hangs on nothing else, from which on they are taken to hold these."""
@@ -129,7 +141,7 @@ class Snapshots:
                 ANALYSIS_SECONDS, lambda: _analysed(worker, measurement, capture), "the analysis of the heap"
             )
             confirmed = [_confirm(worker, capture, group) if self._confirm else "" for group in groups[:MOST_CONFIRMED]]
-            retainers = retainers_of(groups, confirmed)
+            retainers = _with_due_time(worker, retainers_of(groups, confirmed))
             held = lost_references(measurement, capture)
             kept = kept_blocks(worker, measurement, lost=any(group.path[0] == LOST for group in groups))
             native = native_bytes(worker, measurement)
@@ -320,6 +332,19 @@ def retainers_of(groups: Sequence[RetainerGroup], confirmed: Sequence[str] = ())
             confirmed=text,
         )
         for group, text in zip(groups, said, strict=True)
+    )
+
+
+def _with_due_time(worker: WorkerClient, retainers: tuple[Retainer, ...]) -> tuple[Retainer, ...]:
+    """The retainers, of which a timer will release some: those say when."""
+    timed = [any(TIMER.match(step) for step in retainer.path) for retainer in retainers]
+    times = worker.request(RELEASE_TIMES, doing="looking for timers") if any(timed) else ReleaseTimes(0, 0.0, 0)
+    if not times.timers:
+        return retainers
+    due = f"; released by a timer, in {number(max(0.0, times.last_due_s))} s at the latest"
+    return tuple(
+        replace(retainer, sentence=retainer.sentence + due) if by_timer else retainer
+        for retainer, by_timer in zip(retainers, timed, strict=True)
     )
 
 

@@ -1,4 +1,4 @@
-"""Retention bounded by time: before growth is called a leak, see whether what the runs left dies by itself."""
+"""Retention bounded by time: before growth is called a leak, or open, see whether what the runs left dies by itself."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ RELEASED = 0.5
 
 
 def seconds_until_released(
-    measurement: Measurement, worker: WorkerClient, found: Assessment, seconds: float
+    measurement: Measurement, worker: WorkerClient, found: Assessment, seconds: float, *, by_timers: bool = False
 ) -> float | None:
     """How long the process must idle until what the runs left is released; None where it is not, within ``seconds``.
 
     Idles only where something can release it: a timer that is due, or entries that carry a time. One more batch is
-    made afterwards, since a cache drops what is too old when it is next used.
+    made afterwards, since a cache drops what is too old when it is next used. ``by_timers``: only where timers are due
+    in time, of which nothing is said else.
     """
     times = worker.request(RELEASE_TIMES, doing="looking for timers")
     if times.timers:
         steps: tuple[float, ...] = (times.last_due_s + LATE_S,)
-        if times.last_due_s > seconds:
+        if times.last_due_s > seconds and not by_timers:
             measurement.notes.append(
                 f"{times.timers:,} timers are pending, the last of them due in {number(times.last_due_s)} s: what they "
                 "hold is released then, which was not waited for (--max-seconds)"
             )
-    elif times.stamped >= STAMPED * measurement.runs:
+    elif not by_timers and times.stamped >= STAMPED * measurement.runs:
         steps = STEPS_S
     else:
         return None
-    growing = [row.counter for row in found.growth if row.grows and _FLOORS[row.counter] == 0]
+    state = "grows" if found.state == "grows" else "undecided"
+    growing = [row.counter for row in found.growth if row.state == state and _FLOORS[row.counter] == 0]
     first, last, waited = measurement.readings[0].counters, measurement.readings[-1].counters, 0.0
     for step in steps:
         waited += step

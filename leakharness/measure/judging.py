@@ -37,6 +37,8 @@ FILLED_BYTES = 1 << 30
 """What filling a bounded container may weigh: the machine is not ours to fill."""
 MOST_PARTLY_FILLED = 1
 """Times that containers are filled which hold but a part of the growth: what grows on after that is no filling."""
+ASK_TIMERS = 0.2
+"""Share of the budget after which, of a series that is open, timers are asked for that may release what moves."""
 LOOKS = 20
 """The judge looks at a long series after every twentieth part more of it: a look costs time, and a chance to err."""
 PASS_SECONDS = 1.5
@@ -76,7 +78,7 @@ class Judging:
         self._number_of_fillings = 0
         self._spent = 0
         self._began = self._elapsed = 0.0
-        self._out_of_budget = False
+        self._out_of_budget = self._asked_timers = False
         self._found: judge.Assessment
         plan = batches.measurement.plan
         self._soak = soak_seconds(plan)
@@ -202,17 +204,32 @@ class Judging:
 
     def _leak(self) -> State | Outcome:
         """Call it a leak, unless what the runs left dies by itself while the process idles."""
+        step = self._released_by_idling()
+        if step is not None:
+            return step
+        cut = cut_short(self._measurement, self._found)
+        if cut is not None:
+            self._measurement.notes.append(cut)
+        return Outcome("FAIL", self._found.why)
+
+    def _released_by_timers(self) -> State | Outcome | None:
+        """The same of what is open after a part of the budget, so that there is time left to wait in every batch."""
+        spent = max(self._spent / self._most_runs, self._elapsed / self._most_seconds if self._most_seconds else 1.0)
+        if self._found.state != "undecided" or self._soak is not None or self._asked_timers or spent < ASK_TIMERS:
+            return None
+        self._asked_timers = True
+        return self._released_by_idling(by_timers=True)
+
+    def _released_by_idling(self, *, by_timers: bool = False) -> State | Outcome | None:
+        """Measure anew, each reading after a pause, where what moves dies while the process idles; None where not."""
         measurement, plan = self._measurement, self._measurement.plan
         left = self._most_seconds - self._elapsed
         released = None
         if not measurement.idle_seconds and left > 0:
             worker = self._batches.worker
-            released = seconds_until_released(measurement, worker, self._found, left)
+            released = seconds_until_released(measurement, worker, self._found, left, by_timers=by_timers)
         if released is None:
-            cut = cut_short(measurement, self._found)
-            if cut is not None:
-                measurement.notes.append(cut)
-            return Outcome("FAIL", self._found.why)
+            return None
         needed = released * (plan.batches + 2)
         within = f"what runs leave behind is released within {number(released)} s"
         if needed > self._seconds_left():
@@ -243,17 +260,21 @@ class Judging:
                 final=self._out_of_budget,
                 control=self.noise,
                 resident=self._explained_by_mappings,
+                warm_up=measurement.warm_up,
             )
             if not missed:
                 return Outcome("PASS", _pass_reason(measurement, self._number))
             if self._out_of_budget:
                 return Outcome("NOT_JUDGED", _too_noisy(measurement, missed, self.noise, self._asked_by))
         if not self._out_of_budget:
-            return State.BATCH
+            return self._released_by_timers() or State.BATCH
         held = all_in_bounded(measurement, self._batches.worker) if found.state == "undecided" else None
         if held is not None:
             measurement.assessment = judge.explained(found, held)
             return Outcome("PASS", f"{held}, and nothing grows beside it over {measurement.runs} runs")
+        step = self._released_by_idling() if found.state == "undecided" and self._soak is None else None
+        if step is not None:
+            return step
         needed = f"; it would take about {found.runs_needed:,} more runs" if found.runs_needed else ""
         why = f"not clear after {measurement.runs} runs: {found.why}{needed} ({self._asked_by})"
         return Outcome("NOT_JUDGED", why)

@@ -61,6 +61,7 @@ class Measuring:
         self._counters = counters
         self._make_runs = make_runs
         self._finish = finish
+        self._loop = loop
         self._values = values
         self._sites: Any = None
         self.reader = CounterReader(counters, recorder.tracker, recorder, loop)
@@ -94,6 +95,7 @@ class Measuring:
             protocol.SITES.op: self.sites,
             protocol.ALLOCATION_SITES.op: self.allocation_sites,
             protocol.C_FUNCTIONS.op: self.c_functions,
+            protocol.BIRTHS.op: self.births,
             protocol.IDLE.op: self.idle,
             protocol.RELEASE_TIMES.op: self.release_times,
             protocol.NATIVE_CALLS.op: self.native_calls,
@@ -137,6 +139,7 @@ class Measuring:
                 ("harness: wedged()", declared.wedged),
                 ("harness: hold()", declared.held),
                 ("harness: synthetic bucket", PLANTED),
+                *((("event loop", self._loop),) if self._loop is not None else ()),
             ),
             values=self._values,
         )
@@ -200,6 +203,14 @@ class Measuring:
         from leakharness.worker.c_calls import c_functions_called
 
         return protocol.CFunctions(c_functions_called(lambda: self._make_runs(runs), places))
+
+    def births(self, kind: str) -> protocol.Births:
+        """Where descriptors are opened, or threads started, that stay: for the explaining process only."""
+        try:
+            from leakharness.worker.resource_births import births
+        except ImportError:  # an interpreter without ctypes
+            return protocol.Births()
+        return protocol.Births(births(self._make_runs, kind))
 
     def idle(self, seconds: float) -> protocol.Done:
         """Let the program do what it does by itself: its timers, its threads, its tasks."""

@@ -18,6 +18,7 @@ from leakharness.errors import LeakHarnessError, NotJudged, UsageError
 __all__ = [
     "ALLOCATION_SITES",
     "BASELINE",
+    "BIRTHS",
     "BLOCKS",
     "BOUNDED_STORES",
     "CENSUS",
@@ -384,6 +385,20 @@ class AllocationSites(NamedTuple):
     rows: tuple[AllocationSite, ...]
 
 
+class Birth(NamedTuple):
+    """Where descriptors were opened or threads were started, and how many in a run."""
+
+    file: str
+    line: int
+    per_run: float
+
+
+class Births(NamedTuple):
+    """The most frequent place first."""
+
+    rows: tuple[Birth, ...] = ()
+
+
 class CFunctions(NamedTuple):
     """``{"file:line": names}`` of the C functions that are called there."""
 
@@ -462,6 +477,7 @@ SECOND_OPINIONS = Question("second_opinions", OpinionsAnswer)
 TRACE = Question("trace", Done)
 SITES = Question("sites", SitesAnswer)
 ALLOCATION_SITES = Question("allocation_sites", AllocationSites)
+BIRTHS = Question("births", Births)
 C_FUNCTIONS = Question("c_functions", CFunctions)
 IDLE = Question("idle", Done)
 RELEASE_TIMES = Question("release_times", ReleaseTimes)

@@ -17,7 +17,7 @@ import pytest
 from test_judge_table import ITERS, readings, runs_of, total
 
 from leakharness.judge.series import Filling, Series, Trend, trend
-from leakharness.judge.verdict import assess, detectable
+from leakharness.judge.verdict import assess, detectable, unseen
 from leakharness.model import Reading
 
 
@@ -454,6 +454,24 @@ def test_a_store_that_may_take_sixty_four_more_is_full_at_the_end_of_the_budget(
     assert (to_come <= 64, 32 < to_come < 128) == (found == "steady", True)
     assert assess(readings(objects=values), final=True).state == found
     assert assess(readings(objects=values)).state == "undecided"
+
+
+@pytest.mark.parametrize(("keys", "found"), [(550, "steady"), (590, "steady"), (620, "undecided"), (700, "undecided")])
+def test_a_store_of_bytes_is_full_where_so_many_blocks_may_come(keys: int, found: str) -> None:
+    """Of the usual size: pages of a table of sqlite, for instance, of rows that come at random."""
+    values = [64.0 * round(keys * (1 - math.exp(-i * ITERS / keys))) for i in range(31)]
+    assert assess(readings(malloc_bytes=values), final=True).state == found
+
+
+def test_a_store_that_is_nearly_full_hides_no_leak_that_the_warm_up_would_have_shown() -> None:
+    """The warm-up tells that the last keys are a store's, and no leak; a leak a run would have been there, too."""
+    warm_up = [Reading("warm-up", run, {"blocks": run}) for run in (1, 5, 10, *range(20, 820, 50))]
+    filled = [min(600.0, 50.0 * i) for i in range(200)]
+    late = [float(sum(i >= at for at in (45, 60, 90, 130, 170, 199))) for i in range(200)]
+    rows = readings(blocks=[a + b for a, b in zip(filled, late, strict=True)])
+    assert assess(rows, warm_up=warm_up, final=True).state == "steady"
+    assert unseen(rows, 1.0, 4096.0, final=True, warm_up=warm_up) == ()
+    assert unseen(rows, 1.0, 4096.0, final=True) == ("blocks",)
 
 
 def beside_a_drain(entries_a_run: float) -> list[Reading]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -385,6 +386,25 @@ def test_what_dies_by_itself_in_a_while_is_no_leak_and_a_leak_beside_it_is_found
     assert result.verdict == "PASS", result.reason
     assert any("what runs leave behind is released within" in note for note in result.notes)
     assert grown_by(result_of(Releasing(lives, times, leak=1.0))) == {"objects": 1.0}
+
+
+class Slowing(Releasing):
+    """Ever fewer of the runs leave something behind: it is open whether that ends."""
+
+    def answer_runs(self, count: int) -> dict[str, Any]:
+        FakeWorker.answer_runs(self, count)
+        self.born += [self.now] * round(count * math.exp(-self.runs / 6_000))
+        return {}
+
+
+@pytest.mark.parametrize("times", [timers(1.5), STAMPED])
+def test_what_is_open_at_the_end_of_the_budget_may_die_by_itself_too(times: dict[str, Any]) -> None:
+    """Where timers are due, that is asked while there is time left to wait in every batch."""
+    result = result_of(Slowing(1.5, times))
+    assert result.verdict == "PASS", result.reason
+    assert any("what runs leave behind is released within" in note for note in result.notes)
+    assert result_of(Slowing(1.5, {**STAMPED, "stamped": 0})).verdict == "NOT_JUDGED"
+    assert grown_by(result_of(Slowing(1.5, times, leak=1.0))) == {"objects": 1.0}
 
 
 def test_what_is_released_too_late_for_the_budget_is_said() -> None:
