@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from leakharness.heap.dominators import dominators, retained_sizes, strong_edges
 from leakharness.heap.graph import EDGE_KINDS, NODE_KINDS, HeapGraph
 from leakharness.heap.paths import AT_ONCE, links, reachable
 from leakharness.heap.retainers import RetainerGroup, explain
+from leakharness.live.containers_again import read_containers_again
 from leakharness.live.core_file import find_core
 from leakharness.live.debug_offsets import checked
 from leakharness.live.dicts import Strings
@@ -219,6 +221,9 @@ def _objects(target: Target, layout: Layout, *, pause: bool) -> tuple[Objects, f
         memory, stopped = _held(target) if pause else (_read(target), 0.0)
         objects = find_objects(memory, checked(memory, layout, f"process {target.pid}"))
         if objects.torn <= MOST_TORN * len(objects):
+            if not pause:
+                with suppress(UsageError), target.opened() as source:  # it may have ended since
+                    read_containers_again(objects, source)
             return objects, stopped
         time.sleep(PAUSE_S)
         target = find_target(target.pid)
