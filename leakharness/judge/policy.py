@@ -111,11 +111,13 @@ MAPPED_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Rule:
-    """How one counter is judged. ``patience``: batches without a rise before an earlier rise counts as over."""
+    """How one counter is judged."""
 
     counter: str
     floor: float = 0.0
-    patience: int = 3
+    patience: int = 0
+    """Batches without a rise before an earlier rise counts as over, where these are more than :data:`FLAT_TAIL` and
+    :data:`FLAT_GAPS` ask for (three at the least)."""
     alone: bool = True
     """Whether this counter may call a leak when no other does (and no more trusted one contradicts)."""
     sparse: bool = False

@@ -91,6 +91,7 @@ class Series:
 
     @property
     def rise(self) -> float:
+        """Of the floor, which never falls."""
         return self.low[-1] - self.low[0]
 
     @property
@@ -255,7 +256,7 @@ def trend(
     values: Sequence[float],
     *,
     floor: float = 0.0,
-    patience: int = 3,
+    patience: int = 0,
     before: Series | None = None,
     tooth: float = 0.0,
     final: bool = False,
@@ -273,9 +274,8 @@ def trend(
     if series.batches < 1:
         return Trend("undecided", 0.0, 0.0, 0.0, "no batch yet")
     rise = series.rise
-    if rise <= 0:
-        why = f"ends {_number(-rise)} below where it began" if rise else "stands still"
-        return Trend("steady", 0.0, rise, series.swing, why)
+    if not rise:
+        return Trend("steady", 0.0, rise, series.swing, "stands still")
     terms = Terms(floor, patience, final, backed, turns, waits, tooth, earlier)
     for start in _starts(series):
         if start and _slower_than_before(series, start, terms.turns):
@@ -389,7 +389,7 @@ def _came_to_rest(series: Series, terms: Terms) -> Trend | None:
         return steady(f"rose by {rise} in {len(rises)} of {batches} batches: tables that doubled")
     gaps = 0.0 if one_step else FLAT_GAPS * last / len(rises)
     tail = max(terms.patience, math.ceil(min(max(batches * FLAT_TAIL, gaps), FLAT_BATCHES)))
-    risen_late = low[-1] - low[batches - tail] if batches >= tail else series.rise
+    risen_late = low[-1] - low[max(0, batches - tail)]
     if risen_late <= 0:
         return steady(f"rose by {rise} and stopped after {series.runs[last] - series.runs[0]} runs")
     if risen_late <= series.swing and low[min(batches, max(1, batches - tail))] <= low[0]:

@@ -11,9 +11,10 @@ import math
 from collections.abc import Sequence
 
 import pytest
-from test_judge_numbers import warmed_up
+from test_judge_numbers import slowing, warmed_up
 from test_judge_table import runs_of, total
 
+from leakharness.judge import series
 from leakharness.judge.drains import Drain
 from leakharness.judge.series import Filling, Series, Terms, trend
 
@@ -158,7 +159,72 @@ def test_growth_below_teeth(values: list[float], state: str) -> None:
     assert found.state == state, found.why
 
 
+# -- on the line itself, which is drawn where the series lies
+
+
+def test_a_store_just_as_wide_as_is_plausible_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WIDEST is of what is plausible, and not of what is too wide: a series that lies on it is called."""
+    values = slowing(0.5, 0.1)
+    filling = Filling.of(Series(runs_of(values), values))
+    monkeypatch.setattr(series, "SLIGHT", 9.0)
+    for spent, beside in ((filling.spent, True), (filling.at_most(2.5).spent, False)):
+        for widest, state in ((spent, "grows"), (math.nextafter(spent, 0), "undecided")):
+            monkeypatch.setattr(series, "WIDEST", widest)
+            assert trend(runs_of(values), values, backed=beside).state == state
+
+
+def test_a_slow_down_of_just_what_says_nothing_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = slowing(0.5, 0.1)
+    spent = Filling.of(Series(runs_of(values), values)).spent
+    monkeypatch.setattr(series, "WIDEST", 9.0)
+    monkeypatch.setattr(series, "SLOWS", 0.0)
+    for slight, state in ((spent, "grows"), (math.nextafter(spent, 0), "undecided")):
+        monkeypatch.setattr(series, "SLIGHT", slight)
+        assert trend(runs_of(values), values).state == state
+
+
+def test_the_same_of_growth_below_teeth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its feet rise unevenly, and slow."""
+    values = saw([20, 18, 16, 14, 12, 10, 9, 8, 7, 6, 5, 5], [20, 40, 60])
+    runs = range(0, 64 * len(values), 64)
+    filling = Filling.of(Series(runs, values).feet)
+    wide = filling.at_most(2.5).spent
+    monkeypatch.setattr(series, "SLOWS", 0.0)
+    for slight, widest, state in (
+        (filling.spent, wide, "grows"),
+        (math.nextafter(filling.spent, 0), wide, "undecided"),
+        (filling.spent, math.nextafter(wide, 0), "undecided"),
+    ):
+        monkeypatch.setattr(series, "SLIGHT", slight)
+        monkeypatch.setattr(series, "WIDEST", widest)
+        found = series._below_teeth(Series(runs, values), Terms(0.0, 3, False, False, 10, False, 0.0, 0.0))
+        assert found is not None
+        assert found.state == state
+
+
+def test_the_median_batch_and_the_whole_agree_on_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One, and two: half of two apart."""
+    rises = Series(range(9), total([1, 1, 1, 1, 1, 3, 4, 4]))
+    for agrees, pace in ((0.5, 1.0), (math.nextafter(0.5, 0), 2.0)):
+        monkeypatch.setattr(series, "AGREES", agrees)
+        assert rises.pace == pace
+
+
 # -- the warm-up
+
+
+def test_an_even_rise_of_half_the_pace_of_the_batches_before_slows() -> None:
+    """The second half is compared with the later half of the first."""
+    values = total([100] * 6 + [50] * 6)
+    found = trend(runs_of(values), values)
+    assert (found.state, "it slows to" in found.why) == ("undecided", True)
+
+
+def test_a_second_half_as_fast_as_the_first_is_judged_by_itself() -> None:
+    """Uneven, and slower than the warm-up, which does not count there."""
+    values = total([41, 44, 40, 43, 39] * 12)
+    before = Series(range(0, 300, 50), total([200] * 5))
+    assert trend(runs_of(values), values, before=before).state == "grows"
 
 
 def test_the_first_fifth_of_the_warm_up_is_that_of_all_its_runs() -> None:
