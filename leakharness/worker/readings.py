@@ -26,6 +26,7 @@ from leakharness.worker.protocol import (
 )
 from leakharness.worker.recorder import ScenarioRecorder
 from leakharness.worker.tracker import Tracker
+from leakharness.worker.type_cache import CLEAR_TYPE_CACHE
 from leakharness.worker.unpatched import gc, time
 
 __all__ = ["CounterReader"]
@@ -41,9 +42,6 @@ NEWEST = 20_000
 """Objects of a growing type that are explained: all that a few hundred runs leave behind, as a rule."""
 FAMILY_LIMIT = 200
 """Types of a census that are reported, largest first."""
-CLEAR_TYPE_CACHE: Callable[[], object] = getattr(sys, "_clear_type_cache", lambda: None)
-"""The interpreter's cache of attribute look-ups keeps 4096 name strings alive, slot by address: names that are built
-anew in each run fill it for thousands of runs, and would look like a leak of blocks."""
 COPY_SECONDS = 30.0
 """How long a forked copy may take to empty containers, collect and count; it is killed then."""
 OWN_PREFIX = "leakharness."

@@ -30,6 +30,7 @@ from leakharness.worker.capture.type_plans import (
 from leakharness.worker.codec import decode, encode
 from leakharness.worker.fork import CAN_FORK, CopyFailed, answer_of_copy
 from leakharness.worker.protocol import ReferencesAnswer, UnownedReferences
+from leakharness.worker.type_cache import CLEAR_TYPE_CACHE
 from leakharness.worker.unpatched import gc, os
 
 __all__ = ["ReferenceReader", "why_not"]
@@ -66,7 +67,6 @@ TP_ALLOC = 47
 PROBE_SECONDS = 2.0
 MOST_PROBED = 8
 """Types, the most frequent first, of which an instance is made to die, and how long that may take."""
-CLEAR_TYPE_CACHE: Any = getattr(sys, "_clear_type_cache", lambda: None)
 
 
 def why_not() -> str | None:

@@ -100,6 +100,28 @@ def test_a_deadline_leaves_nothing_behind(mode: str, measure: Callable[..., RunR
     assert {name: growth(result)[name] for name in ("tracked", "objects")} == {"tracked": 0.0, "objects": 0.0}
 
 
+STRICT = """
+import warnings
+s = Scenario("strict")
+@s.mode("leaky", default=True, abort="none")
+def leaky(run): KEPT.append([])
+@s.mode("clean", abort="none")
+def clean(run): pass
+KEPT = []
+warnings.simplefilter("error")
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize(("mode", "verdict"), [("leaky", "FAIL"), ("clean", "PASS")])
+def test_a_measurement_gives_no_warning(
+    mode: str, verdict: str, python: str, measure: Callable[..., RunResult]
+) -> None:
+    """A program may make an error of each, or record them all: one a reading would be a leak of ours."""
+    result = measure(STRICT, mode, iters=10, max_runs=100, python=python)
+    assert result.verdict == verdict, (result.reason, result.detail)
+
+
 HELD = """
 import collections
 s = Scenario("held")
