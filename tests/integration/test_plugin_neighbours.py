@@ -141,7 +141,7 @@ def suite(folder: Path, *names: str) -> Path:
 
 def test_bodies_of_every_plugin_that_is_installed(tmp_path: Path) -> None:
     """All plugins at once, as a project has them that uses many; random order where pytest-randomly is there."""
-    results = run_suite(suite(tmp_path), "--leakcheck", *FEW, timeout=900)
+    results = run_suite(suite(tmp_path), "--leakcheck", *FEW, timeout=1800)
     assert len(results) >= 5
     assert verdicts(results) == {}
 
