@@ -23,6 +23,7 @@ from leakharness.worker.boot import boot_arguments, boot_environment
 from leakharness.worker.children import descendants
 from leakharness.worker.codec import decode_answer, encode_command
 from leakharness.worker.protocol import READY, A, Question
+from leakharness.worker.shared_segments import remove_mark
 
 __all__ = ["WorkerProcess", "end_all", "interpreter", "run_step"]
 
@@ -217,6 +218,7 @@ class WorkerProcess:
             if self._process.stdin is not None:
                 self._process.stdin.close()
         _gone(self._process)
+        remove_mark(self._process.pid)
         shutil.rmtree(self._temp_folder, ignore_errors=True)
         for stream in (self._process.stdout, self._process.stderr):
             for reader in self._readers:

@@ -28,6 +28,7 @@ class SharedSegments:
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._old = frozenset(_names())
+        self._others([name for name in self._old if name.startswith(MARK)])
         self._beside_others = 0.0
         """The last time that another measurement was seen: who made an older segment is not known. One number, since a
         list of the other's segments would grow as they do."""
@@ -90,10 +91,10 @@ class SharedSegments:
         return found
 
 
-def remove_mark() -> None:
-    """Remove the mark of this process, if it has one."""
+def remove_mark(pid: int | None = None) -> None:
+    """Remove the mark of a process that was measured, of this one where none is named, if it has one."""
     with contextlib.suppress(OSError):
-        os.unlink(f"{FOLDER}/{MARK}{os.getpid()}")
+        os.unlink(f"{FOLDER}/{MARK}{os.getpid() if pid is None else pid}")
 
 
 class _Opened:
