@@ -106,7 +106,7 @@ SUITES: dict[str, tuple[str, str]] = {
 }
 NEEDS = {"django": ("django",)}
 """pytest-django does not depend on Django itself."""
-FEW = ("--leak-max-runs=250", "--leak-max-seconds=120")
+FEW = ("--leak-max-runs=1000", "--leak-max-seconds=120")
 """A leak is found in as many runs; how large it grows, where it is followed for longer, is not asked here."""
 WITHOUT = [word for name in ("asyncio", "anyio", "trio", "django", "randomly") for word in ("-p", f"no:{name}")]
 DJANGO = """
