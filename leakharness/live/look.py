@@ -46,6 +46,9 @@ ATTEMPTS, PAUSE_S = 4, 0.3
 """How often the memory is read again, and the seconds between: a full collection of a million objects takes 0.25 s."""
 MOST_TORN = 0.1
 """Share of torn objects that is believed: a busy heap has about one in 70,000, one that is being collected most."""
+MISFIT_ATTEMPTS = 3
+"""How often a process is read that modules seem to lead to little of: it may have emptied a large registry between the
+copy of what was in it and that of the registry."""
 FEWEST_REACHED = 0.5
 """Share of the objects that modules must lead to. A still process has 95 % and more; with less than half, the layout
 does not fit this build, and no name in the answer could be trusted."""
@@ -88,6 +91,11 @@ class Look:
     families: list[Family]
     modules: frozenset[str] = field(repr=False, default=frozenset())
     interpreters: int = 1
+
+    @property
+    def fits(self) -> bool:
+        """Whether modules lead to as many objects as they do where the layout is the build's."""
+        return self.reached >= FEWEST_REACHED * self.objects
 
     def nodes_of(self, wanted: str) -> list[int]:
         """Nodes of the type ``wanted``, or of those whose name ends with it after a dot. Raises UsageError for none."""
@@ -157,9 +165,13 @@ def look(pid: int, *, pause: bool = False) -> Look:
     Raises UsageError, with the reason and the cure, where that cannot be done.
     """
     begin = time.perf_counter()
-    target = find_target(pid)
-    objects, stopped = _objects(target, layout_of(target.version), pause=pause)
-    return _look(objects, f"process {pid}", pid, target.version, (_directory(pid), stopped, begin))
+    for attempt in range(1, MISFIT_ATTEMPTS + 1):
+        target = find_target(pid)
+        objects, stopped = _objects(target, layout_of(target.version), pause=pause)
+        found = _look(objects, pid, target.version, (_directory(pid), stopped, begin))
+        if found.fits or attempt == MISFIT_ATTEMPTS:
+            break
+    return _that_fits(found, f"process {pid}")
 
 
 def look_at_core(path: Path) -> Look:
@@ -169,19 +181,16 @@ def look_at_core(path: Path) -> Look:
     with core.opened() as source:
         memory = Memory(source)
     objects = find_objects(memory, checked(memory, layout_of(core.version), str(path)))
-    return _look(objects, str(path), core.pid, core.version, ("", 0.0, begin))
+    return _that_fits(_look(objects, core.pid, core.version, ("", 0.0, begin)), str(path))
 
 
-def _look(
-    objects: Objects, what: str, pid: int, version: tuple[int, int], surroundings: tuple[str, float, float]
-) -> Look:
+def _look(objects: Objects, pid: int, version: tuple[int, int], surroundings: tuple[str, float, float]) -> Look:
     directory, stopped, begin = surroundings
     tracked, torn = objects.tracked, objects.torn
     graph, families, modules, interpreters = _read_all(objects, directory)
     python = ".".join(map(str, version))
     graph.meta.update(pid=pid, python=python, time=time.time(), producer="leakharness")
     reached = int(np.count_nonzero(reachable(links(graph, strong_edges(graph)))[1 : tracked + 1]))
-    _refuse_misfit(python, reached, tracked, what)
     return Look(
         pid=pid,
         python=python,
@@ -250,12 +259,13 @@ def _held(target: Target) -> tuple[Memory, float]:
     return memory, time.perf_counter() - begin
 
 
-def _refuse_misfit(python: str, reached: int, tracked: int, what: str) -> None:
-    if reached < FEWEST_REACHED * tracked:
+def _that_fits(found: Look, what: str) -> Look:
+    if not found.fits:
         raise UsageError(
-            f"{what}: its modules lead to {reached} of {tracked} objects only: the layout of CPython {python} "
-            "does not fit this build. A debug build cannot be read"
+            f"{what}: its modules lead to {found.reached} of {found.objects} objects only: the layout of CPython "
+            f"{found.python} does not fit this build. A debug build cannot be read"
         )
+    return found
 
 
 def _directory(pid: int) -> str:

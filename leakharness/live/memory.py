@@ -166,15 +166,12 @@ class Memory:
                 return
             at, address = at + count, address + count
 
-    def copy_again(self, source: Source, address: int, count: int) -> bool:
-        """Copy ``count`` bytes from ``address`` on once more; False where the copy has no room for them."""
-        at = self._byte(address, count)
-        if at >= 0:
-            self._copy(source, at, address, address + count)
-        return at >= 0
+    def has(self, address: int, count: int) -> bool:
+        """Whether there is room for so many bytes from ``address`` on: they are in one mapping that was copied."""
+        return self._byte(address, count) >= 0
 
-    def put(self, address: int, data: bytes | bytearray) -> None:
-        """Have these bytes there, where the copy has room for them."""
+    def put(self, address: int, data: bytes) -> None:
+        """Have these bytes there, where there is room for them."""
         at = self._byte(address, len(data))
         if at >= 0:
             self.bytes[at : at + len(data)] = data
@@ -182,7 +179,7 @@ class Memory:
     def _byte(self, address: int, count: int) -> int:
         """Position of the byte at ``address`` where as many follow in one mapping; else -1."""
         at = self._place(address)
-        if at < 0 or count <= 0 or address + count > self._spans[bisect_right(self._starts, address) - 1][1]:
+        if at < 0 or address + count > self._spans[bisect_right(self._starts, address) - 1][1]:
             return -1
         return at * WORD + address % WORD
 
