@@ -402,7 +402,7 @@ def _beside_others(rule: Rule, found: Trend, others: Mapping[str, Trend], reside
     mapped = others.get("mapped_bytes")
     if found.state == "undecided" or mapped is None:
         return found
-    if mapped.rise >= MAPPED_SHARE * found.rise:
+    if mapped.rise >= MAPPED_SHARE * found.rise and mapped.state != "steady":  # one arena more is no growth
         blocks, malloc = (max(0.0, others[name].rise) if name in others else 0.0 for name in ("blocks", "malloc_bytes"))
         if blocks * USUAL_BLOCK_BYTES + malloc < MAPPED_SHARE * found.rise:
             return found

@@ -84,12 +84,14 @@ def _outgrown(measurement: Measurement, found: judge.Assessment) -> bool:
 
 
 def _entries_left(measurement: Measurement, found: judge.Assessment) -> float:
-    """How many entries what grows may have left behind, since the first runs built what they need: by the counters that
-    grow, and no other. Where only bytes do, one entry for each of the usual size."""
+    """How many entries the store that grows may have got, since the first runs built what they need: by the counter
+    that rises least, since an entry may be a list of its own, of many. Where only bytes grow, one for each of the usual
+    size."""
+    rising = {row.counter for row in found.growth if row.state != "steady"}
     growing = {row.counter for row in found.growth if row.grows}
-    counted = [_risen(measurement, name) for name in growing.intersection(EXACT)]
-    weighed = [_risen(measurement, name) / USUAL_BLOCK_BYTES for name in growing.intersection(BYTES)]
-    return max(counted or weighed, default=0.0)
+    if growing.intersection(EXACT):
+        return min(_risen(measurement, name) for name in rising.intersection(EXACT))
+    return max((_risen(measurement, name) / USUAL_BLOCK_BYTES for name in growing.intersection(BYTES)), default=0.0)
 
 
 def _risen(measurement: Measurement, counter: str) -> int:

@@ -51,9 +51,9 @@ def test_one_is_named_by_itself() -> None:
 
 
 def test_what_grows_beside_them_is_not_hidden() -> None:
-    """More than a tenth of the growth; or a tracked object that does not die with them."""
-    assert asked([OLD, FULL], {"entries": 33}) is not None
-    assert asked([OLD, FULL], {"entries": 34}) is None
+    """More than a tenth of the growth and two entries; or a tracked object that does not die with them."""
+    assert asked([OLD, FULL], {"entries": 35}) is not None
+    assert asked([OLD, FULL], {"entries": 36}) is None
     assert asked([OLD, FULL], {"entries": 30, "tracked": 1}) is not None
     assert asked([OLD, FULL], {"entries": 30, "tracked": 1}, alive=1) is None
 

@@ -90,6 +90,18 @@ def test_only_what_grows_counts_as_entries(elsewhere: str) -> None:
     assert not followed_far_enough(made, found)
 
 
+@pytest.mark.parametrize(("objects", "enough"), [(252, False), (2_048, True)])
+def test_entries_that_are_lists_count_once(objects: int, enough: bool) -> None:
+    """A histogram for each label: nine entries come with each, and one object, of which it is open whether it grows."""
+    rows = [Reading("b", r * 50, {"entries": 9 * r, "objects": r // 3}) for r in range(12)]
+    growth = assess(rows).growth
+    assert [row.state for row in growth] == ["undecided", "grows"]
+    made = measurement(0)
+    made.readings[0].counters.update(objects=0)
+    made.readings[-1].counters.update(entries=9 * objects, objects=objects)
+    assert followed_far_enough(made, Assessment("grows", growth, "", uneven=True)) is enough
+
+
 def test_bytes_alone_count_as_entries_of_the_usual_size() -> None:
     row = next(iter(assess([Reading("b", r * 50, {"malloc_bytes": r * 5_000}) for r in range(12)]).growth))
     found = Assessment("grows", (row,), "", uneven=True)

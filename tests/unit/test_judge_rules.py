@@ -176,8 +176,12 @@ def test_half_of_resident_growth_must_be_new_and_be_no_block_of_another(
     """A rise of 1,000 bytes; a block is taken for 64."""
     others = {"blocks": blocks, "malloc_bytes": malloc, "mapped_bytes": mapped}
     trends = {name: found("steady", rise=rise) for name, rise in others.items()}
+    trends["mapped_bytes"] = found("undecided", rise=mapped)
     answer = _beside_others(RSS, found("grows", rise=1000.0), trends, None)
     assert (answer.state, answer.mappings_tell) == (state, mapped < 500)
+    trends["mapped_bytes"] = found("steady", rise=mapped)  # one arena more is no growth
+    answer = _beside_others(RSS, found("grows", rise=1000.0), trends, None)
+    assert (answer.state, answer.mappings_tell) == ("undecided", True)
 
 
 @pytest.mark.parametrize(
@@ -308,3 +312,13 @@ def test_an_exact_counter_that_begins_anew_at_the_baseline_goes_on_from_the_warm
 def test_what_rose_from_one_run_to_another() -> None:
     series = Series([0, 50, 100, 150], [0, 1, 3, 9])
     assert (_risen(series, 50, 150), _risen(series, 50, 100), _risen(series, 10, 40)) == (8, 2, 0.0)
+
+
+def test_one_arena_more_does_not_make_a_leak_of_resident_size() -> None:
+    """It rises evenly, by a third more than the arena that came: the mappings are asked."""
+    mapped = [0.0] * 3 + [1048576.0] * 94
+    found = assess(readings(blocks=[0.0] * 97, mapped_bytes=mapped, rss=[14_250.0 * batch for batch in range(97)]))
+    assert (found.state, found.resident_open) == ("undecided", True)
+    steadily = [65_536.0 * (batch // 4) for batch in range(97)]
+    found = assess(readings(blocks=[0.0] * 97, mapped_bytes=steadily, rss=[14_250.0 * batch for batch in range(97)]))
+    assert found.state == "grows"
