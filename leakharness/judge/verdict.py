@@ -271,7 +271,7 @@ def unseen(
             continue
         per_run, floor = asked[rule.counter], _floor(rule, control)
         more = [math.floor(per_run * (run - runs[0])) for run in runs]
-        before = _pace_of(_settling_in(warm_up, rule.counter) if rule.floor == 0 and warm_up else None)
+        before = _pace_of(_settling_in(warm_up, rule.counter) if rule.floor == 0 else None)
         terms = partial(trend, floor=floor, patience=rule.patience, final=True, turns=rule.turns)
 
         def judged(
