@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, BinaryIO, Protocol
@@ -25,7 +26,7 @@ from leakharness.worker.codec import decode_command, encode_answer
 from leakharness.worker.counters import Counters
 from leakharness.worker.exception_text import show_all, show_only_of
 from leakharness.worker.failure import failure_of
-from leakharness.worker.fork import can_fork
+from leakharness.worker.fork import CopyFailed, answer_of_copy, can_fork
 from leakharness.worker.readings import CounterReader
 from leakharness.worker.recorder import PLANTED, Plant, ScenarioRecorder, TargetMissing
 from leakharness.worker.runs import RunFailed, Runs
@@ -38,6 +39,8 @@ from leakharness.worker.unpatched import os
 
 __all__ = ["Loads", "Measuring", "Session", "checked_tracker", "main", "process_facts"]
 
+COPY_SECONDS = 10.0
+"""How long a forked copy may look for timers; nothing is known of them then."""
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal this process gets when its parent dies."""
 
@@ -218,9 +221,21 @@ class Measuring:
         return protocol.Done()
 
     def release_times(self) -> protocol.ReleaseTimes:
-        from leakharness.worker.time_bounds import release_times
+        """Timers and stamps, looked for in a forked copy where there is one: the measurement may go on afterwards, and
+        what it needs would count. A copy has no other threads, so that theirs are told to it."""
+        timers = [thread.interval for thread in threading.enumerate() if type(thread) is threading.Timer]
 
-        return release_times()
+        def found() -> protocol.ReleaseTimes:
+            from leakharness.worker.time_bounds import release_times
+
+            return release_times(timers)
+
+        if not can_fork():
+            return found()
+        try:
+            return answer_of_copy(protocol.ReleaseTimes, found, COPY_SECONDS)
+        except CopyFailed:
+            return protocol.ReleaseTimes(0, 0.0, 0)
 
     def native_calls(self, runs: int) -> protocol.NativeCalls:
         """Native call sites by memray, where it is there: for the explaining process only."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from leakharness.worker.capture.type_plans import HEAP_TYPE, takes_weak_references, type_flags
-from leakharness.worker.codec import encode
+from leakharness.worker.codec import decode, encode
 from leakharness.worker.counters import Counters, count_objects
 from leakharness.worker.fork import CAN_FORK, CopyFailed, answer_of_copy
 from leakharness.worker.protocol import (
@@ -22,6 +22,7 @@ from leakharness.worker.protocol import (
     GrownContainers,
     LabelCount,
     ReadingAnswer,
+    ReleaseTimes,
     Retention,
 )
 from leakharness.worker.recorder import ScenarioRecorder
@@ -71,6 +72,7 @@ class CounterReader:
         self.census(sizes=True, of=few)
         self.newest_of([], of=few)
         encode(ReadingAnswer({}, 0, {"": LabelCount(0, 0)}, {}, 0, {"": (0, 0)}))
+        decode(ReleaseTimes, encode(ReleaseTimes(0, 0.0, 0)))
         if sys.version_info[:2] == (3, 10):
             from leakharness.worker.opcode_caches import keep_own_code_without
 

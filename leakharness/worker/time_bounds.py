@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import threading
 import types
+from collections.abc import Sequence
 
 from leakharness.worker.protocol import ReleaseTimes
 from leakharness.worker.unpatched import gc, time
@@ -18,14 +18,14 @@ AHEAD_S = 3_600.0
 """A number from so long ago to so far ahead of one of the clocks is taken for a stamp, or for the end of a life."""
 
 
-def release_times() -> ReleaseTimes:
-    """Timers of all loops of asyncio and of threads, with the time until the last of them is due, and objects with a
-    stamp.
+def release_times(of_threads: Sequence[float] = ()) -> ReleaseTimes:
+    """Timers of all loops of asyncio and those ``of_threads``, in seconds, with the time until the last of them is due,
+    and objects with a stamp.
 
     Modules are not asked: on 3.12 ``_asyncio`` shows its list of free iterators, which then holds each of them twice,
     and every later collection goes round in it for ever. A module is no entry of a store.
     """
-    due = [thread.interval for thread in threading.enumerate() if type(thread) is threading.Timer]
+    due = list(of_threads)
     clocks = (time.monotonic(), time.time())
     gc.unfreeze()
     due += _of_loops()

@@ -78,7 +78,7 @@ def by_clock_leaky(run: Run) -> None:
 
 
 windows = Scenario("windows", summary="bounded windows, of keys that come ever more rarely")
-WINDOWS = {host: collections.deque[int](maxlen=12) for host in range(24)}
+WINDOWS = {host: collections.deque[bytes](maxlen=12) for host in range(24)}
 BY_USER: dict[int, Any] = {}
 
 
@@ -89,7 +89,7 @@ def rare(most: int) -> int:
 @windows.mode("bounded", must="PASS", default=True, abort="none")
 def of_few_hosts(run: Run) -> None:
     """Some are full at once, and some get an entry in a hundred runs."""
-    WINDOWS[rare(23)].append(run.index)
+    WINDOWS[rare(23)].append(bytes(100))
 
 
 @windows.mode("leaky", must="FAIL", abort="none")
