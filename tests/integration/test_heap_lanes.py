@@ -17,7 +17,8 @@ MODULES = Path(os.environ.get("LEAKHARNESS_NODE_MODULES", "") or "/nonexistent")
 pytestmark = pytest.mark.slow
 
 CONFIG = """
-export default { test: { pool: "forks", poolOptions: { forks: { minForks: 2, maxForks: 2 } }, isolate: false,
+export default { test: { pool: "forks", maxWorkers: 2, isolate: false, // two workers, as 4 and as 3 have it
+  poolOptions: { forks: { minForks: 2, maxForks: 2 } },
   include: ["test/*.test.mjs"], setupFiles: ["./setup.mjs"], cache: false,
   hookTimeout: 120000, testTimeout: 120000 } }; // a snapshot takes its time on a busy machine
 """
