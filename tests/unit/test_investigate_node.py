@@ -117,3 +117,22 @@ def test_a_family_in_other_ways_has_its_types_series(tmp_path: Path) -> None:
         file.write(tmp_path / f"Heap.20260101.12000{step}.77.1.00{step}.heapsnapshot")
     (family,) = investigate(tmp_path).families
     assert (family.type, family.risen, family.intervals) == ("(string)", 2, 2)
+
+
+def test_a_cache_of_strings_that_rises_is_a_leak_and_no_module_growth(tmp_path: Path) -> None:
+    """Each text is a node of its own name, and small alone: together they are what the cache of a module holds."""
+    for step in range(4):
+        file = worker(0)
+        cache = file.held(file.held(2, "property", "app", "object", "App"), "property", "cache", "object", "Map")
+        table = file.held(cache, "internal", "table", "array", "")
+        for i in range(300 * step):
+            text = file.held(table, "internal", f"{i} / part of key", "string", f"text {i} of the cache", 1000)
+            file.nodes[text][2] = 20_001 + 2 * i
+        file.write(tmp_path / f"Heap.20260101.12000{step}.77.1.00{step}.heapsnapshot")
+    found = investigate(tmp_path)
+    (family,) = found.families
+    assert (family.type, family.count_delta, family.risen, family.intervals) == ("(string)", 900, 3, 3)
+    assert found.leaks == [family]
+    text = report_markdown(found)
+    assert "Likely real leak: 879 KiB of (string) more, held by App.cache (Map)" in text
+    assert "no retained runtime objects" not in text
