@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from leakharness.heap import v8
+from leakharness.heap import path_groups, v8
 from leakharness.heap.classify import classify_path
 from leakharness.heap.diff import SnapshotDiff, diff
 from leakharness.heap.dominators import dominators, retained_sizes, strong_edges
@@ -541,3 +541,35 @@ def test_small_ways_of_one_class_are_one_row(tmp_path: Path) -> None:
 
     (row,) = grown(tmp_path, heap(1), heap(21), by="path").rows
     assert (row.name, row.size_delta, row.count_delta, row.path) == ("Job (in other ways)", 400_000, 20, ())
+
+
+def test_objects_that_one_array_holds_alike_are_put_into_words_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two arrays of 1,500 objects, and one whose objects are held under names of their own: the groups are those that
+    are found one by one, and of each array one path is walked."""
+    file = V8File()
+    top = file.top()
+    for name, kind in (("ROWS", "element"), ("LOGS", "element"), ("byKey", "property")):
+        store = file.held(top, "property", name, "object", "Array" if kind == "element" else "Object")
+        for i in range(1500):
+            file.held(store, kind, i if kind == "element" else f"key{i}", "object", "Row", 10)
+    graph = v8.read(file.write(tmp_path / "rows.heapsnapshot"))
+    nodes = [node for node in range(graph.node_count) if graph.type_name(node) == "Row"]
+    walked: list[int] = []
+    plain = path_groups._Chains.chain
+
+    def counted(chains: path_groups._Chains, node: int) -> int:
+        walked.append(node)
+        return plain(chains, node)
+
+    monkeypatch.setattr(path_groups._Chains, "chain", counted)
+    quick = [group.document() for group in explain(graph, nodes)]
+    assert len(walked) < 2 * 1500 + 100, "those under names of their own, and a few"
+    monkeypatch.setattr(path_groups, "_MANY", 1 << 30)
+    assert [group.document() for group in explain(graph, nodes)] == quick
+    assert sorted((group["count"], group["path"][-2]) for group in quick) == [
+        (1500, "global.LOGS (Array)[*]"),
+        (1500, "global.ROWS (Array)[*]"),
+        (1500, "global.byKey (Object)[*]"),
+    ]
