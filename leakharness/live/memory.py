@@ -97,8 +97,13 @@ class Memory:
             ]
             self._tail = ends[-1]
             first = [at + more for at, more in zip(ends, spares, strict=False)]
+            limits = [room.end for room in self._rooms]
         else:
             self.words, self._rooms, self._tail = into.words, into._rooms, into._tail
+            limits = [region.end for region in self.regions]
+        self._places = {
+            region.start: (at, limit) for region, at, limit in zip(self.regions, first, limits, strict=True)
+        }
         self.start = np.array([region.start for region in self.regions], np.uint64)
         self.end = np.array([region.end for region in self.regions], np.uint64)
         self.first: Ints = np.array(first, np.int64)
@@ -127,6 +132,11 @@ class Memory:
         where there is no room."""
         found, tail = [], self._tail
         for region in regions:
+            # Where it was before: in the room of a neighbour it would be in pages that were not written yet.
+            at, limit = self._places.get(region.start, (0, 0))
+            if region.end <= limit:
+                found.append(at)
+                continue
             room = next((room for room in self._rooms if room.start <= region.start and region.end <= room.end), None)
             if room is not None:
                 found.append(room.at + (region.start - room.start) // WORD)

@@ -116,3 +116,16 @@ def test_what_nobody_may_write_is_not_copied_again(room: bool, monkeypatch: pyte
     assert (0x20000 in second.asked) == (not room)
     assert {0x10000, 0x30000} <= set(second.asked)
     assert [memory.word(address) for address in mappings] == [1, 2, 3]
+
+
+def test_a_second_copy_is_where_the_first_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the room of a neighbour, where the pages are yet to be had from the kernel; what has grown beyond its own
+    room goes elsewhere."""
+    monkeypatch.setattr(module, "SPARE", PAGE)
+    mappings: dict[int, list[int | None]] = {0x10000: [1], 0x13000: [2], 0x15000: [3]}
+    first = Memory(Pages(mappings), spare=True)
+    assert Memory(Pages(mappings), first).first.tolist() == first.first.tolist()
+    grown = {**mappings, 0x15000: [3] * 20}
+    memory = Memory(Pages(grown), first)
+    assert memory.first.tolist()[:2] == first.first.tolist()[:2]
+    assert [memory.word(address) for address in (*mappings, 0x15000 + 19 * PAGE)] == [1, 2, 3, 3]
