@@ -49,7 +49,8 @@ def seconds_until_released(
         if not growing or waited > seconds:
             return None
         worker.request(IDLE, step, doing="idling")
-        worker.request(RUNS, measurement.runs_a_call or measurement.iters, doing="making the runs after idling")
+        if not by_timers:  # which need none; and the series may go on, of which these were no part
+            worker.request(RUNS, measurement.runs_a_call or measurement.iters, doing="making the runs after idling")
         answer = worker.request(READ, 0.0, False, False, doing="reading after idling")
         now = {**answer.counters, "tracked": answer.tracked_alive - measurement.readings[0].declared["tracked_alive"]}
         if all(last[name] - now.get(name, last[name]) >= RELEASED * (last[name] - first[name]) for name in growing):

@@ -407,6 +407,14 @@ def test_what_is_open_at_the_end_of_the_budget_may_die_by_itself_too(times: dict
     assert grown_by(result_of(Slowing(1.5, times, leak=1.0))) == {"objects": 1.0}
 
 
+def test_asking_timers_on_the_way_makes_no_run_that_is_not_counted() -> None:
+    """What is not released goes on as it was: each reading has the runs that were made."""
+    worker = Slowing(1e9, timers(1.5))
+    result = result_of(worker)
+    assert "release_times" in worker.asked
+    assert result.warmup_runs + result.series[-1].runs in (worker.runs, worker.runs - result.series[1].runs)
+
+
 def test_what_is_released_too_late_for_the_budget_is_said() -> None:
     """Near: not judged, with the time that it would take; far: a leak, beside which the timers are named."""
     near = result_of(Releasing(4.9, timers(4.9)))
