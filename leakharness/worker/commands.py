@@ -35,7 +35,7 @@ from leakharness.worker.shared_segments import remove_mark
 from leakharness.worker.tracker import Tracker, self_test
 from leakharness.worker.types_followed import follow_types
 from leakharness.worker.unowned_references import ReferenceReader, why_not
-from leakharness.worker.unpatched import os
+from leakharness.worker.unpatched import os, time
 
 __all__ = ["Loads", "Measuring", "Session", "checked_tracker", "main", "process_facts"]
 
@@ -65,6 +65,7 @@ class Measuring:
         self._make_runs = make_runs
         self._finish = finish
         self._loop = loop
+        self._ran = time.monotonic()
         self._values = values
         self._sites: Any = None
         self.reader = CounterReader(counters, recorder.tracker, recorder, loop)
@@ -108,6 +109,7 @@ class Measuring:
 
     def runs(self, count: int) -> protocol.Done:
         self._make_runs(count)
+        self._ran = time.monotonic()
         return protocol.Done()
 
     def freeze(self, collect: bool = True) -> protocol.Frozen:
@@ -222,7 +224,8 @@ class Measuring:
 
     def release_times(self) -> protocol.ReleaseTimes:
         """Timers and stamps, looked for in a forked copy where there is one: the measurement may go on afterwards, and
-        what it needs would count. A copy has no other threads, so that theirs are told to it."""
+        what it needs would count. A copy has no other threads, so that theirs are told to it. Due times count from the
+        end of the last run."""
         timers = [thread.interval for thread in threading.enumerate() if type(thread) is threading.Timer]
 
         def found() -> protocol.ReleaseTimes:
@@ -230,12 +233,12 @@ class Measuring:
 
             return release_times(timers)
 
-        if not can_fork():
-            return found()
+        since = time.monotonic() - self._ran  # readings were taken, and the next runs are followed by a pause at once
         try:
-            return answer_of_copy(protocol.ReleaseTimes, found, COPY_SECONDS)
+            times = answer_of_copy(protocol.ReleaseTimes, found, COPY_SECONDS) if can_fork() else found()
         except CopyFailed:
             return protocol.ReleaseTimes(0, 0.0, 0)
+        return times._replace(last_due_s=times.last_due_s + since) if times.timers else times
 
     def native_calls(self, runs: int) -> protocol.NativeCalls:
         """Native call sites by memray, where it is there: for the explaining process only."""
