@@ -45,6 +45,10 @@ NEARLY_FULL = 64.0
 """What a store of keys at random may still take, in the counter's unit, or in blocks of the usual size where that is
 bytes, for it to count as full once no more runs can be made: its last keys come ever more rarely. A leak that strikes
 at random looks so in one series of 160 at most (SURE), and only where it left fewer than a hundred objects in all."""
+EXCLUDED = 3.0
+"""Standard errors by which the line through a series must be less steep than a leak, for there to be none: a noise that
+hides one lets another that is added to it be seen. Of 250 series with an object a run beside a slot whose content is
+exchanged, 0 to 2,000 objects, 14 passed without this, one at 2.5."""
 SWING_FACTOR = 2.0
 """A rise must exceed this many times what the series has given back at some time: its own noise."""
 LASTING = 10

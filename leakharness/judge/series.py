@@ -115,6 +115,17 @@ class Series:
         """The most by which one reading is above the one before it."""
         return max(b - a for a, b in itertools.pairwise(self.values))
 
+    def slope_at_most(self, errors: float) -> float:
+        """How steep the line through the series may be, a run: its slope by least squares, and so many of its standard
+        errors more."""
+        count = len(self.runs)
+        middle, mean = sum(self.runs) / count, sum(self.values) / count
+        spread = sum((run - middle) ** 2 for run in self.runs)
+        rows = list(zip(self.runs, self.values, strict=True))
+        slope = sum((run - middle) * (value - mean) for run, value in rows) / spread
+        apart = sum((value - mean - slope * (run - middle)) ** 2 for run, value in rows)
+        return slope + errors * math.sqrt(apart / max(1, count - 2) / spread)
+
     @cached_property
     def feet(self) -> Series:
         """The lowest reading after each fall of half the swing: what is left where a saw starts anew."""

@@ -23,6 +23,7 @@ from leakharness.judge.policy import (
     _FLOORS,
     CONTROL_FACTOR,
     EARLIER_MEMORY,
+    EXCLUDED,
     FIRST_RUNS,
     HOLDERS,
     HOLDS_BYTES,
@@ -290,6 +291,7 @@ def unseen(
                 judged(window, [v + m for v, m in zip(level, more, strict=True)], before + per_run),
                 final,
             )
+            and _is_less_steep(Series(runs[window], level[window]), per_run)
             for level in levels
             for window in windows
         )
@@ -312,6 +314,14 @@ def _may_be_there(series: Series, per_run: float) -> bool:
     """Whether a rise that was forgiven as noise may be a leak of so much a run: what only swings rises not so far in
     every stretch."""
     return series.rises_in_each(SEGMENTS) and series.rise >= per_run * series.total
+
+
+def _is_less_steep(series: Series, per_run: float) -> bool:
+    """Whether a leak of so much a run is excluded by the line through the series, or through the feet of a saw, where
+    there are twice as many of these as stretches are asked for."""
+    feet = series.feet
+    lines = (series, feet) if feet.batches >= 2 * SEGMENTS else (series,)
+    return any(line.slope_at_most(EXCLUDED) < per_run for line in lines)
 
 
 def _shows(without: Trend, planted: Trend, final: bool) -> bool:

@@ -322,3 +322,21 @@ def test_one_arena_more_does_not_make_a_leak_of_resident_size() -> None:
     steadily = [65_536.0 * (batch // 4) for batch in range(97)]
     found = assess(readings(blocks=[0.0] * 97, mapped_bytes=steadily, rss=[14_250.0 * batch for batch in range(97)]))
     assert found.state == "grows"
+
+
+@pytest.mark.parametrize(
+    ("values", "missed"),
+    [
+        ([350, 320, 420, 240, 220, 270, 370, 570, 350, 580], ("objects",)),
+        ([90, 20, 55, 135, 100, 175, 105, 115, 195, 105, 10, 30, 5, 15, 40, 195], ()),
+        ([0, 1_000] * 11, ("objects",)),
+        ([0, 1_000] * 12, ()),
+    ],
+    ids=["may rise by one a run", "cannot rise by one a run", "a saw of ten feet", "a saw of one more"],
+)
+def test_a_leak_is_excluded_where_the_line_through_the_series_is_less_steep(
+    values: list[int], missed: tuple[str, ...]
+) -> None:
+    """A noise that hides a leak lets another that is added to it be seen: that is not enough. Both turn where the
+    standard errors that are asked for move by half."""
+    assert unseen(readings(objects=values), 1.0, 4096.0, final=False) == missed
