@@ -267,10 +267,14 @@ def test_a_service_that_was_told_to_end_is_not_waited_for_without_a_deadline(mon
         signal.signal(signal.SIGTERM, before)
 
 
-def test_a_service_that_ignores_ctrl_c_is_told_more_firmly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_ignores_ctrl_c_is_told_more_firmly(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """SIGTERM after the deadline, and SIGKILL only after another."""
     monkeypatch.setattr(child, "END_SECONDS", 0.3)
     monkeypatch.setattr(child, "_in_foreground", lambda: False)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job of a shell
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
     with child.service([sys.executable, "-c", deaf]) as service:
         with pytest.raises(KeyboardInterrupt):

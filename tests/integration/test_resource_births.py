@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,9 @@ class Session: pass
 @s.mode("opened", must="FAIL", default=True, abort="none")
 def opened(run: Run) -> None:
     KEPT.append(socket.socket())
+
+@s.mode("started", must="FAIL", abort="none")
+def started(run: Run) -> None:
     threading.Thread(target=STOP.wait, daemon=True).start()
 
 @s.mode("timed", must="FAIL", abort="none")
@@ -121,14 +125,20 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_a_leak_of_descriptors_and_threads_says_where_they_come_from(service: Path) -> None:
-    result = leakharness.run(str(service), "opened", snapshots="never", iters=10)
-    assert {row.counter for row in result.growth if row.grows} >= {"fds", "threads"}
-    born = [(row["of"], row["file"], row["source"], row["per_run"]) for row in result.allocations[:2]]
-    assert born == [
-        ("descriptor opened", "service.py", "KEPT.append(socket.socket())", 1.0),
-        ("thread started", "service.py", "threading.Thread(target=STOP.wait, daemon=True).start()", 1.0),
-    ]
+def test_a_leak_of_descriptors_says_where_they_are_opened(service: Path) -> None:
+    assert told(service, "opened") == [("descriptor opened", "service.py", "KEPT.append(socket.socket())", 1.0)]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a thread that runs already is watched from 3.12 on")
+def test_a_leak_of_threads_says_where_they_are_started(service: Path) -> None:
+    line = "threading.Thread(target=STOP.wait, daemon=True).start()"
+    assert told(service, "started") == [("thread started", "service.py", line, 1.0)]
+
+
+def told(service: Path, mode: str) -> list[tuple[Any, ...]]:
+    result = leakharness.run(str(service), mode, snapshots="never", iters=10)
+    rows = [(row["of"], row["file"], row["source"], row["per_run"]) for row in result.allocations]
+    return [row for row in rows if row[0] != "growth"]
 
 
 def test_what_a_timer_of_the_loop_holds_says_when_it_is_released(service: Path) -> None:
@@ -136,6 +146,7 @@ def test_what_a_timer_of_the_loop_holds_says_when_it_is_released(service: Path) 
     result = leakharness.run(str(service), "timed", snapshots="never", max_runs=250)
     assert result.verdict == "FAIL", result.reason
     (held,) = result.retainers
-    assert held.path[0] == "event loop"
-    assert held.path[1].endswith("._scheduled[*]")
+    root = held.path[0]
+    assert root == ("event loop" if sys.version_info >= (3, 12) else "sys.modules['asyncio.events']")
+    assert any(step.endswith("._scheduled[*]") for step in held.path)
     assert "registered in TimerHandle._callback; released by a timer, in " in held.sentence
