@@ -25,6 +25,14 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", *session.posargs)
 
 
+@nox.session(venv_backend="none")
+def slow(session: nox.Session) -> None:
+    """Every other test that runs in the environment that nox is installed in: the twins of each detector, whole plugin
+    sessions, proofs of published packages."""
+    neighbours_only = "--ignore=tests/integration/test_plugin_neighbours.py"
+    session.run(sys.executable, "-m", "pytest", "-n", "auto", "-m", "slow", neighbours_only, *session.posargs)
+
+
 @nox.session
 def neighbours(session: nox.Session) -> None:
     """``--leakcheck`` beside other plugins, in an environment that has them all."""

@@ -173,6 +173,7 @@ def test_cutting_the_right_edge_frees_everything_in_the_copy_and_nothing_here(ca
     keep.clear()
 
 
+@pytest.mark.slow
 def test_an_object_held_twice_is_not_freed_by_one_cut() -> None:
     keep: list[Any] = []
     closures(keep)

@@ -166,6 +166,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_busy_threads_and_a_running_loop_do_not_hang_it(tmp_path: Path) -> None:
     """Ten captures in the middle of it all; the slow twin makes two hundred."""
     assert run(tmp_path, BUSY, "10") == "done\n"

@@ -121,6 +121,7 @@ def test_the_text_is_as_wide_as_the_terminal(columns: int, quick_cli: Cli, monke
     assert columns - 12 < max(lengths) <= columns
 
 
+@pytest.mark.slow
 def test_check_certifies_embedded_run(cli: Cli, tmp_path: Path) -> None:
     """The certificate: 0/250, 250/250, 250/250 and exit 0; as a block and as a document."""
     answer = cli("check", "embedded-run", "--json")
@@ -415,6 +416,7 @@ def test_list_says_that_a_name_is_declared_twice(quick_cli: Cli, scenario_file: 
     assert quick_cli("run", "twice").stderr == f"leakharness: {problem}\n"
 
 
+@pytest.mark.slow
 def test_the_command_to_reproduce_does_reproduce(
     quick_cli: Cli, scenario_file: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -504,6 +506,7 @@ def test_a_closed_pipe_is_no_leak(cli: Cli, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "said"),
     [

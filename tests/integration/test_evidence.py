@@ -86,6 +86,7 @@ def test_embedded_run_is_explained_to_the_cell(tmp_path: Path, monkeypatch: pyte
         assert json.loads(Path(path).read_bytes())["snapshot"]["node_count"] > 1000
 
 
+@pytest.mark.slow
 def test_fix_has_no_retainers_and_the_same_counters_with_snapshots(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +121,7 @@ def test_where_nothing_is_tracked_the_growing_family_is_explained(held_twice: Pa
     assert result.retainers[0].count == result.runs  # all that came to stay since the baseline
 
 
+@pytest.mark.slow
 def test_a_known_leak_is_forgiven_by_name_and_an_idle_rule_reported(held_twice: Path) -> None:
     """By pyproject.toml; the reason is mandatory."""
     toml = held_twice.parent / "pyproject.toml"
@@ -134,6 +136,7 @@ def test_a_known_leak_is_forgiven_by_name_and_an_idle_rule_reported(held_twice: 
         leakharness.run(held_twice, "known", snapshots="never")
 
 
+@pytest.mark.slow
 def test_the_control_is_shown_in_a_check(held_twice: Path) -> None:
     """Every arm carries what the empty loop gave."""
     certificate = leakharness.check("embedded-run", snapshots="never")
@@ -267,6 +270,7 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mode", ["another-class", "strings", "one-in-twenty", "malloc", "mapped", "tasks", "descriptors"]
 )
@@ -278,6 +282,7 @@ def test_a_known_leak_hides_no_other(mode: str, beside: Path) -> None:
     assert result.forgiven == tuple(line for line in result.forgiven if "known leak" not in line)
 
 
+@pytest.mark.slow
 def test_a_known_leak_with_all_that_hangs_on_it_is_forgiven(beside: Path) -> None:
     """And the arm with the planted leak, of the same type and held elsewhere, must FAIL all the same."""
     certificate = leakharness.check(beside, snapshots="never")
@@ -356,6 +361,7 @@ def test_a_bounded_cache_of_strings_and_numbers_is_filled_and_passes(leaves: Pat
     assert any("lru_cache(maxsize=4000) of width" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_where_no_object_more_is_there_no_innocent_is_named(leaves: Path) -> None:
     """Strings alone: no family, no retainer, the class by the counters, and the line that makes them."""
     result = leakharness.run(leaves, "unbounded")
@@ -365,6 +371,7 @@ def test_where_no_object_more_is_there_no_innocent_is_named(leaves: Path) -> Non
     assert [row["source"] for row in result.allocations] == ['KEPT.append("x%d" % run.index)']
 
 
+@pytest.mark.slow
 def test_a_cache_that_names_its_bound_is_filled_and_passes(leaves: Path) -> None:
     """No type of the library's: an object with a limit and a dict. That it stops there is shown by running on."""
     result = leakharness.run(leaves, "cache-of-its-own", snapshots="never")
@@ -372,6 +379,7 @@ def test_a_cache_that_names_its_bound_is_filled_and_passes(leaves: Path) -> None
     assert any("Cache, which names a bound and has" in note for note in result.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["limit-nobody-heeds", "leak-beside-a-cache"])
 def test_a_bound_by_name_hides_no_leak(mode: str, leaves: Path) -> None:
     """Growth past the bound, or beside the container once that is full, is a leak: of one object a run."""

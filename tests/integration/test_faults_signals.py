@@ -177,6 +177,7 @@ def test_handlers_are_put_back(quick_cli: Callable[..., Answer]) -> None:
     assert ([signal.getsignal(number) for number in numbers], sys.stdout, sys.stderr) == before
 
 
+@pytest.mark.slow
 @linux
 def test_ctrl_c_while_snapshots_are_written(
     tool: Callable[..., Tool], scenario_file: Callable[..., Path], tmp_path: Path
@@ -341,6 +342,7 @@ def test_no_room_for_snapshots(
     assert half_files(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_snapshot_folder_that_cannot_be_made(
     cli: Callable[..., Answer], scenario_file: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -98,6 +98,7 @@ def _needs_what_is_not_here(file: Path) -> bool:
     return package in ("trio", "aiohttp") and importlib.util.find_spec(package) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_inline_leaks_and_extracted_does_not(file: Path) -> None:
     """The twins, each in a fresh process: FAIL by every run, and PASS with nothing retained."""

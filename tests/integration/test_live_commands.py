@@ -238,6 +238,7 @@ def test_watch_ends_with_the_process(leaky: subprocess.Popen[str], tmp_path: Pat
     assert list(ticks) == []
 
 
+@pytest.mark.slow
 def test_run_starts_a_service_and_gives_its_exit_code(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "short.py"
     file.write_text(
@@ -385,6 +386,7 @@ def test_a_look_that_is_killed_leaves_the_service_alone(leaky: subprocess.Popen[
     assert goes_on(leaky)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Session", "ByKey", "InSlot", "Partial"])
 def test_a_snapshot_becomes_a_scenario_that_fails_inline_at_once(name: str, cli: Cli, tmp_path: Path) -> None:
     """From a closure in a list, a dict, an attribute, a callback of a future: to a scenario with both modes."""

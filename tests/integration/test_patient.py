@@ -80,6 +80,7 @@ def seen(witness: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
     return {**witness(OF_THE_USER="kept", PYTHONPATH=str(lib)), "lib": str(lib)}
 
 
+@pytest.mark.slow
 def test_nothing_of_ours_but_the_probe_is_there(seen: Any, bare: Path) -> None:
     """sys.modules holds the standard library, the scenario and the probe; nothing of the tool's can be imported.
 
@@ -131,6 +132,7 @@ def test_pythonpath_is_kept(seen: Any) -> None:
     assert seen["environ"]["PYTHONPATH"] == seen["lib"]
 
 
+@pytest.mark.slow
 def test_tunables_and_safe_path_of_the_user_stay(witness: Callable[..., Any]) -> None:
     """The variable is as it was; PYTHONSAFEPATH keeps the current folder off the path (from 3.11 on)."""
     seen = witness(GLIBC_TUNABLES="glibc.malloc.arena_max=2", PYTHONSAFEPATH="1")
@@ -180,6 +182,7 @@ def test_a_module_that_is_missing_there(
     assert f"needs the module 'numpy' in {bare / 'bin' / 'python'}: pip install numpy" in result.reason
 
 
+@pytest.mark.slow
 def test_all_leaves_out_what_needs_a_package_that_is_missing_there(
     bare: Path, tmp_path: Path, scenario_file: Callable[..., Path], quick_cli: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -279,6 +279,7 @@ def results(suite: Path) -> Outcomes:
     return run_suite(suite)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEAKY)
 def test_a_leaky_body_fails_with_the_evidence_and_the_retainer_path(results: Outcomes, name: str) -> None:
     outcome, text = results[name]
@@ -306,6 +307,7 @@ def test_a_body_that_cannot_be_repeated_says_so(results: Outcomes) -> None:
     assert "fresh_fixtures=True" in results["test_cannot_be_repeated"][1]
 
 
+@pytest.mark.slow
 def test_under_xdist_the_verdicts_are_the_same(suite: Path, results: Outcomes) -> None:
     chosen = "leaky_plain or clean_plain or async or unittest or callable or failing"
     spread = run_suite(suite, "-n2", "-k", chosen)
@@ -355,6 +357,7 @@ def test_nobody_but_the_tests_called_them(replaced):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="one of the replaced functions is not there")
 def test_what_a_test_replaces_does_not_reach_the_check(tmp_path: Path) -> None:
     """Clocks, files, the collector and the process itself are mocks for the whole check: the verdicts are right, and
@@ -443,6 +446,7 @@ def test_options_resolve_command_line_over_marker_over_ini(pytester: pytest.Pyte
         assert (options["iters"], options["batches"], options["timeout"]) == (iters, 9, 9.0)
 
 
+@pytest.mark.slow
 def test_a_hanging_body_in_a_forked_copy_is_not_judged_and_the_next_test_is(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -135,6 +135,7 @@ def verdicts(results: Outcomes) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [(), ("-n2", "-k", "plain or mixed or leaky"), ("-o", "asyncio_mode=auto", "-k", "plain or leaky_async")]
 )

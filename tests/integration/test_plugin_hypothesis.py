@@ -39,6 +39,7 @@ def test_leaky(number):
 """
 
 
+@pytest.mark.slow
 def test_what_remembers_its_arguments_is_no_leak_and_what_keeps_each_call_is(tmp_path: Path) -> None:
     """A memo of every number ever drawn would grow with new examples for each run."""
     (tmp_path / "test_it.py").write_text(SUITE)

@@ -84,6 +84,7 @@ def text_of(pytester: pytest.Pytester, *arguments: str) -> tuple[str, str]:
     return page, Text(page).text
 
 
+@pytest.mark.slow
 def test_one_page_of_a_session_with_workers(suite: pytest.Pytester) -> None:
     """Two workers find the same cause: it is there once, with both tests and the path that holds the objects; beside it
     the checks of both, and what their files left behind."""

@@ -63,6 +63,7 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
+@pytest.mark.slow
 def test_the_summary_groups_by_cause_and_names_what_was_not_checked(suite: pytest.Pytester) -> None:
     """The evidence once; a body that cannot be repeated is skipped with its reason; -v says what was done."""
     result = suite.runpytest_subprocess(*QUIET, "-v", "-rs")
@@ -92,6 +93,7 @@ def test_a_body_that_cannot_be_repeated_fails_where_it_is_asked_for(suite: pytes
     result.assert_outcomes(failed=1)
 
 
+@pytest.mark.slow
 def test_known_leaks_of_pyproject_are_excused_with_their_reason(suite: pytest.Pytester) -> None:
     """By type; what is not known fails as before."""
     known = '[tool.leakharness]\nknown = [{match = "test_suite.Session", reason = "until 2.0"}]\n'
@@ -101,6 +103,7 @@ def test_known_leaks_of_pyproject_are_excused_with_their_reason(suite: pytest.Py
     result.stdout.fnmatch_lines(["*2 KNOWN*", "*(until 2.0)*"])
 
 
+@pytest.mark.slow
 def test_a_baseline_is_written_and_then_only_new_causes_fail(suite: pytest.Pytester) -> None:
     """Causes by fingerprint, text by test and counter."""
     first = suite.runpytest_subprocess(*QUIET, "--leak-baseline=leaks.json", "-k", "test_leaks or test_clean")
@@ -129,6 +132,7 @@ def test_a_budget_that_is_none_is_a_usage_error(suite: pytest.Pytester, text: st
         result.stderr.fnmatch_lines([f"*--leak-budget {text}: a duration such as 90s, 10m or 1h"])
 
 
+@pytest.mark.slow
 def test_what_the_budget_leaves_over_comes_first_the_next_time(pytester: pytest.Pytester) -> None:
     """All tests run; those that were not checked are counted, and are checked by the next session."""
     pytester.makepyfile(test_many="import pytest\n@pytest.mark.parametrize('i', range(6))\ndef test_it(i): pass\n")
@@ -197,6 +201,7 @@ def test_repeats_write_no_log_and_the_users_line_leads(pytester: pytest.Pytester
     assert "_pytest" not in text
 
 
+@pytest.mark.slow
 def test_checks_leave_no_descriptor_open_and_count_no_helper_of_the_harness(pytester: pytest.Pytester) -> None:
     """One a check would end a suite of a thousand tests; the judge beside this process grows with what it is told."""
     pytester.makeconftest(

@@ -81,6 +81,7 @@ def suite(pytester: pytest.Pytester) -> Path:
     return pytester.path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("--leak-process=fork",)])
 def test_only_what_fails_or_leaks_is_reported_and_once(
     pytester: pytest.Pytester, suite: Path, words: tuple[str, ...]
@@ -97,6 +98,7 @@ def test_only_what_fails_or_leaks_is_reported_and_once(
     assert len(reports) == 2
 
 
+@pytest.mark.slow
 def test_subtests_of_further_runs_are_not_reported_where_a_conftest_does_not_apply(
     pytester: pytest.Pytester, suite: Path
 ) -> None:

@@ -127,6 +127,7 @@ def test_every_test_is_traced_once_however_xdist_distributes_them(suite: Path, d
     assert sum(row["tests"] for row in rows_of(suite / f"{dist}.jsonl")) == 28
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_has_delivered_its_finished_files_and_its_successor_goes_on(tmp_path: Path) -> None:
     make_suite(tmp_path, light=2)
     (tmp_path / "tests" / "test_mortal.py").write_text("import os\ndef test_dies(): os._exit(9)\n")
@@ -157,6 +158,7 @@ def snapped(suite: Path) -> Path:
     return suite / "snaps" / "gw0"
 
 
+@pytest.mark.slow
 def test_snapshots_have_nodes_names_and_are_whole_and_nothing_else_is_left(snapped: Path) -> None:
     from leakharness.heap import v8
 
@@ -181,6 +183,7 @@ def test_the_lanes_growth_names_the_leaking_fixture(snapped: Path) -> None:
     assert leaked[0].classification.kind == "runtime-objects"
 
 
+@pytest.mark.slow
 def test_an_investigation_tells_the_leak_from_the_heavy_module(snapped: Path, cli: Any) -> None:
     suite = snapped.parent.parent
     answer = cli("report", "investigate", "--lane-dir", str(snapped), "--trace", str(suite / "snap.jsonl"), "--json")
@@ -332,6 +335,7 @@ isolate.LAST_SECONDS, isolate.SILENT_SECONDS, isolate.LOOK_SECONDS = 1.0, 8.0, 0
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "code", "says"),
     [
@@ -403,6 +407,7 @@ SCENARIO = """
 """
 
 
+@pytest.mark.slow
 def test_scenario_files_are_items_a_mode_and_a_certificate(tmp_path: Path) -> None:
     (tmp_path / "scenarios").mkdir()
     body = "KEPT.append(run.track(Held()))"
@@ -421,6 +426,7 @@ def test_scenario_files_are_items_a_mode_and_a_certificate(tmp_path: Path) -> No
     assert "1 passed" in one.stdout
 
 
+@pytest.mark.slow
 def test_a_scenario_that_is_blind_fails_its_item_and_its_certificate(tmp_path: Path) -> None:
     (tmp_path / "scenarios").mkdir()
     (tmp_path / "scenarios" / "kept.py").write_text(textwrap.dedent(SCENARIO.format(body="pass")))

@@ -130,6 +130,7 @@ def outcomes(lines: list[str]) -> dict[str, str]:
     return {words[0].partition("::")[2]: words[1] for words in parts}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suite", "words", "tests"), [(SUITE, ("--leakcheck", "--leak-timeout=2"), 8), (CALLABLES, (), 3)]
 )

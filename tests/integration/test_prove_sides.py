@@ -155,6 +155,7 @@ def test_a_fix_in_a_repository_is_proven_and_nothing_there_is_touched(repository
     assert git(repository, "worktree", "list").count("\n") == 0
 
 
+@pytest.mark.slow
 def test_swapped_revisions_are_never_proven(repository: Path, tmp_path: Path) -> None:
     """The fix as before and the leak as after: NOT_REPRODUCED, exit 4."""
     document = prove(repository, "--before", "fixed", "--after", "leaky", "--env-dir", str(tmp_path), code=4)
@@ -164,6 +165,7 @@ def test_swapped_revisions_are_never_proven(repository: Path, tmp_path: Path) ->
     assert document["paths"]["vanished"] == []
 
 
+@pytest.mark.slow
 def test_a_commit_that_changes_nothing_is_not_a_fix(repository: Path, tmp_path: Path) -> None:
     """Leaky before, and leaky after in another commit: NOT_FIXED with the path that remains, exit 1."""
     git(repository, "checkout", "-q", "--detach", "leaky")
@@ -226,6 +228,7 @@ def wheels(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_requirements_from_a_wheel_folder_both_ways_round(
     wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +265,7 @@ def test_what_cannot_be_asked_or_built_says_so(
     assert word in prove(tmp_path, "--before", before, "--after", after, *where, code=code)["stderr"]
 
 
+@pytest.mark.slow
 def test_another_copy_in_the_current_folder_is_not_measured(
     wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 CERTIFICATE = Path("certificate.json")
 
 
+@pytest.mark.slow
 def test_a_certificate_says_what_was_measured_of_what(project: Path) -> None:
     """All arms, versions, interpreter, platform, detectable sizes, the hash of every source file, the shape."""
     document = json.loads(CERTIFICATE.read_bytes())
@@ -197,6 +198,7 @@ def resealed(change: object) -> None:
     CERTIFICATE.write_text(json.dumps({**document, "digest": digest(document)}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rerun", [False, True])
 def test_the_interpreter_that_a_document_names_is_not_run(project: Path, rerun: bool) -> None:
     """Neither that of an arm nor that of what was asked: an executable of theirs leaves no mark."""
@@ -275,6 +277,7 @@ def test_a_file_that_is_no_json_of_ours_is_one_line(project: Path, text: str) ->
         verify(CERTIFICATE)
 
 
+@pytest.mark.slow
 def test_measuring_again_finds_a_leak_that_came_back(project: Path) -> None:
     """`verify --rerun` on the command line: the changed target leaks now; STALE, with the new LEAK, exit 1."""
     (project / "gateway" / "attempt.py").write_text(LEAKY)
@@ -287,6 +290,7 @@ def test_measuring_again_finds_a_leak_that_came_back(project: Path) -> None:
     assert document["again"]["certificate"] == "LEAK"
 
 
+@pytest.mark.slow
 def test_measuring_again_confirms(project: Path) -> None:
     """Nothing changed: HOLDS, and CERTIFIED once more, with the options that were asked for then."""
     result = verify(CERTIFICATE, rerun=True)

@@ -141,6 +141,7 @@ def told(service: Path, mode: str) -> list[tuple[Any, ...]]:
     return [row for row in rows if row[0] != "growth"]
 
 
+@pytest.mark.slow
 def test_what_a_timer_of_the_loop_holds_says_when_it_is_released(service: Path) -> None:
     """The loop that the runs turn in is the program's, as far as what hangs on it goes."""
     result = leakharness.run(str(service), "timed", snapshots="never", max_runs=250)

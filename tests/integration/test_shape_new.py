@@ -71,6 +71,7 @@ def test_shape_exits_0_and_speaks_json(project: Path) -> None:
     assert (document["schema"], document["verdict"]) == ("leakharness.shape/1", "SAME")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_it_runs_at_once_and_the_controls_hold(project: Path, name: str) -> None:
     """closure-inline FAILs and closure-extracted PASSes."""

@@ -321,6 +321,7 @@ def inline(run): kept.append(run.track(Thing()))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", SABOTAGE)
 def test_a_sabotaged_tracker_certifies_nothing(
     how: str, scenario_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -335,6 +336,7 @@ def test_a_sabotaged_tracker_certifies_nothing(
     assert certificate.exit_code in (3, 4)
 
 
+@pytest.mark.slow
 def test_the_same_scenario_unharmed_is_certified(
     scenario_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_below_the_project_its_modules_are_found_as_well(project: Path) -> None:
     assert (project / "scenarios" / "kept" / "reports").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a root of the file system is another thing there")
 def test_nothing_is_written_into_the_root_of_the_file_system(tmp_path: Path) -> None:
     """A scenario of no project, from there: reports and snapshots go to the user's cache."""
@@ -86,6 +87,7 @@ def test_a_folder_without_marks_is_its_own_project(tmp_path: Path) -> None:
     assert project_of(file) == (tmp_path.resolve(), True)
 
 
+@pytest.mark.slow
 def test_only_the_latest_reports_are_kept(tmp_path: Path) -> None:
     """Where nobody named the folder: two runs, one report, and git sees none."""
     (tmp_path / "case.py").write_text(

@@ -25,6 +25,7 @@ def test_a_store_with_a_declared_bound_is_filled_and_passes() -> None:
     assert any("scenarios.bounded:STOPS, which the scenario says is bounded" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_a_store_that_outgrows_its_declared_bound_is_a_leak() -> None:
     result = measured("beyond")
     assert result.verdict == "FAIL", result.reason
@@ -45,6 +46,7 @@ def test_tracked_objects_that_stay_in_a_bounded_cache_are_told() -> None:
     assert "0/" not in result.reason
 
 
+@pytest.mark.slow
 def test_a_bounded_cache_that_is_not_full_within_the_budget_is_no_leak_and_hides_none() -> None:
     """Where the growth is just what such a cache has gained: PASS, with its name; one object a run beside it is a
     leak all the same."""

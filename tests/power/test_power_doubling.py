@@ -19,6 +19,7 @@ def measured(name: str, mode: str, iters: int) -> RunResult:
     return run(f"{SCENES}::{name}", mode, snapshots="never", iters=iters)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "per_run"), [("in-c", 64), ("in-bytes", 40)])
 def test_a_table_that_doubles_is_found_by_its_steps(name: str, per_run: float) -> None:
     """Bytes of malloc alone, with the runs in which the steps came."""

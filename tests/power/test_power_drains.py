@@ -25,6 +25,7 @@ def measured(name: str, mode: str) -> RunResult:
     return run(f"{SCENES}::{name}", mode, snapshots="never")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEAKY)
 def test_what_drains_hides_nothing(name: str) -> None:
     """FAIL with the exact number, though as much goes as comes."""

@@ -34,6 +34,7 @@ def measured(name: str, mode: str) -> RunResult:
     return run(f"{SCENES}::{name}", mode, snapshots="never")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEAKY)
 def test_growth_inside_over_allocated_memory_is_found_with_its_number(name: str) -> None:
     result = measured(name, "leaky")
@@ -42,6 +43,7 @@ def test_growth_inside_over_allocated_memory_is_found_with_its_number(name: str)
     assert grown["entries"] == 10.0, grown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLEAN)
 def test_what_is_filled_in_place_cleared_or_swapped_passes(name: str) -> None:
     result = measured(name, "clean")

@@ -146,6 +146,7 @@ def test_malloc_beside_objects_is_told_apart() -> None:
     assert measured("handle", "clean").held_by_c == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "counter"), [("instance", "references"), ("new-str", "blocks")])
 def test_one_in_twenty_runs(name: str, counter: str) -> None:
     """An early return that forgets it."""

@@ -43,6 +43,7 @@ def test_atexit_is_named() -> None:
     assert [row.per_run for row in result.growing_containers] == pytest.approx([1.0], abs=0.01)
 
 
+@pytest.mark.slow
 def test_equal_threads_are_one_way() -> None:
     result = found("threads")
     (retainer,) = result.retainers

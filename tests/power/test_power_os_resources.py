@@ -50,6 +50,7 @@ def _leave_no_shared_memory() -> Iterator[None]:
             ctypes.CDLL(None).shmctl(number, 0, None)  # IPC_RMID
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEAKY)
 def test_each_resource_is_counted(name: str) -> None:
     """FAIL, with what the twin leaves behind in a run."""
@@ -68,6 +69,7 @@ def test_what_is_given_back_is_silent(name: str) -> None:
     assert result.blind.keys() == set(NOT_COUNTED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["multiprocessing", "both", "clean", "neighbour"])
 def test_shared_memory_of_another_measurement_is_not_this_one_s(mode: str) -> None:
     """What this process made is counted by itself; what nobody is known to have made is not, beside another one."""

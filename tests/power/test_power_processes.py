@@ -33,6 +33,7 @@ def commands() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEAKY)
 def test_a_child_is_counted_wherever_it_goes_and_ends_with_the_run(name: str) -> None:
     """FAIL, with the number; no daemon is left over."""

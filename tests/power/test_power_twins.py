@@ -99,6 +99,7 @@ def said(result: RunResult) -> str:
     return f"{result.verdict} after {result.runs} runs: {result.reason}\n{result.detail}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scene", "name", "per_run"),
     [pytest.param(row.scene, row.name, row.per_run, id=row.name) for row in LEAKY],
@@ -113,6 +114,7 @@ def test_the_leaky_twin_is_found_with_its_number(scene: str, name: str, per_run:
         assert found.get(counter) == pytest.approx(number, abs=stray), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scene", "name"), CLEAN, ids=[name for _, name in CLEAN])
 def test_the_clean_twin_passes(scene: str, name: str) -> None:
     """PASS, with every counter that the platform has."""
@@ -128,6 +130,7 @@ def test_what_only_the_collector_frees_is_said() -> None:
     assert not any("cyclic collector" in note for note in measured("pace", "late", "clean").notes)
 
 
+@pytest.mark.slow
 def test_a_class_a_run_is_a_family() -> None:
     """Type objects are counted as what they are."""
     result = measured("kinds", "class", "leaky")
@@ -135,6 +138,7 @@ def test_a_class_a_run_is_a_family() -> None:
     assert families.get("type") == pytest.approx(1.0), (families, said(result))
 
 
+@pytest.mark.slow
 def test_a_leak_beside_a_cache_that_fills_at_random_is_found() -> None:
     """The cache's share is in the figure until it is full; the leak is one object a run."""
     result = measured("filling", "random-1000", "leaky")
@@ -173,6 +177,7 @@ def test_a_bound_within_the_budget_is_filled_and_passes() -> None:
     assert any("filled by" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_a_bound_far_beyond_any_budget_is_not_judged() -> None:
     """deque(maxlen=100000): about as many more runs."""
     result = measured("filling", "deque-100000", "clean")

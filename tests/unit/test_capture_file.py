@@ -156,6 +156,7 @@ def _build(seed: int) -> list[Any]:
     return made
 
 
+@pytest.mark.slow
 def test_every_reference_is_there_once_and_under_its_name(tmp_path: Path) -> None:
     """Three hundred random structures, against a plain reading of the same objects."""
     made = [item for seed in range(300) for item in _build(seed)]

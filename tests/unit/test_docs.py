@@ -50,6 +50,7 @@ def test_what_the_architecture_page_names_is_there(path: str, held: str) -> None
     assert held in (ROOT / path).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "block"), SCENARIOS, ids=[page.stem for page, _ in SCENARIOS])
 def test_a_scenario_of_the_documentation_is_certified(page: Path, block: str, tmp_path: Path) -> None:
     """Copied from the page, it does what the page says; its production arm is left out, having no project here."""

@@ -108,6 +108,7 @@ def test_a_key_is_told_as_one_line(tmp_path: Path) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FORMATS, "html"])
 def test_every_place_of_a_result_may_be_wrong(name: str, tmp_path: Path) -> None:
     """Each value in turn replaced by one of another kind, or left out: rendered, or one usage error."""

@@ -144,6 +144,7 @@ def assessed(batches: int, a_run: float, unit: float, most: float, *, final: boo
     return assess(late, warm_up=early, final=final).state
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(a_run=st.floats(0.5, 20), unit=st.sampled_from([64, 100, 4096]))
 def test_a_store_that_goes_on_is_called_at_some_look(a_run: float, unit: float) -> None:

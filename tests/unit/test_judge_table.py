@@ -390,6 +390,7 @@ def test_bounded_noise_is_never_called_a_leak(bound: int) -> None:
     assert called.count("grows") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [50, 300, 1000, 3000])
 def test_a_cache_whose_keys_come_at_random_is_not_called_a_leak(keys: int) -> None:
     """It rises in every stretch and slows imperceptibly: of 40 such caches none is a leak, full or not."""
