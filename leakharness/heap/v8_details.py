@@ -30,6 +30,10 @@ _TELLING: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("Deno", re.compile(r"ext:core/.*|Deno")),
     ("Node", re.compile(r"Node / .*|node:internal/bootstrap/.*|NodeError")),
     ("Chrome", re.compile(r"Window \(global.*|Window / .*|blink::.*|HTMLDocument")),
+    (
+        "V8, embedder unknown",
+        re.compile(r"system / .*|\((Stack|Strong|Eternal) roots?( list)?\)|\(Bootstrapper\)|\(Builtins\)"),
+    ),
 )
 
 
@@ -38,10 +42,7 @@ def producer_of(graph: HeapGraph) -> str:
     if any(kind.startswith("jl_") for kind in graph.node_kinds):
         return "Julia"
     found = {name for text in graph.strings for name, pattern in _TELLING if pattern.fullmatch(text)}
-    named = next((name for name, _ in _TELLING if name in found), None)
-    if named is not None:
-        return named
-    return "V8, embedder unknown" if graph.of_v8 else "unknown"
+    return next((name for name, _ in _TELLING if name in found), "unknown")
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,9 @@ def test_a_lane_is_grouped_by_process_and_thread(tmp_path: Path) -> None:
         ("Node / Environment", "Node"),
         ("Window (global*)", "Chrome"),
         ("HermesInternal", "Hermes"),
-        ("a string of the program: Node", "V8, embedder unknown"),
+        ("system / Map", "V8, embedder unknown"),
+        ("(Strong root list)", "V8, embedder unknown"),
+        ("a string of the program: Node", "unknown"),
     ],
 )
 def test_the_producer_is_what_the_file_shows(tmp_path: Path, text: str, producer: str) -> None:
