@@ -43,6 +43,7 @@ def project(folder: Path, sources: dict[int, str], count: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_bad_end_that_does_not_leak_ends_the_search_and_is_kept(tmp_path: Path) -> None:
     """NOT_FOUND, exit 3, after one measurement, which the next call of the same command does not repeat."""
     folder = project(tmp_path / "project", {0: FIXED}, 2)

@@ -160,6 +160,7 @@ def _no_payloads() -> None:
     assert payloads() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_cutting_the_right_edge_frees_everything_in_the_copy_and_nothing_here(case: str) -> None:
     plant, edge = CASES[case]

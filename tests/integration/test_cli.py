@@ -63,6 +63,7 @@ def assert_shape(value: Any, shape: Any, where: str = "document") -> None:
         assert not (isinstance(value, bool) and shape in (int, NUMBER)), where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "code", "verdict", "must", "retained"),
     [
@@ -102,6 +103,7 @@ def test_embedded_run(
     assert answer.stdout.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_evidence_of_a_fail_names_the_closure(cli: Cli) -> None:
     """Who holds the objects: from the wedged future to the closure variable of the callback."""
     document = cli("run", "embedded-run", "--mode", "closure-inline", "--json", "--snapshots", "on-fail").document
@@ -112,6 +114,7 @@ def test_the_evidence_of_a_fail_names_the_closure(cli: Cli) -> None:
     assert document["retainers"][0]["count"] == 250
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [56, 110])
 def test_the_text_is_as_wide_as_the_terminal(columns: int, quick_cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """As COLUMNS says, but for a path, which is not broken."""
@@ -368,6 +371,7 @@ def test_on_a_terminal(no_color: str, coloured: bool, tmp_path: Path) -> None:
         assert "\x1b[3" not in text.replace("\x1b[32", "\x1b[3") or "\x1b[1;32m" not in text
 
 
+@pytest.mark.slow
 def test_quiet_says_nothing_on_stderr(cli: Cli) -> None:
     """And --json keeps stdout to the document alone."""
     answer = cli("run", "embedded-run", *QUICK, "--quiet")
@@ -392,6 +396,7 @@ def test_list(quick_cli: Cli) -> None:
     assert "synthetic-leak" in text
 
 
+@pytest.mark.slow
 def test_list_survives_a_broken_file(quick_cli: Cli, scenario_file: Callable[..., Path]) -> None:
     """A file that cannot be read is listed with its problem; the others are still listed."""
     scenario_file("import nothing_like_it\ns = Scenario('unwell')", "scenarios/unwell.py")
@@ -471,6 +476,7 @@ def test_a_soak(cli: Cli, scenario_file: Callable[..., Path]) -> None:
     assert "--soak 0.5s" in document["reproduce"]
 
 
+@pytest.mark.slow
 def test_a_leak_ends_a_soak(cli: Cli, scenario_file: Callable[..., Path]) -> None:
     """An hour was asked for, and is not waited for."""
     file = str(scenario_file(SOAKED))

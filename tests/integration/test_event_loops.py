@@ -219,6 +219,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_twins_on_a_loop_of_the_programs_own(kind: str, scenario_file: Callable[..., Path]) -> None:
     """The loop is the one that was asked for; in debug mode what it notes of each future is no leak."""

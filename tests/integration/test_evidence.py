@@ -101,6 +101,7 @@ def test_fix_has_no_retainers_and_the_same_counters_with_snapshots(
     assert len(result.snapshots) == len(written) >= 6
 
 
+@pytest.mark.slow
 def test_an_object_held_twice_shows_both_ways(held_twice: Path) -> None:
     """Cutting the first frees nothing: the answer names the second."""
     result = run_found(find(str(held_twice)), "leaky", Settings({"snapshots": "never"}, confirm=True))
@@ -354,6 +355,7 @@ def leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_bounded_cache_of_strings_and_numbers_is_filled_and_passes(leaves: Path) -> None:
     """No object of it is listed by the collector: the allocator's blocks tell that emptying it explains all."""
     result = leakharness.run(leaves, snapshots="never")

@@ -317,6 +317,7 @@ def limited() -> Callable[[], None]:
     return limit
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("mode", ["m", "leak"])
 def test_no_room_for_snapshots(

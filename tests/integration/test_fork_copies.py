@@ -120,6 +120,7 @@ def test_the_wait_for_a_capture_has_a_deadline(tmp_path: Path) -> None:
         wait_for_capture(tmp_path / "capture", os.getpid(), 0.2)
 
 
+@pytest.mark.slow
 def test_a_stopped_process_that_reads_no_command_is_hung() -> None:
     """A command that is longer than the pipe holds must not wait for ever, either."""
     with WorkerProcess(sys.executable, deadline=time.monotonic() + 60) as worker:

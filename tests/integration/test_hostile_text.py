@@ -47,6 +47,7 @@ def test_an_exception_whose_text_is_no_utf_8(tmp_path: Path) -> None:
     assert "caf\\udce9.txt" in json.dumps(json.loads((report / "run.json").read_bytes())).replace("\\\\", "\\")
 
 
+@pytest.mark.slow
 def test_a_label_and_a_crash_that_are_no_utf_8(tmp_path: Path) -> None:
     written(
         tmp_path,

@@ -201,6 +201,7 @@ def test_pause_holds_all_threads_and_lets_them_go(leaky: subprocess.Popen[str], 
     assert document["torn"] == 0
 
 
+@pytest.mark.slow
 def test_watch_keeps_a_lane_that_the_other_commands_read(
     leaky: subprocess.Popen[str], cli: Cli, tmp_path: Path
 ) -> None:
@@ -216,6 +217,7 @@ def test_watch_keeps_a_lane_that_the_other_commands_read(
     assert any("Session" in name for name in names)
 
 
+@pytest.mark.slow
 def test_a_lane_keeps_its_first_and_last_within_its_limits(leaky: subprocess.Popen[str], tmp_path: Path) -> None:
     """Of seven looks with room for four files, and of three with room for no bytes."""
     limits = Limits(every=0.0, count=7, keep=4, most_bytes=1 << 40)

@@ -116,6 +116,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.slow
 def test_a_heap_that_changes_all_the_time_ends_in_an_answer_or_one_line() -> None:
     """Objects are made and freed, rings collected and tables grown while they are read, again and again."""
     with subprocess.Popen([sys.executable, "-S", "-c", CHANGING], stdout=subprocess.PIPE, text=True) as process:

@@ -204,6 +204,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     assert faults == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_names_of_a_program_stay_text(opened: Callable[..., Any], name: str) -> None:
     """Wherever one stands: no element comes of it, nothing runs, nothing is asked for; what would turn the reading

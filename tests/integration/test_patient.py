@@ -108,6 +108,7 @@ def test_nothing_of_ours_but_the_probe_is_there(seen: Any, bare: Path) -> None:
     assert set(seen["found"].values()) == {"ModuleNotFoundError"}
 
 
+@pytest.mark.slow
 def test_the_path_is_the_interpreters_own(seen: Any, bare: Path) -> None:
     """The current folder, then the interpreter's own; neither the tool's site-packages nor our package's folder."""
     package = Path(leakharness.__file__).parent
@@ -152,6 +153,7 @@ def test_the_interpreter_and_its_folder_are_the_same(
         assert (result.verdict, result.executable) == ("PASS", str(inside))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["closure-extracted", "closure-inline"])
 def test_embedded_run_in_a_bare_environment(
     mode: str, bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

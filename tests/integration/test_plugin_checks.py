@@ -289,6 +289,7 @@ def test_a_leaky_body_fails_with_the_evidence_and_the_retainer_path(results: Out
     assert "reproduce" in text or "the same cause as in test_sample.py::" in text, "the whole evidence once a cause"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOT_LEAKS)
 def test_a_body_that_fails_or_is_skipped_is_itself_and_no_leak_report(results: Outcomes, name: str) -> None:
     outcome, text = results[name]

@@ -120,6 +120,7 @@ def test_a_repeated_body_that_checks_something_leaves_no_more_for_each_run() -> 
     assert [(one["row"]["verdict"], one["document"]) for one in sent] == [("FAIL", document), ("PASS", None)]
 
 
+@pytest.mark.slow
 def test_what_a_test_asks_of_the_fixture_is_on_the_page(pytester: pytest.Pytester) -> None:
     """Its row, under the test's name."""
     pytester.makepyfile(

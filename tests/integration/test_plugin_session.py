@@ -145,6 +145,7 @@ def test_what_the_budget_leaves_over_comes_first_the_next_time(pytester: pytest.
         assert f"test_it[{checked}]" in lines[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_check_ends_in_the_summary(suite: pytest.Pytester, number: int) -> None:
     """In the middle of a check of a test with tmp_path, after another has failed."""

@@ -81,6 +81,7 @@ def traced(suite: Path) -> subprocess.CompletedProcess[str]:
     return run_pytest(suite, "-n2", "--dist=loadfile", "--leak-trace=trace.jsonl")
 
 
+@pytest.mark.slow
 def test_a_trace_names_what_each_file_left_by_its_import_and_by_its_tests(suite: Path, traced: Any) -> None:
     assert traced.returncode == 0
     rows = rows_of(suite / "trace.jsonl")
@@ -173,6 +174,7 @@ def test_snapshots_have_nodes_names_and_are_whole_and_nothing_else_is_left(snapp
     assert len(pids) == 1
 
 
+@pytest.mark.slow
 def test_the_lanes_growth_names_the_leaking_fixture(snapped: Path) -> None:
     from leakharness.heap.diff import diff
 
@@ -208,6 +210,7 @@ def test_an_investigation_tells_the_leak_from_the_heavy_module(snapped: Path, cl
     assert "tests/test_heavy.py leaves" in text, "the heavy module is to be isolated, not mended"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("last", "traced_run", "likely"),
     [(1, True, "module growth"), (1, False, "undecided"), (-1, True, "undecided")],
@@ -358,6 +361,7 @@ def test_no_isolated_process_is_waited_for_without_a_deadline(tmp_path: Path, bo
     assert done.returncode == code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fails", "ran"), [("test_light0.py", 0), ("test_heavy.py", 0), (None, 2)])
 def test_only_files_that_ran_are_counted_where_a_failure_stops_the_session(
     tmp_path: Path, fails: str | None, ran: int

@@ -249,6 +249,7 @@ def test_requirements_from_a_wheel_folder_both_ways_round(
     assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "environments").glob("*/pyvenv.cfg")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "code", "word"),
     [
@@ -287,6 +288,7 @@ def test_a_mode_that_is_not_there_is_told_before_anything_is_built(repository: P
     assert not (tmp_path / "envs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_ends_a_build_with_all_that_it_started(number: int, repository: Path, tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_a_certificate_says_what_was_measured_of_what(project: Path) -> None:
     assert document["digest"] == digest(document)
 
 
+@pytest.mark.slow
 def test_it_holds_in_a_clone(project: Path) -> None:
     """Nothing changed: HOLDS, exit 0."""
     result = verify(CERTIFICATE)
@@ -160,6 +161,7 @@ def test_an_edit_is_found(project: Path) -> None:
     assert (result.status, result.exit_code) == ("TAMPERED", 4)
 
 
+@pytest.mark.slow
 def test_a_verdict_that_its_arms_do_not_come_to_is_found_with_a_new_digest_too(project: Path) -> None:
     """Who seals it anew still has to lie in every arm."""
     document = edited(swapped_arms)

@@ -55,6 +55,7 @@ def measure(
     return run
 
 
+@pytest.mark.slow
 def test_what_stays_of_them_is_counted(measure: Callable[..., RunResult]) -> None:
     """One of two a run, of the subclass, and each is counted once although both types are named."""
     result = measure("leaky")

@@ -112,6 +112,7 @@ warnings.simplefilter("error")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize(("mode", "verdict"), [("leaky", "FAIL"), ("clean", "PASS")])
 def test_a_measurement_gives_no_warning(
@@ -168,6 +169,7 @@ def test_what_is_held_may_be_filled_later(measure: Callable[..., RunResult]) -> 
     assert result.verdict == "PASS", (result.reason, [g for g in result.growth if g.grows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize(
     ("body", "objects"),
@@ -188,6 +190,7 @@ def test_what_hangs_on_it_is_not_forgiven(
     assert growth(result)["objects"] == objects
 
 
+@pytest.mark.slow
 def test_bytes_that_hang_on_it_are_not_forgiven(measure: Callable[..., RunResult]) -> None:
     """Nor is a buffer, which the collector does not list: blocks and bytes tell."""
     result = measure(HELD.format(body="run.hold([bytes(3000) + str(run.index).encode()])"), iters=40, warmup=50)
@@ -196,6 +199,7 @@ def test_bytes_that_hang_on_it_are_not_forgiven(measure: Callable[..., RunResult
     assert growth(result)["malloc_bytes"] == pytest.approx(3050, abs=50)
 
 
+@pytest.mark.slow
 def test_a_callback_on_a_wedged_future_is_not_forgiven(measure: Callable[..., RunResult]) -> None:
     """The future is declared; the callback on it, and what it closes over, is the leak."""
     result = measure(

@@ -130,6 +130,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "heaps"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("options", ["", "signal=None, threshold=10", "signal=None, rss_limit=1 << 20"])
 def test_a_trigger_writes_a_snapshot_that_names_the_holder(place: Path, options: str) -> None:

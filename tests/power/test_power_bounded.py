@@ -57,6 +57,7 @@ def test_a_bounded_cache_that_is_not_full_within_the_budget_is_no_leak_and_hides
     assert run(f"{SCENES}::by-clock", "leaky", snapshots="never", max_seconds=3).verdict == "FAIL"
 
 
+@pytest.mark.slow
 def test_several_bounded_containers_that_are_not_full_within_the_budget_are_no_leak_and_hide_none() -> None:
     """Also where some of them have become full meanwhile."""
     result = run(f"{SCENES}::windows", "bounded", snapshots="never", warmup=50, max_runs=700)

@@ -31,6 +31,7 @@ def test_a_table_that_doubles_is_found_by_its_steps(name: str, per_run: float) -
     assert "KiB in run " in result.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mode"),
     [(name, "stops") for name in ("in-c", "in-bytes", "in-a-store")]

@@ -36,6 +36,7 @@ def test_what_drains_hides_nothing(name: str) -> None:
         assert grown.get(counter) == pytest.approx(number, rel=0.02), grown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEAKY)
 def test_what_only_drains_or_takes_the_place_of_others_passes(name: str) -> None:
     """PASS: no container is longer than it was."""
@@ -43,6 +44,7 @@ def test_what_only_drains_or_takes_the_place_of_others_passes(name: str) -> None
     assert result.verdict == "PASS", result.reason
 
 
+@pytest.mark.slow
 def test_a_registry_of_warnings_is_not_emptied_by_looking() -> None:
     """Each look forks, which warns from 3.12 on where there are threads; what silences that must not touch what the
     program's own warnings leave behind."""

@@ -57,6 +57,7 @@ def measured(name: str, mode: str) -> RunResult:
     return run(f"{SCENES / 'lossy_scenes.py'}::{name}", mode, snapshots="never")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOST)
 def test_a_lost_reference_is_named(name: str) -> None:
     """By the object and its place; nothing else moves."""
@@ -78,6 +79,7 @@ def test_a_reference_given_away_is_named() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KEPT)
 def test_an_object_that_nobody_refers_to_is_named(name: str) -> None:
     """By its type, number and size, though the collector lists none of them."""
@@ -91,6 +93,7 @@ def test_an_object_that_nobody_refers_to_is_named(name: str) -> None:
     assert [site["c_functions"] for site in result.allocations] == [["lossy.make"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "held"), {"new-tuple": {"int"}, "new-dict": {"str", "int"}}.items())
 def test_what_hangs_on_an_object_that_nobody_refers_to_is_told_apart(name: str, held: set[str]) -> None:
     """A C function that forgets one container leaves its items behind, too."""
@@ -109,6 +112,7 @@ def test_one_in_five_runs_that_fails() -> None:
     assert "a run to scenarios.lossy_scenes.CONFIG (Config) that no object holds" in result.held_by_c[0].sentence
 
 
+@pytest.mark.slow
 def test_a_list_that_c_code_keeps_is_said_to_be() -> None:
     """The collector lists it: it is among the retained objects, and C holds it."""
     result = measured("new-list", "leaky")
@@ -120,12 +124,14 @@ def test_a_list_that_c_code_keeps_is_said_to_be() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_block_that_is_no_object_is_told_by_its_size() -> None:
     """PyMem's."""
     (held,) = measured("pymem", "leaky").held_by_c
     assert held.sentence == ("1 block a run of 48 bytes that hold no object: a C struct, or a container's table")
 
 
+@pytest.mark.slow
 def test_malloc_is_seen_by_its_bytes() -> None:
     """A chunk of malloc has 8 bytes of its own."""
     result = measured("malloc", "leaky")

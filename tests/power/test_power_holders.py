@@ -21,6 +21,7 @@ def found(name: str) -> RunResult:
     return result
 
 
+@pytest.mark.slow
 def test_members_of_a_full_cache_that_are_replaced_are_not_named() -> None:
     """Twenty lists a run are replaced, one stays."""
     result = found("churn")
@@ -29,6 +30,7 @@ def test_members_of_a_full_cache_that_are_replaced_are_not_named() -> None:
     assert result.allocations[0]["source"] == "KEPT = [KEPT]"
 
 
+@pytest.mark.slow
 def test_the_key_of_a_weak_value_is_held_by_what_holds_the_value() -> None:
     result = found("weak")
     assert result.retainers[0].path[1].startswith(f"{MODULE}.REAL_HOLDER")
@@ -36,6 +38,7 @@ def test_the_key_of_a_weak_value_is_held_by_what_holds_the_value() -> None:
     assert [row.path for row in result.growing_containers] == [f"REAL_HOLDER (list) of {MODULE}"]
 
 
+@pytest.mark.slow
 def test_atexit_is_named() -> None:
     result = found("exits")
     assert result.retainers[0].path[0] == "atexit's registered functions"
@@ -50,12 +53,14 @@ def test_equal_threads_are_one_way() -> None:
     assert retainer.path[0].startswith("thread Thread-* (wait)")
 
 
+@pytest.mark.slow
 def test_what_nothing_refers_to_is_said_so() -> None:
     result = found("lost")
     (retainer,) = result.retainers
     assert "referred to by nothing that the heap shows" in retainer.sentence
 
 
+@pytest.mark.slow
 def test_the_unbounded_cache_is_named_and_the_full_one_is_not() -> None:
     result = found("caches")
     (retainer,) = result.retainers

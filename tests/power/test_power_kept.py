@@ -28,6 +28,7 @@ def measured(name: str, mode: str) -> RunResult:
     return run(f"{SCENES}::{name}", mode, snapshots="never")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEAKY)
 def test_what_is_held_on_purpose_excuses_nothing_else(name: str) -> None:
     """FAIL, by exactly what is left behind beside it."""
@@ -49,6 +50,7 @@ def test_what_is_held_on_purpose_is_no_growth(name: str) -> None:
     assert declared["objects"] == (1.0 if name == "fresh" else 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["slotted", "labels"])
 def test_tracked_objects_are_counted_in_other_ways(name: str) -> None:
     """By type where they have no weak references; under a label each, without the harness's own growth."""

@@ -61,6 +61,7 @@ def test_each_resource_is_counted(name: str) -> None:
     assert grown.get(counter) == pytest.approx(number, rel=0.1 if number < 1 else 0.001), grown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in LEAKY if name != "interpreter"])  # CPython 3.12's own leaks
 def test_what_is_given_back_is_silent(name: str) -> None:
     """PASS, and what nobody looks at is named."""

@@ -47,6 +47,7 @@ def test_a_reference_that_is_given_back_is_none(name: str) -> None:
     assert (result.verdict, result.reason) == ("PASS", "no counter grows over 250 runs")
 
 
+@pytest.mark.slow
 def test_one_lost_in_twenty_runs_is_found() -> None:
     """An early return of the C function that forgets it."""
     result = measured("instance", "rare")
@@ -54,6 +55,7 @@ def test_one_lost_in_twenty_runs_is_found() -> None:
     assert grown_by(result) == {"references": pytest.approx(0.05, rel=0.1)}
 
 
+@pytest.mark.slow
 def test_a_reference_given_away_is_found() -> None:
     """It ends in a crash, in some other place."""
     result = measured("given", "leaky")
@@ -65,6 +67,7 @@ def test_a_reference_given_away_is_found() -> None:
     assert measured("given", "clean").verdict == "PASS"
 
 
+@pytest.mark.slow
 def test_a_known_one_is_excused_and_what_is_lost_beside_it_is_not() -> None:
     """By its place; the result says by which rule. A mode that must FAIL is forgiven nothing."""
     known = measured("accepted", "known")
@@ -75,6 +78,7 @@ def test_a_known_one_is_excused_and_what_is_lost_beside_it_is_not() -> None:
     assert any("is not all that leaks: references +1.5 a run" in note for note in beside.notes), beside.notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "place"),
     [

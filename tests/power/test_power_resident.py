@@ -20,6 +20,7 @@ WORDS = {
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mappings are read from Linux's /proc")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORDS)
 def test_an_arena_that_is_used_up_for_ever_is_a_leak(name: str) -> None:
     """FAIL, with the figure and the mapping that it grows in."""

@@ -93,6 +93,7 @@ def test_without_the_small_object_allocator() -> None:
     assert_all_twins_judged(PYTHONMALLOC="malloc")
 
 
+@pytest.mark.slow
 def test_strings_are_seen_without_the_small_object_allocator() -> None:
     """The counter that is blind is named, and malloc's bytes take its place."""
     result = measured("kinds::str", "leaky", PYTHONMALLOC="malloc")
@@ -101,6 +102,7 @@ def test_strings_are_seen_without_the_small_object_allocator() -> None:
     assert [growth.counter for growth in result.growth if growth.grows] == ["entries", "malloc_bytes"]
 
 
+@pytest.mark.slow
 def test_tracemalloc_is_stopped_and_that_is_said() -> None:
     """PYTHONTRACEMALLOC would count itself; the measured run is never traced."""
     result = measured("kinds::str", "leaky", PYTHONTRACEMALLOC="5")

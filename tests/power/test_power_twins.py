@@ -170,6 +170,7 @@ def test_a_bound_beyond_the_budget_is_not_judged_and_the_runs_are_named() -> Non
     assert re.search(r"it is full after about [23],\d{3} more runs", result.reason), result.reason
 
 
+@pytest.mark.slow
 def test_a_bound_within_the_budget_is_filled_and_passes() -> None:
     """The same with the usual budget: the runs that fill it are made, and said."""
     result = measured("filling", "lru-5000", "clean")

@@ -131,6 +131,7 @@ def test_the_keys() -> None:
     drive(Heap(LATER), steps)
 
 
+@pytest.mark.slow
 def test_every_other_key_of_the_documentation() -> None:
     """Arrows move, Space and Enter unfold and fold, left goes to the line above, Escape goes back to the table."""
 

@@ -22,6 +22,7 @@ def graphs(draw_from: st.DrawFn) -> tuple[int, list[tuple[int, int]]]:
     return n, draw_from(st.lists(st.tuples(node, node), max_size=3 * n))
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(graphs())
 def test_immediate_dominators_are_those_of_the_definition(graph: tuple[int, list[tuple[int, int]]]) -> None:
@@ -42,6 +43,7 @@ def test_the_source_given_to_the_compiler_agrees_without_peeling(
     assert module._core(forward, module._semi_nca).tolist() == brute_dominators(n, pairs)
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(graphs(), st.integers(0, 2**31))
 def test_retained_size_is_what_would_become_unreachable(graph: tuple[int, list[tuple[int, int]]], seed: int) -> None:
@@ -87,6 +89,7 @@ def test_a_long_list_is_no_special_case(n: int) -> None:
     assert reachable(links(heap, module.strong_edges(heap))).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_what_has_one_way_in_is_merged_and_the_rest_is_searched(data: st.DataObject) -> None:

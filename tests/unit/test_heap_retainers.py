@@ -250,6 +250,7 @@ def test_paths_are_real_shortest_and_avoid_what_is_closed(data: st.DataObject) -
             assert at == target
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_the_retained_bytes_of_a_group_are_those_of_the_set(data: st.DataObject) -> None:

@@ -119,6 +119,7 @@ def test_metadata_may_not_use_words_other_readers_look_for(tmp_path: Path) -> No
         v8.write(graph, tmp_path / "g.heapsnapshot")
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_graph_survives(tmp_path: Path, data: st.DataObject) -> None:

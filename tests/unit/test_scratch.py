@@ -82,6 +82,7 @@ def test_no_room_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
         scratch_folder()
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_next_run_removes_the_folder(tmp_path: Path) -> None:
     """SIGKILL while a mode is measured."""
     (tmp_path / "endless.py").write_text(
