@@ -199,6 +199,7 @@ def test_an_edge_that_is_not_there_is_said_so() -> None:
     del keep
 
 
+@pytest.mark.slow
 def test_a_dict_of_the_same_key_elsewhere_is_left_alone() -> None:
     keep: list[Any] = []
     dict_values(keep)

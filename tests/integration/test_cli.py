@@ -330,6 +330,7 @@ def test_the_entry_point_is_the_module(cli: Cli, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, cli("list").stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", [{}, {"NO_COLOR": "1"}, {"FORCE_COLOR": "1"}])
 def test_without_a_terminal_there_is_no_colour(env: dict[str, str], cli: Cli) -> None:
     """Whatever the environment says: escape codes belong on a terminal only."""
@@ -467,6 +468,7 @@ def kept(run):
 """
 
 
+@pytest.mark.slow
 def test_a_soak(cli: Cli, scenario_file: Callable[..., Path]) -> None:
     """Half a second of runs is a PASS that states its reach, and says how to repeat it."""
     answer = cli("run", str(scenario_file(SOAKED)), "--soak", "0.5s", "--snapshots", "never", "--json")

@@ -126,6 +126,7 @@ def test_clean_runs_under_trio_pass_however_they_end(mode: str, scenario_file: C
     assert result.retained == 0
 
 
+@pytest.mark.slow
 @needs("trio")
 def test_a_task_left_in_a_nursery_of_the_service_is_counted_by_trios_statistics(
     scenario_file: Callable[..., Path],

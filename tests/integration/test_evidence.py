@@ -112,6 +112,7 @@ def test_an_object_held_twice_shows_both_ways(held_twice: Path) -> None:
     assert held.confirmed.endswith(f"0 of {result.retained}")
 
 
+@pytest.mark.slow
 def test_where_nothing_is_tracked_the_growing_family_is_explained(held_twice: Path) -> None:
     """The newest objects of the type that came to stay."""
     result = leakharness.run(held_twice, "untracked", snapshots="never")

@@ -385,6 +385,7 @@ def test_the_last_words_of_a_crash_are_kept(judge: Callable[..., tuple[int, Any]
     assert "Segmentation fault" in document["detail"]
 
 
+@pytest.mark.slow
 def test_a_faulty_arm_makes_no_certificate(
     quick_cli: Callable[..., Answer], scenario_file: Callable[..., Path]
 ) -> None:

@@ -205,6 +205,7 @@ def test_two_ctrl_c_in_a_row(tool: Callable[..., Tool], scenario_file: Callable[
     running.assert_gone()
 
 
+@pytest.mark.slow
 @linux
 def test_ctrl_c_in_a_check_from_python(
     tool: Callable[..., Tool], scenario_file: Callable[..., Path], tmp_path: Path
@@ -222,6 +223,7 @@ def test_ctrl_c_in_a_check_from_python(
     assert half_files(tmp_path) == []
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_killing_the_tool_kills_the_measured_process(

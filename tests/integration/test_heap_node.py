@@ -51,6 +51,7 @@ def made_by_node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_diff_gives_the_rows_of_a_whole_file_script(made_by_node: Path) -> None:
     """Rows, order and figures are equal for any filter."""
     script = HERE.parent / "bench" / "js" / "heap_delta.js"

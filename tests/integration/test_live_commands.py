@@ -86,6 +86,7 @@ def goes_on(process: subprocess.Popen[str]) -> bool:
     return "TracerPid:\t0" in status and "State:\tT" not in status and "State:\tt" not in status and rising
 
 
+@pytest.mark.slow
 def test_the_second_look_tells_what_has_grown(leaky: subprocess.Popen[str], cli: Cli, tmp_path: Path) -> None:
     """And explains what grows fastest of the program, without being asked."""
     words = ("live", "look", str(leaky.pid), "--json", "--lane-dir", str(tmp_path / "lane"))
@@ -151,6 +152,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", [False, True])
 def test_a_server_is_explained_while_it_answers_requests(pause: bool) -> None:
     """The listener that leaks a transcript a request is named; each request before, meanwhile and after is answered."""
@@ -186,6 +188,7 @@ def test_a_server_is_explained_while_it_answers_requests(pause: bool) -> None:
     assert group.registered_in == "__main__.LISTENERS (list)"
 
 
+@pytest.mark.slow
 def test_pause_holds_all_threads_and_lets_them_go(leaky: subprocess.Popen[str], cli: Cli, tmp_path: Path) -> None:
     """While they are held every thread is in a tracing stop; afterwards the service goes on."""
     with paused(leaky.pid):
@@ -285,6 +288,7 @@ def test_a_service_that_ignores_ctrl_c_is_told_more_firmly(
         assert service.wait() in (-signal.SIGTERM, -signal.SIGINT)  # it may not have got so far as to ignore it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_tells_the_tool_to_end_tells_the_service(number: signal.Signals, tmp_path: Path) -> None:
     """Sent to the tool alone, long before the next look: the service gets it once, ends as it does, and so does the

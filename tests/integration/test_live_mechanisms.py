@@ -87,6 +87,7 @@ def test_the_path_names_the_edge_that_holds_the_object(leaky: Look, mechanism: s
         assert steps in every_step(leaky.graph, node)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS)
 def test_no_such_object_where_it_was_let_go(python: str, tmp_path: Path) -> None:
     with started(python, tmp_path, "clean") as found:

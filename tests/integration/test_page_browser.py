@@ -225,6 +225,7 @@ def test_a_narrow_screen_scrolls_in_one_direction(opened: Callable[..., Any], na
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not AXE.is_file(), reason="LEAKHARNESS_NODE_MODULES names no folder with axe-core")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
@@ -316,6 +317,7 @@ def test_the_command_is_copied(opened: Callable[..., Any]) -> None:
     playwright.expect(button).to_have_text("Copied")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["certificate", "fail", "prove", "investigation", "session", "trend"])
 def test_it_can_be_read_without_javascript_and_on_paper(opened: Callable[..., Any], browser: Any, name: str) -> None:
     """The plots are drawn, the tree is open, no button does nothing; printed, all of it is unfolded."""

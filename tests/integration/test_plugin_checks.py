@@ -411,6 +411,7 @@ def test_a_marker_that_is_written_wrongly_is_a_usage_error(pytester: pytest.Pyte
     assert said in "\n".join(result.outlines + result.errlines)
 
 
+@pytest.mark.slow
 def test_a_marked_test_that_was_never_measured_fails(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
         """

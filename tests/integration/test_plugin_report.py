@@ -134,6 +134,7 @@ def test_what_a_test_asks_of_the_fixture_is_on_the_page(pytester: pytest.Pyteste
     assert "1 PASS" in Text((pytester.path / "page.html").read_text(encoding="utf-8")).text
 
 
+@pytest.mark.slow
 def test_nothing_is_written_where_nothing_is_asked_for_or_can_be_written(pytester: pytest.Pytester) -> None:
     """A folder is no file: one line, before any test runs."""
     pytester.makepyfile("def test_it(): pass")

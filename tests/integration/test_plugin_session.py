@@ -87,6 +87,7 @@ def test_the_summary_groups_by_cause_and_names_what_was_not_checked(suite: pytes
     )
 
 
+@pytest.mark.slow
 def test_a_body_that_cannot_be_repeated_fails_where_it_is_asked_for(suite: pytest.Pytester) -> None:
     """--leak-strict."""
     result = suite.runpytest_subprocess(*QUIET, "--leak-strict", "-k", "once")

@@ -113,6 +113,7 @@ def test_the_terminal_says_it_lane_by_lane_and_file_by_file(traced: Any) -> None
     assert "tests/test_heavy.py" in traced.stdout.partition("by import")[2]
 
 
+@pytest.mark.slow
 def test_a_trace_without_xdist_has_the_lane_main_and_takes_no_folder_for_a_file(suite: Path) -> None:
     done = run_pytest(suite, "--leak-trace", "tests", "-q")
     assert done.returncode == 0

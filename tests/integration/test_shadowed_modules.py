@@ -33,6 +33,7 @@ def asked(folder: Path, command: list[str], **env: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow
 def test_the_current_folder_hides_no_standard_module(folder: Path) -> None:
     """Neither from the tool, which imports nothing there, nor from the harness in the measured process."""
     done = asked(folder, [str(Path(sys.executable).parent / "leakharness")])

@@ -83,6 +83,7 @@ def test_an_empty_scenario_grows_by_exactly_nothing(mode: str, python: str, meas
     assert result.retained == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS)
 def test_two_hundred_readings_leave_no_block_behind(python: str, measure: Callable[..., RunResult]) -> None:
     """What counts is called often enough for the caches that 3.10 gives to its functions, and for tables to grow."""
@@ -220,6 +221,7 @@ def test_a_callback_on_a_wedged_future_is_not_forgiven(measure: Callable[..., Ru
     assert {row.counter: row.declared for row in result.growth}["objects"] == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 2])
 def test_one_run_in_twenty(seed: int, measure: Callable[..., RunResult]) -> None:
     """FAIL with 12 or 13 of 250 retained, whatever the phase."""

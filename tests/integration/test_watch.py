@@ -156,6 +156,7 @@ def test_a_trigger_writes_a_snapshot_that_names_the_holder(place: Path, options:
 ON_X86_64 = sys.platform.startswith("linux") and os.uname().machine == "x86_64"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ON_X86_64, reason="reads /proc/PID/mem of x86-64")
 def test_after_allow_attach_the_snapshot_is_written_from_outside(place: Path) -> None:
     """No copy of the service is made: fork is out of order there. The newest stay, whoever wrote them."""

@@ -19,6 +19,7 @@ def measured(name: str) -> RunResult:
     return run(f"{SCENES}::{name}", snapshots="never")
 
 
+@pytest.mark.slow
 def test_a_store_with_a_declared_bound_is_filled_and_passes() -> None:
     result = measured("store")
     assert result.verdict == "PASS", result.reason
@@ -33,6 +34,7 @@ def test_a_store_that_outgrows_its_declared_bound_is_a_leak() -> None:
     assert [row.reference for row in result.growing_containers] == ["scenarios.bounded:GOES_ON"]
 
 
+@pytest.mark.slow
 def test_a_declared_store_that_is_not_there_is_said() -> None:
     with pytest.raises(UsageError, match="bounded:GONE"):
         measured("nowhere")

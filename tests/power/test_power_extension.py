@@ -69,6 +69,7 @@ def test_a_lost_reference_is_named(name: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_reference_given_away_is_named() -> None:
     """The sentence says where it ends."""
     result = measured("given", "leaky")
@@ -105,6 +106,7 @@ def test_what_hangs_on_an_object_that_nobody_refers_to_is_told_apart(name: str, 
     assert all(row.count_per_run == 1.0 and row.sentence.endswith("nothing but what C code keeps") for row in rest)
 
 
+@pytest.mark.slow
 def test_one_in_five_runs_that_fails() -> None:
     """On its way out of an error."""
     result = measured("on-error", "leaky")

@@ -69,6 +69,7 @@ def test_the_unbounded_cache_is_named_and_the_full_one_is_not() -> None:
     assert result.growing_containers[0].path == f"lru_cache of {MODULE}.adapter"
 
 
+@pytest.mark.slow
 def test_what_came_into_a_registry_is_the_headline_and_not_its_leaves() -> None:
     result = found("meters")
     assert result.growing_containers[0].path == f"Provider.meters (set), in {MODULE}.PROVIDER"

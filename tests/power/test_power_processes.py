@@ -45,6 +45,7 @@ def test_a_child_is_counted_wherever_it_goes_and_ends_with_the_run(name: str) ->
     assert "sleep 611" not in commands()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEAKY)
 def test_children_that_end_or_stay_as_they_are_are_silent(name: str) -> None:
     """A daemon or a background command that has ended would be waited for by init; a pool keeps its size."""

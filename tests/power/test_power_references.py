@@ -28,6 +28,7 @@ def measured(name: str, mode: str) -> RunResult:
     return run(f"{SCENES}::{name}", mode, snapshots="never")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WHERE)
 def test_a_lost_reference_is_found(name: str) -> None:
     """One a run, whatever it is a reference to, and no other counter moves."""

@@ -33,6 +33,7 @@ def test_an_arena_that_is_used_up_for_ever_is_a_leak(name: str) -> None:
     assert grown == dict.fromkeys(counters, pytest.approx(number, rel=0.1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORDS)
 def test_pages_touched_for_the_first_time_are_none(name: str) -> None:
     """A buffer that is full within the budget, and a file that is only read."""

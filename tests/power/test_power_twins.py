@@ -153,6 +153,7 @@ def test_a_leak_below_a_slot_that_varies_is_found() -> None:
     assert 0.5 <= grown_by(result)["objects"] <= 2.0
 
 
+@pytest.mark.slow
 def test_noise_that_hides_the_sensitivity_asked_for_is_not_judged() -> None:
     """Within 300 runs, up to 1,000 objects that come and go would hide one a run: that is said, with what is seen."""
     result = measured("saws", "slot-1000", "clean", max_runs=300)
@@ -162,6 +163,7 @@ def test_noise_that_hides_the_sensitivity_asked_for_is_not_judged() -> None:
     assert measured("saws", "slot-1000", "clean", max_runs=300, sensitivity="100").verdict == "PASS"
 
 
+@pytest.mark.slow
 def test_a_bound_beyond_the_budget_is_not_judged_and_the_runs_are_named() -> None:
     """lru_cache(5000) with 1,000 runs to spend: neither PASS nor FAIL."""
     result = measured("filling", "lru-5000", "clean", max_runs=1000)

@@ -169,6 +169,7 @@ def test_every_other_key_of_the_documentation() -> None:
     drive(Heap(LATER), steps)
 
 
+@pytest.mark.slow
 def test_lines_that_were_there_first_get_their_retained_sizes() -> None:
     """A type may be opened before the dominators are known."""
 

@@ -404,6 +404,7 @@ def test_what_is_no_file_is_said(tmp_path: Path) -> None:
             v8.read(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_mutation_gets_past_as_another_error(tmp_path: Path, data: st.DataObject) -> None:

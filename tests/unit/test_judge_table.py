@@ -463,6 +463,7 @@ def test_a_large_store_is_not_full_because_it_slows() -> None:
     assert assess(readings(objects=values), final=True).state == "undecided"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chance", [0.5, 0.1, 0.02])
 def test_a_leak_that_strikes_at_random_is_called_nearly_always(chance: float) -> None:
     """One run in two, ten or fifty at random: 54 of 60 such leaks are called within 10,000 runs."""

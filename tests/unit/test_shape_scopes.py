@@ -117,6 +117,7 @@ def stdlib_files() -> list[Path]:
     return sorted({*files, *Path(str(asyncio.__file__)).parent.glob("*.py")})
 
 
+@pytest.mark.slow
 def test_hundreds_of_library_functions_have_the_captures_the_compiler_gives_them() -> None:
     """Every code object of these modules, recursively: co_freevars and co_cellvars of source and code
     agree.
