@@ -20,6 +20,7 @@ from leakharness.judge.verdict import (
     _beside_others,
     _declared_per_run,
     _in_doublings,
+    _is_less_steep,
     _last_step,
     _may_be_there,
     _over_limits,
@@ -340,3 +341,8 @@ def test_a_leak_is_excluded_where_the_line_through_the_series_is_less_steep(
     """A noise that hides a leak lets another that is added to it be seen: that is not enough. Both turn where the
     standard errors that are asked for move by half."""
     assert unseen(readings(objects=values), 1.0, 4096.0, final=False) == missed
+
+
+@pytest.mark.parametrize(("per_run", "excluded"), [(0.99, False), (1.0, False), (1.01, True)])
+def test_a_line_as_steep_as_the_leak_excludes_nothing(per_run: float, excluded: bool) -> None:
+    assert _is_less_steep(Series([0, 50, 100], [0, 50, 100]), per_run) is excluded
