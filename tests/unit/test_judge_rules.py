@@ -346,3 +346,12 @@ def test_a_leak_is_excluded_where_the_line_through_the_series_is_less_steep(
 @pytest.mark.parametrize(("per_run", "excluded"), [(0.99, False), (1.0, False), (1.01, True)])
 def test_a_line_as_steep_as_the_leak_excludes_nothing(per_run: float, excluded: bool) -> None:
     assert _is_less_steep(Series([0, 50, 100], [0, 50, 100]), per_run) is excluded
+
+
+@pytest.mark.parametrize(
+    ("values", "errors", "most"),
+    [([0, 3], 1.0, 3.0), ([0, 1, 0], 1.0, 3**-0.5), ([0, 2, 0, 2], 0.0, 0.4), ([0, 2, 0, 2], 1.0, 0.4 + 0.32**0.5)],
+)
+def test_the_error_of_a_slope_is_that_of_least_squares(values: list[int], errors: float, most: float) -> None:
+    """Residual sum of squares over as many readings less two, and over the spread of the runs."""
+    assert Series(range(len(values)), values).slope_at_most(errors) == pytest.approx(most)
