@@ -286,12 +286,12 @@ def unseen(
         windows = (slice(0, None), slice(later, None))
         levels = (values, *_drain(readings).levelled(rule.counter, values))
         shown = any(
-            _shows(
+            _is_less_steep(Series(runs[window], level[window]), per_run)
+            and _shows(
                 judged(window, level, before),
                 judged(window, [v + m for v, m in zip(level, more, strict=True)], before + per_run),
                 final,
             )
-            and _is_less_steep(Series(runs[window], level[window]), per_run)
             for level in levels
             for window in windows
         )

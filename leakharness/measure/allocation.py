@@ -138,7 +138,9 @@ def _born(worker: WorkerProcess, counter: str) -> list[dict[str, Any]]:
     """Where descriptors that stay are opened, or such threads started."""
     rows = worker.request(BIRTHS, counter, doing="watching what is opened and started").rows
     sites = [_site(f"{row.file}:{row.line}", RESOURCES[counter], row.per_run, 0.0) for row in rows[:MOST]]
-    return [{**site, "c_functions": []} for site in sites if site.pop("place")]
+    for site in sites:
+        del site["place"]
+    return [{**site, "c_functions": []} for site in sites]
 
 
 def _traced_bytes(reading: Mapping[str, Sequence[int]]) -> int:
